@@ -1,0 +1,1 @@
+"""The `geopos` command: one file per sub-command."""

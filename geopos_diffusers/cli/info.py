@@ -1,0 +1,59 @@
+"""Say what is patched in a pipeline (or would be), what is skipped and why, and how many parameters there are."""
+
+import argparse
+
+SUMMARY = "show what is patched or would be, what is skipped and why"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from ..pipelines import DEFAULT_MODEL
+
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="packaged model, folder or Hub id (default: %(default)s)"
+    )
+    parser.add_argument("--geoconv", metavar="ADAPTER", help="adapter to load first: folder, file or Hub id")
+    parser.add_argument("--components", nargs="+", help="parts of the pipeline to look at (default: the denoiser)")
+    parser.add_argument("--verbose", action="store_true", help="list every layer")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..adapter import load_geoconv_weights
+    from ..config import GeoConvConfig
+    from ..pipelines import load_pipeline
+    from ..surgery import apply_geoconv, geoconv_status
+
+    pipe = load_pipeline(args.model)
+    if args.geoconv:
+        load_geoconv_weights(pipe, args.geoconv)
+        status = geoconv_status(pipe)
+    else:
+        components = tuple(args.components) if args.components else None
+        status = apply_geoconv(pipe, GeoConvConfig(components=components))
+    print_status(status, patched=args.geoconv is not None, verbose=args.verbose, as_json=args.json)
+
+
+def print_status(status, patched: bool, verbose: bool, as_json: bool) -> None:
+    """Print a GeoConvStatus as text or JSON; `patched` False says that the patch is only a proposal."""
+    import json
+    from collections import Counter
+
+    if as_json:
+        record = {
+            "patched": status.patched,
+            "skipped": status.skipped,
+            "geometry_parameters": status.geometry_parameters,
+            "base_parameters": status.base_parameters,
+            "config": status.config.to_dict(),
+        }
+        print(json.dumps(record, indent=2))
+        return
+    print(str(status) if patched else str(status).replace(" patched,", " would be patched,"))
+    if verbose:
+        for name in status.patched:
+            print(f"  + {name}")
+        for name, reason in status.skipped.items():
+            print(f"  - {name}: {reason}")
+        return
+    for reason, count in Counter(status.skipped.values()).most_common():
+        print(f"  {count} skipped: {reason}")

@@ -1,0 +1,255 @@
+"""GeoConv: a convolution with a geometry term.
+
+    conv(concat[x, g]) = conv(x; W) + conv(g; W_g)
+
+so `weight` and `bias` keep their names, shapes and values and the geometry weights are one more parameter, `geo_weight`
+[out, channels of g, *kernel]. g is a sum of products of one function an axis, hence conv(g; W_g) is a product of thin
+matrices, [.., k] times [k, ..], which is added to the convolution's output in the one pass that adds it (baddbmm).
+"""
+
+import math
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import GeoPosConfig
+from .encoding import draw_shift
+from .taps import TapTables, dense_taps, separable_factors
+
+_TABLES = TapTables()
+
+
+class SharedShift:
+    """The shift of one model call, where all layers use the same one (`shift_scope="model"`).
+
+    Hooks on the model (see `surgery.py`) mark where a call begins and ends; the first layer to ask in it draws.
+    """
+
+    def __init__(self) -> None:
+        self.value: Tensor | None = None
+        self.depth = 0
+
+    def enter(self) -> None:
+        if self.depth == 0:
+            self.value = None
+        self.depth += 1
+
+    def leave(self) -> None:
+        self.depth -= 1
+
+    def get(
+        self, config: GeoPosConfig, axes: int, samples: int, like: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        if self.value is None or self.value.shape[0] not in (1, samples):
+            # Drawn for three axes: layers of fewer axes in the same model use the leading columns.
+            self.value = draw_shift(config, 3, samples, like, generator)
+        return self.value[:, :axes]
+
+
+class GeometryTerm:
+    """What a GeoConv adds to a torch convolution class: mixed in before it, it adds the geometry term to its output.
+
+    Attributes:
+        geo_weight: parameter [out_channels, geometry channels, *kernel_size]; None makes a plain convolution.
+        geo_config: the geometry channel's options.
+        geo_scale: factor on the term; 0 gives exactly the plain convolution.
+        geo_shared_shift: set where the model's layers share one shift.
+    """
+
+    geo_parameter_names = ("geo_weight",)
+    geo_weight: nn.Parameter | None
+    geo_config: GeoPosConfig | None = None
+    geo_scale: float = 1.0
+    geo_shared_shift: SharedShift | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register_parameter("geo_weight", None)
+
+    def _add_geometry(self, output: Tensor, input: Tensor) -> Tensor:
+        """Add the geometry term to a convolution's output [B, out, *L_out] (or unbatched [out, *L_out])."""
+        axes = len(self.kernel_size)
+        batched = output.dim() == axes + 2
+        samples = output.shape[0] if batched else 1
+        precision = torch.promote_types(output.dtype, torch.float32)
+        # Coordinates in half precision would lose the differences between neighbouring pixels.
+        with torch.autocast(output.device.type, enabled=False):
+            weight = self.geo_weight.to(precision)
+            if self.geo_scale != 1.0:
+                weight = weight * self.geo_scale
+            shift = self._shift(axes, samples, weight)
+            sizes = tuple(input.shape[-axes:]), tuple(output.shape[-axes:])
+            tables = _TABLES.get(self, *sizes, self.geo_config, weight)
+            if self.geo_config.encoding == "cartesian_radius":
+                taps = dense_taps(tables, shift, self.geo_config)
+                response = torch.einsum(_DENSE_EQUATIONS[axes], taps, weight)
+                return output + (response if batched else response[0]).to(output.dtype)
+            factors = separable_factors(tables, shift, self.geo_config)
+            result = add_separable(output if batched else output.unsqueeze(0), weight, factors)
+        return result if batched else result.squeeze(0)
+
+    def _shift(self, axes: int, samples: int, like: Tensor) -> Tensor | None:
+        config = self.geo_config
+        if config.shift_range == 0 or not (self.training or config.shift_at_inference):
+            return None
+        generator = None if self.training else _inference_generator(like.device)
+        if self.geo_shared_shift is not None:
+            return self.geo_shared_shift.get(config, axes, samples, like, generator)
+        return draw_shift(config, axes, samples, like, generator)
+
+    def extra_repr(self) -> str:
+        text = super().extra_repr()
+        if self.geo_weight is None:
+            return text
+        config, scale = self.geo_config, "" if self.geo_scale == 1.0 else f", geo_scale={self.geo_scale}"
+        return f"{text}, encoding={config.encoding}, shift_range={config.shift_range}{scale}"
+
+
+@cache
+def _inference_generator(device: torch.device) -> torch.Generator:
+    # Images must not depend on whether a patched model drew shifts from the user's generator.
+    return torch.Generator(device).manual_seed(0)
+
+
+_DENSE_EQUATIONS = {1: "scxa,oca->sox", 2: "scxyab,ocab->soxy", 3: "scxyzabd,ocabd->soxyz"}
+
+
+def add_separable(output: Tensor, weight: Tensor, factors: list[tuple[int, list[Tensor]]]) -> Tensor:
+    """Add sum over terms of (factors x weight) to `output`.
+
+    Args:
+        output: [B, out, *L]; overwritten where autograd does not need it.
+        weight: [out, channels, *k], float32 or float64.
+        factors: pairs (channel, one [S, L_d, k_d] tensor an axis), S = 1 or B.
+    """
+    if output.dim() == 4 and not output.is_contiguous() and output.is_contiguous(memory_format=torch.channels_last):
+        # [B, H, W, out] in memory: leave the first axis for the last product, so that rows are contiguous.
+        left = _cat([ys for _, (ys, _) in factors], dim=-1)
+        right = _cat([torch.einsum("sxb,oab->saxo", xs, weight[:, c]) for c, (_, xs) in factors], dim=1)
+        rows = output.permute(0, 2, 3, 1)
+        result = _add_product(rows.flatten(2), left, right.flatten(2))
+        return result.view(rows.shape).permute(0, 3, 1, 2)
+    left = _cat([_contract_leading(weight[:, c], axes[:-1]) for c, axes in factors], dim=-1)
+    right = _cat([axes[-1] for _, axes in factors], dim=-1).transpose(1, 2)
+    return _add_product(output.flatten(1, -2), left.flatten(1, -2), right).view(output.shape)
+
+
+def _contract_leading(weight: Tensor, axes: list[Tensor]) -> Tensor:
+    """Contract all kernel axes of weight [out, *k] but the last: [S, out, *L, k_n]."""
+    if not axes:
+        return weight.unsqueeze(0)
+    if len(axes) == 1:
+        return torch.matmul(axes[0].unsqueeze(1), weight)
+    return torch.einsum("sxa,syb,oabc->soxyc", *axes, weight)
+
+
+def _cat(tensors: list[Tensor], dim: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=dim)
+
+
+def _add_product(output: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """output [B, M, N] + left [S, M, K] @ right [S, K, N]."""
+    in_place = not (torch.is_grad_enabled() and (output.requires_grad or left.requires_grad))
+    if output.dtype != left.dtype:
+        samples = max(left.shape[0], right.shape[0])
+        response = torch.bmm(left.expand(samples, -1, -1), right.expand(samples, -1, -1))
+        return output.add_(response) if in_place else output + response.to(output.dtype)
+    left, right = left.expand(output.shape[0], -1, -1), right.expand(output.shape[0], -1, -1)
+    return output.baddbmm_(left, right) if in_place else torch.baddbmm(output, left, right)
+
+
+class ConvGeometry(GeometryTerm):
+    """The geometry term for ordinary convolutions: enters at `_conv_forward`, below whatever a subclass pads itself."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        output = super()._conv_forward(input, weight, bias)
+        if self.geo_weight is None or self.geo_scale == 0:
+            return output
+        return self._add_geometry(output, input)
+
+
+class ConvTransposeGeometry(GeometryTerm):
+    """The geometry term for transposed convolutions, which have only `forward`."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        output = super().forward(input, output_size)
+        if self.geo_weight is None or self.geo_scale == 0:
+            return output
+        return self._add_geometry(output, input)
+
+
+def geometry_weight(conv: nn.Module, config: GeoPosConfig) -> Tensor:
+    """A zero geometry weight for a convolution: [out, channels, *kernel], float64 beside float64 weights, else float32.
+
+    Float32 also beside half-precision weights, since training keeps it so.
+    """
+    dtype = torch.float64 if conv.weight.dtype == torch.float64 else torch.float32
+    shape = (conv.out_channels, config.channels(len(conv.kernel_size)), *conv.kernel_size)
+    return torch.zeros(shape, dtype=dtype, device=conv.weight.device)
+
+
+@cache
+def geoconv_class(base: type[nn.Module]) -> type[nn.Module]:
+    """The GeoConv subclass of any torch convolution class, for surgery on existing modules.
+
+    Its constructor is the base's and makes a plain convolution, since libraries build layers with
+    `type(layer)(in, out, ...)` (PEFT's LoRA factors do).
+    """
+    mixin = ConvTransposeGeometry if issubclass(base, nn.modules.conv._ConvTransposeNd) else ConvGeometry
+
+    def __reduce_ex__(self, protocol):  # a class made at run time is found again by its base
+        return _rebuild, (base,), self.__getstate__()
+
+    members = {"geo_base": base, "__reduce_ex__": __reduce_ex__, "__doc__": mixin.__doc__}
+    return type(f"Geo{base.__name__}", (mixin, base), members)
+
+
+def _rebuild(base: type[nn.Module]) -> nn.Module:
+    cls = geoconv_class(base)
+    return cls.__new__(cls)
+
+
+class _NewGeoConv:
+    """Constructor shared by the layers below: the convolution's arguments and a `config`."""
+
+    def __init__(self, *args: Any, config: GeoPosConfig | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.geo_config = config or GeoPosConfig()
+        self.geo_weight = nn.Parameter(geometry_weight(self, self.geo_config).to(self.weight.dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights as torch draws those of the convolution over the concatenated input."""
+        if self._parameters.get("geo_weight") is None:  # called by torch before the geometry weight exists
+            return
+        fan_in = self.weight.shape[1] + (0 if self.transposed else self.geo_weight.shape[1])
+        bound = 1 / math.sqrt(fan_in * math.prod(self.kernel_size))
+        for parameter in (self.weight, self.geo_weight, self.bias):
+            if parameter is not None:
+                nn.init.uniform_(parameter, -bound, bound)
+
+
+class GeoConv1d(_NewGeoConv, ConvGeometry, nn.Conv1d):
+    """`nn.Conv1d` with a geometry channel: takes its arguments and `config`. [B, C, L] -> [B, out, L']."""
+
+
+class GeoConv2d(_NewGeoConv, ConvGeometry, nn.Conv2d):
+    """`nn.Conv2d` with a geometry channel: takes its arguments and `config`. [B, C, H, W] in and out."""
+
+
+class GeoConv3d(_NewGeoConv, ConvGeometry, nn.Conv3d):
+    """`nn.Conv3d` with a geometry channel: takes its arguments and `config`. [B, C, D, H, W] in and out."""
+
+
+class GeoConvTranspose1d(_NewGeoConv, ConvTransposeGeometry, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` with a geometry channel; `geo_weight` is [out, channels, k]."""
+
+
+class GeoConvTranspose2d(_NewGeoConv, ConvTransposeGeometry, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` with a geometry channel; `geo_weight` is [out, channels, kh, kw]."""
+
+
+class GeoConvTranspose3d(_NewGeoConv, ConvTransposeGeometry, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` with a geometry channel; `geo_weight` is [out, channels, kd, kh, kw]."""

@@ -1,0 +1,333 @@
+"""Turning the convolutions of an existing model into GeoConvs, and back.
+
+A module's class is swapped for a subclass that adds the geometry term; the module, its parameters and its name stay.
+Everything is checked and allocated before the first swap, so a model is patched whole or left as it was.
+"""
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from .config import GeoConvConfig, name_matches
+from .errors import SurgeryError
+from .layers import GeometryTerm, SharedShift, geoconv_class, geometry_weight
+
+DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_WRAPPER_NAMES = ("base_layer", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_STATE = "_geoconv_config"
+
+
+@dataclass(frozen=True)
+class GeoConvStatus:
+    """What is patched. Layers of a pipeline are named with their component in front ("unet.conv_in")."""
+
+    config: GeoConvConfig | None
+    patched: list[str]
+    skipped: dict[str, str] = field(repr=False)  # layer: reason
+    geometry_parameters: int = 0
+    base_parameters: int = 0
+
+    def __str__(self) -> str:
+        if not self.patched:
+            return f"not patched; {len(self.skipped)} convolutions, {self.base_parameters:,} parameters"
+        return (
+            f"{len(self.patched)} of {len(self.patched) + len(self.skipped)} convolutions patched, "
+            f"{self.geometry_parameters:,} geometry parameters beside {self.base_parameters:,} "
+            f"({self.geometry_parameters / max(self.base_parameters, 1):.3%})"
+        )
+
+
+def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> GeoConvStatus:
+    """Make the convolutions that `config` targets GeoConvs, with geometry weights of zero: outputs stay bitwise equal.
+
+    Args:
+        pipe_or_model: a diffusers pipeline or any `nn.Module`. A second call with the same config changes nothing.
+        config: what to patch and how; None for the defaults.
+
+    Returns:
+        What is patched and what is not, with the reason.
+
+    Raises:
+        SurgeryError: nothing to patch, a target that names no convolution, a model that is patched with another config,
+            or weights that are not in memory (meta device). The model is left as it was.
+    """
+    config = config or GeoConvConfig()
+    plans: list[tuple[nn.Module, list[tuple[nn.Module, nn.Parameter]]]] = []
+    for component, model in geoconv_models(pipe_or_model, config).items():
+        if (present := getattr(model, _STATE, None)) is not None:
+            if present != config:
+                label = component or type(model).__name__
+                raise SurgeryError(f"{label} is patched with {_difference(present, config)}; remove_geoconv first")
+            continue
+        targets, skipped = _choose(model, config)
+        _check_targets(model, config, targets, skipped)
+        plans.append((model, [(conv, nn.Parameter(geometry_weight(conv, config))) for conv in targets.values()]))
+    for model, layers in plans:
+        shared = SharedShift() if config.shift_scope == "model" else None
+        for conv, weight in layers:
+            conv.__class__ = geoconv_class(type(conv))
+            conv.register_parameter("geo_weight", weight)
+            conv.geo_config, conv.geo_scale, conv.geo_shared_shift = config.geopos(), 1.0, shared
+        if shared is not None:
+            _share_shift(model, shared)
+        setattr(model, _STATE, config)
+    return geoconv_status(pipe_or_model)
+
+
+def remove_geoconv(pipe_or_model: Any) -> list[str]:
+    """Restore the classes, state-dict keys and outputs that the model had before `apply_geoconv`.
+
+    Returns:
+        Names of the layers that were restored; empty where nothing was patched.
+    """
+    removed = []
+    for component, model in marked_models(pipe_or_model).items():
+        for name, layer in _patched_layers(model).items():
+            layer.__class__ = type(layer).geo_base
+            del layer._parameters["geo_weight"], layer.geo_config, layer.geo_scale, layer.geo_shared_shift
+            removed.append(_qualified(component, name))
+        _unshare_shift(model)
+        delattr(model, _STATE)
+    return removed
+
+
+def geoconv_status(pipe_or_model: Any) -> GeoConvStatus:
+    """Which layers are patched, which are not and why, and how many parameters there are."""
+    config, patched, skipped, geometry, total = None, [], {}, 0, 0
+    models = marked_models(pipe_or_model) or geoconv_models(pipe_or_model, GeoConvConfig())
+    for component, model in models.items():
+        present = getattr(model, _STATE, None)
+        config = present or config
+        layers = _patched_layers(model)
+        patched += [_qualified(component, name) for name in layers]
+        geometry += sum(layer.geo_weight.numel() for layer in layers.values())
+        total += sum(parameter.numel() for parameter in model.parameters())
+        for name, reason in _choose(model, present or GeoConvConfig())[1].items():
+            if name not in layers:
+                skipped[_qualified(component, name)] = reason
+    return GeoConvStatus(config, patched, skipped, geometry, total - geometry)
+
+
+def geoconv_parameters(pipe_or_model: Any) -> dict[str, nn.Parameter]:
+    """The geometry weights by name ("unet.conv_in.geo_weight" in a pipeline, "conv_in.geo_weight" in a model)."""
+    return {
+        f"{_qualified(component, name)}.geo_weight": layer.geo_weight
+        for component, model in _all_models(pipe_or_model).items()
+        for name, layer in _patched_layers(model).items()
+    }
+
+
+def set_geoconv_scale(pipe_or_model: Any, scale: float, layers: str | tuple[str, ...] | None = None) -> list[str]:
+    """Multiply the geometry term by `scale`: 1 as trained, 0 exactly the base model.
+
+    Args:
+        layers: which patched layers, as `GeoConvConfig.target_modules`; None for all.
+
+    Returns:
+        Names of the layers that were set.
+
+    Raises:
+        SurgeryError: nothing is patched, no patched layer is meant, or the scale is not a finite number.
+    """
+    if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not abs(scale) < float("inf"):
+        raise SurgeryError(f"scale must be a finite number; got {scale!r}")
+    patched = _all_patched(pipe_or_model)
+    pattern = tuple(layers) if isinstance(layers, list) else layers
+    chosen = {name: layer for name, layer in patched.items() if pattern is None or name_matches(name, pattern)}
+    if not chosen:
+        raise SurgeryError(f"no patched layer matches {layers!r}" if patched else "the model is not patched")
+    for layer in chosen.values():
+        layer.geo_scale = float(scale)
+    return list(chosen)
+
+
+@contextmanager
+def disable_geoconv(pipe_or_model: Any) -> Iterator[None]:
+    """Within the block the model is exactly its unpatched base; scales come back after it."""
+    scales = {layer: layer.geo_scale for layer in _all_patched(pipe_or_model).values()}
+    try:
+        for layer in scales:
+            layer.geo_scale = 0.0
+        yield
+    finally:
+        for layer, scale in scales.items():
+            layer.geo_scale = scale
+
+
+def geoconv_models(pipe_or_model: Any, config: GeoConvConfig) -> dict[str, nn.Module]:
+    """The models that `config` speaks of, by component name; "" for a model given by itself.
+
+    Raises:
+        SurgeryError: a component does not exist or is no model, or a pipeline has no denoiser.
+    """
+    if isinstance(pipe_or_model, nn.Module):
+        return _all_models(pipe_or_model)
+    models = _all_models(pipe_or_model)
+    if config.components is None:
+        chosen = {name: models[name] for name in DENOISERS if name in models}
+        if not chosen:
+            raise SurgeryError(f"no denoiser in {type(pipe_or_model).__name__}; name components of {', '.join(models)}")
+        return chosen
+    for name in config.components:
+        if name not in models:
+            known = ", ".join(models)
+            raise SurgeryError(f"{type(pipe_or_model).__name__} has no model {name!r}; its models are {known}")
+    return {name: models[name] for name in config.components}
+
+
+def marked_models(pipe_or_model: Any) -> dict[str, nn.Module]:
+    """The models of a pipeline that are patched, by component name; "" for a model given by itself."""
+    models = _all_models(pipe_or_model)
+    return {component: model for component, model in models.items() if hasattr(model, _STATE)}
+
+
+def canonical_name(name: str) -> str:
+    """A layer's name without what PEFT, torch.compile and FSDP put into it: names do not depend on the order."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPER_NAMES)
+
+
+def _all_models(pipe_or_model: Any) -> dict[str, nn.Module]:
+    if isinstance(pipe_or_model, nn.Module):
+        return {"": _unwrap(pipe_or_model)}
+    components = getattr(pipe_or_model, "components", None)
+    if not isinstance(components, dict):
+        raise SurgeryError(f"expected a diffusers pipeline or a torch module; got {type(pipe_or_model).__name__}")
+    return {name: _unwrap(part) for name, part in components.items() if isinstance(part, nn.Module)}
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while hasattr(model, "_orig_mod") or isinstance(model, wrappers):
+        model = model.module if isinstance(model, wrappers) else model._orig_mod
+    return model
+
+
+def _qualified(component: str, name: str) -> str:
+    return f"{component}.{name}" if component else name
+
+
+def _patched_layers(model: nn.Module) -> dict[str, GeometryTerm]:
+    return {
+        canonical_name(name): layer
+        for name, layer in model.named_modules()
+        if hasattr(type(layer), "geo_base") and layer._parameters.get("geo_weight") is not None
+    }
+
+
+def _all_patched(pipe_or_model: Any) -> dict[str, GeometryTerm]:
+    models = _all_models(pipe_or_model).items()
+    return {_qualified(part, name): layer for part, model in models for name, layer in _patched_layers(model).items()}
+
+
+def _choose(model: nn.Module, config: GeoConvConfig) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Convolutions to patch, and the others with the reason why not."""
+    targets, skipped = {}, {}
+    for name, conv in _convolutions(model):
+        reason = _reason_against(name, conv, config)
+        if reason is None:
+            targets[name] = conv
+        else:
+            skipped[name] = reason
+    return targets, skipped
+
+
+def _convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All convolutions but those that an adapter library added beside a layer of the model."""
+    added: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if hasattr(module, "base_layer") and isinstance(module.base_layer, nn.Module):
+            kept = set(module.base_layer.modules())
+            added.update(part for part in module.modules() if part is not module and part not in kept)
+        if isinstance(module, _CONVOLUTIONS) and module not in added:
+            yield canonical_name(name), module
+
+
+def _reason_against(name: str, conv: nn.Module, config: GeoConvConfig) -> str | None:
+    if isinstance(conv, GeometryTerm) and conv._parameters.get("geo_weight") is not None:
+        return "is a GeoConv already"
+    if config.exclude_modules is not None and name_matches(name, config.exclude_modules):
+        return "excluded by exclude_modules"
+    if config.target_modules is not None:
+        if not name_matches(name, config.target_modules):
+            return "not named by target_modules"
+    elif min(conv.kernel_size) < 2:
+        kernel = "x".join(map(str, conv.kernel_size))
+        return f"kernel {kernel} has one tap along an axis, too few to tell the axes apart; name it to patch it"
+    if isinstance(conv.weight, nn.UninitializedParameter):
+        return "lazy layer without weights yet"
+    if not _reaches_geometry(type(conv)):
+        return f"{type(conv).__name__} computes its convolution by itself, out of the geometry term's reach"
+    return None
+
+
+def _reaches_geometry(cls: type[nn.Module]) -> bool:
+    """Whether the class's forward ends in torch's own, where the geometry term is added."""
+    stock = next(base for base in cls.__mro__ if base in _CONVOLUTIONS)
+    for base in cls.__mro__[: cls.__mro__.index(stock)]:
+        for method in (vars(base).get("forward"), vars(base).get("_conv_forward")):
+            code = getattr(method, "__code__", None)
+            if code is not None and not {"forward", "_conv_forward"} & {*code.co_names}:
+                return False
+    return True
+
+
+def _check_targets(
+    model: nn.Module, config: GeoConvConfig, targets: dict[str, nn.Module], skipped: dict[str, str]
+) -> None:
+    label = type(model).__name__
+    names = [*targets, *skipped]
+    patterns = config.target_modules if isinstance(config.target_modules, tuple) else (config.target_modules,)
+    for pattern in patterns if config.target_modules is not None else ():
+        if not any(
+            name_matches(name, pattern if isinstance(config.target_modules, str) else (pattern,)) for name in names
+        ):
+            near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3)
+            hint = f"; near are {', '.join(near)}" if near else ""
+            raise SurgeryError(f"target_modules {pattern!r} names no convolution of {label}{hint}")
+    if not targets:
+        reasons = sorted(set(skipped.values()))
+        why = f"its {len(skipped)} are skipped: {'; '.join(reasons)}" if skipped else "it has none"
+        raise SurgeryError(f"no convolution of {label} can be patched: {why}")
+    for name, conv in targets.items():
+        if conv.weight.device.type == "meta" and hasattr(conv, "_hf_hook"):
+            raise SurgeryError(f"the weights of {label}.{name} are offloaded; patch the model before enabling offload")
+
+
+def _difference(present: GeoConvConfig, wanted: GeoConvConfig) -> str:
+    old, new = present.to_dict(), wanted.to_dict()
+    differing = [key for key in old if old[key] != new[key]]
+    show = [f"{key}={values[key]!r}" for values in (old, new) for key in differing]
+    return f"{', '.join(show[: len(differing)])}, not {', '.join(show[len(differing) :])}"
+
+
+class _BeginCall:
+    def __init__(self, shared: SharedShift) -> None:
+        self.shared = shared
+
+    def __call__(self, module: nn.Module, args: tuple) -> None:
+        self.shared.enter()
+
+
+class _EndCall(_BeginCall):
+    def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
+        self.shared.leave()
+
+
+def _share_shift(model: nn.Module, shared: SharedShift) -> None:
+    # Autoencoders are called by part (vae.decode runs vae.decoder), so a part called alone is a model call too.
+    for module in (model, *model.children()):
+        module.register_forward_pre_hook(_BeginCall(shared))
+        module.register_forward_hook(_EndCall(shared), always_call=True)
+
+
+def _unshare_shift(model: nn.Module) -> None:
+    for module in (model, *model.children()):
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if isinstance(hook, _BeginCall)]:
+                del hooks[key]
+                module._forward_hooks_always_called.pop(key, None)
