@@ -1,0 +1,42 @@
+"""Writes are whole or not at all."""
+
+import os
+
+import pytest
+
+from geopos_diffusers.files import atomic_directory, atomic_path, write_json
+
+
+def test_failed_write_keeps_the_old_file(tmp_path):
+    target = tmp_path / "result.json"
+    write_json(target, {"a": 1})
+    before = target.read_bytes()
+    with pytest.raises(OSError, match="disk full"), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert target.read_bytes() == before
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_failed_folder_keeps_the_old_folder(tmp_path):
+    target = tmp_path / "images"
+    with atomic_directory(target) as folder:
+        (folder / "a.txt").write_text("a")
+    with pytest.raises(KeyboardInterrupt), atomic_directory(target) as folder:
+        (folder / "b.txt").write_text("b")
+        raise KeyboardInterrupt
+    assert os.listdir(target) == ["a.txt"]
+    assert os.listdir(tmp_path) == ["images"]
+
+
+def test_folder_is_replaced_as_a_whole(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        with atomic_directory(tmp_path / "images") as folder:
+            (folder / name).write_text(name)
+    assert os.listdir(tmp_path / "images") == ["b.txt"]
+
+
+def test_not_a_number_is_refused(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "result.json", {"loss": float("nan")})
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,245 @@
+"""The layers against plain concatenation (see concatenation.py), and what a user of a convolution expects of them."""
+
+import copy
+import itertools
+import pickle
+
+import pytest
+import torch
+from concatenation import concatenated_conv, concatenated_conv_transpose, extrapolated_conv
+from torch import nn
+from torch._dynamo.testing import CompileCounter
+
+from geopos_diffusers import (
+    GeoConv1d,
+    GeoConv2d,
+    GeoConv3d,
+    GeoConvTranspose1d,
+    GeoConvTranspose2d,
+    GeoConvTranspose3d,
+    GeoPosConfig,
+)
+from geopos_diffusers.encoding import draw_shift
+
+ENCODINGS = ("product", "squares", "sum", "cartesian", "cartesian_radius")
+NORMALIZATIONS = ("unit", "aspect", "pixel")
+LAYERS = {1: GeoConv1d, 2: GeoConv2d, 3: GeoConv3d}
+TRANSPOSED = {1: GeoConvTranspose1d, 2: GeoConvTranspose2d, 3: GeoConvTranspose3d}
+SIZE = (7, 9, 5)
+LAYOUTS = {
+    "same size": {"kernel_size": 3, "padding": 1},
+    "strided": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "no padding": {"kernel_size": 2},
+    "dilated": {"kernel_size": 3, "dilation": 2, "padding": 2},
+    "padding same, even kernel": {"kernel_size": 4, "padding": "same"},
+    "padding valid": {"kernel_size": 3, "padding": "valid"},
+    "grouped": {"kernel_size": 3, "padding": 1, "groups": 2},
+    "without bias": {"kernel_size": 3, "padding": 1, "bias": False},
+    "reflect": {"kernel_size": 3, "padding": 2, "padding_mode": "reflect"},
+    "replicate": {"kernel_size": 3, "padding": 2, "padding_mode": "replicate"},
+    "circular": {"kernel_size": 3, "padding": 2, "padding_mode": "circular"},
+    "one tap": {"kernel_size": 1},
+}
+
+
+def make(cls, layout: dict, **options):
+    torch.manual_seed(0)
+    return cls(4, 6, **layout, config=GeoPosConfig(**options)).double().eval()
+
+
+def picture(axes: int, size=SIZE) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(2, 4, *size[:axes], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+class TestEqualsConcatenation:
+    @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_layouts(self, axes, layout, encoding):
+        layer, x = make(LAYERS[axes], layout, encoding=encoding), picture(axes)
+        torch.testing.assert_close(layer(x), concatenated_conv(layer, x), rtol=0, atol=1e-12)
+
+    @pytest.mark.parametrize("normalization", NORMALIZATIONS)
+    @pytest.mark.parametrize("size", [SIZE, (1, 6, 1), (2, 1, 3)])
+    def test_sizes(self, axes, normalization, size):
+        layer = make(LAYERS[axes], LAYOUTS["same size"], normalization=normalization)
+        x = picture(axes, size)
+        torch.testing.assert_close(layer(x), concatenated_conv(layer, x), rtol=0, atol=1e-12)
+
+    @pytest.mark.parametrize("layout", ["same size", "strided", "dilated", "reflect"])
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_extrapolated_border(self, axes, layout, encoding):
+        layer, x = make(LAYERS[axes], LAYOUTS[layout], encoding=encoding, border="extrapolate"), picture(axes)
+        torch.testing.assert_close(layer(x), extrapolated_conv(layer, x), rtol=0, atol=1e-12)
+
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    @pytest.mark.parametrize(
+        "layout",
+        [
+            {"kernel_size": 3, "padding": 1},
+            {"kernel_size": 4, "stride": 2, "padding": 1},
+            {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
+            {"kernel_size": 3, "stride": 3, "dilation": 2},
+        ],
+    )
+    def test_transposed(self, axes, encoding, layout):
+        layer, x = make(TRANSPOSED[axes], layout, encoding=encoding), picture(axes)
+        torch.testing.assert_close(layer(x), concatenated_conv_transpose(layer, x), rtol=0, atol=1e-12)
+
+    @pytest.mark.parametrize("unit", ["batch", "sample"])
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_shift_in_training(self, axes, unit, encoding):
+        layer = make(LAYERS[axes], LAYOUTS["strided"], encoding=encoding, shift_unit=unit).train()
+        x = picture(axes)
+        torch.manual_seed(5)
+        shift = draw_shift(layer.geo_config, axes, len(x), x).expand(len(x), -1)
+        torch.manual_seed(5)
+        torch.testing.assert_close(layer(x), concatenated_conv(layer, x, shift), rtol=0, atol=1e-12)
+        assert shift.abs().max() > 0.01
+
+
+class TestGradients:
+    @pytest.mark.parametrize(("axes", "encoding"), [*itertools.product([1, 2, 3], ENCODINGS)])
+    def test_gradcheck(self, axes, encoding):
+        layer = make(LAYERS[axes], {"kernel_size": 2, "padding": 1}, encoding=encoding)
+        x = torch.randn(2, 4, *(3, 4, 2)[:axes], dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(
+            lambda x, w: torch.func.functional_call(layer, {"geo_weight": w}, x), (x, layer.geo_weight)
+        )
+
+    def test_reaches_only_the_geometry_weight_of_a_frozen_layer(self):
+        layer = make(GeoConv2d, LAYOUTS["same size"])
+        layer.weight.requires_grad_(False)
+        layer.bias.requires_grad_(False)
+        layer(picture(2)).square().mean().backward()
+        assert layer.weight.grad is None
+        assert layer.geo_weight.grad.abs().min() > 0
+
+
+class TestMemoryFormatAndPrecision:
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    @pytest.mark.parametrize("training", [False, True])
+    def test_channels_last_is_kept(self, encoding, training):
+        layer = make(GeoConv2d, LAYOUTS["same size"], encoding=encoding, shift_range=0.0).train(training)
+        x = picture(2)
+        expected = layer(x)
+        layer.to(memory_format=torch.channels_last)
+        with torch.set_grad_enabled(training):
+            output = layer(x.to(memory_format=torch.channels_last))
+        assert output.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_keeps_differences_between_neighbours(self, dtype):
+        layer = make(GeoConv2d, LAYOUTS["same size"]).float()
+        with torch.no_grad():
+            layer.weight.zero_()
+            layer.bias.zero_()
+            layer.geo_weight.zero_()
+            layer.geo_weight[:, 0, 1, 1], layer.geo_weight[:, 0, 1, 2] = -100.0, 100.0
+        x = torch.zeros(1, 4, 1, 512)
+        reference = layer(x)[..., :-1]
+        layer.weight.data, layer.bias.data = layer.weight.to(dtype), layer.bias.to(dtype)
+        assert layer.geo_weight.dtype == torch.float32
+        with torch.no_grad():
+            output = layer(x.to(dtype))[..., :-1]
+        assert output.dtype == dtype
+        torch.testing.assert_close(output.float(), reference, rtol=0.01, atol=1e-3)
+
+    def test_autocast(self):
+        layer = make(GeoConv2d, LAYOUTS["same size"]).float()
+        x = picture(2).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            output = layer(x)
+        assert output.dtype == torch.bfloat16
+        torch.testing.assert_close(output.float(), layer(x), rtol=0.02, atol=0.02)
+
+    def test_unbatched_input(self):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"]), picture(2)
+        torch.testing.assert_close(layer(x[0]), layer(x)[0], rtol=0, atol=1e-12)
+
+    def test_tables_made_in_inference_mode_serve_training(self):
+        layer = make(GeoConv2d, LAYOUTS["same size"], shift_range=0.0)
+        x = picture(2, (6, 11))
+        with torch.inference_mode():
+            expected = layer(x)
+        output = layer.train()(x)
+        output.sum().backward()
+        torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
+
+
+class TestShift:
+    def test_only_in_training(self):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"]), picture(2)
+        assert torch.equal(layer(x), layer(x))
+        layer.train()
+        assert not torch.equal(layer(x), layer(x))
+
+    def test_at_inference_leaves_the_global_generator_alone(self):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"], shift_at_inference=True), picture(2)
+        state = torch.get_rng_state()
+        assert not torch.equal(layer(x), layer(x))
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_replays_under_gradient_checkpointing(self):
+        layer = make(GeoConv2d, LAYOUTS["same size"], shift_unit="sample").train()
+        x = picture(2).requires_grad_()
+        gradients = []
+        for run in (layer, lambda x: torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)):
+            torch.manual_seed(3)
+            layer.zero_grad()
+            run(x).square().sum().backward()
+            gradients.append(layer.geo_weight.grad.clone())
+        assert torch.equal(*gradients)
+
+
+class TestConstruction:
+    @pytest.mark.parametrize("cls", [*LAYERS.values(), *TRANSPOSED.values()])
+    def test_geometry_weight_shape_and_scale(self, cls):
+        layer = cls(8, 5, 3)
+        axes = len(layer.kernel_size)
+        assert layer.geo_weight.shape == (5, 1, *[3] * axes)
+        fan_in = (5 if layer.transposed else 9) * 3**axes
+        for parameter in (layer.weight, layer.geo_weight, layer.bias):
+            assert parameter.abs().max() <= fan_in**-0.5
+            assert parameter.abs().max() > 0.5 * fan_in**-0.5
+
+    def test_zero_scale_is_exactly_the_convolution(self):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"]), picture(2)
+        plain = nn.Conv2d(4, 6, 3, padding=1).double()
+        plain.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+        layer.geo_scale = 0.0
+        assert torch.equal(layer(x), plain(x))
+
+    def test_scale_is_linear(self):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"]), picture(2)
+        outputs = []
+        for layer.geo_scale in (0.0, 1.0, 2.5):
+            outputs.append(layer(x))
+        torch.testing.assert_close(outputs[2] - outputs[0], 2.5 * (outputs[1] - outputs[0]), rtol=0, atol=1e-12)
+
+    def test_copies_and_pickles(self):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"]), picture(2)
+        for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            assert torch.equal(twin(x), layer(x))
+
+    def test_fewer_parameters_than_coordconv(self):
+        """C5 of the paper: (n - 1) * l fewer a filter, for a kernel of l weights."""
+        for axes, cls in LAYERS.items():
+            geo = cls(4, 6, 3)
+            coord = cls(4, 6, 3, config=GeoPosConfig(encoding="cartesian"))
+            counts = [sum(p.numel() for p in layer.parameters()) for layer in (coord, geo)]
+            assert counts[0] - counts[1] == 6 * (axes - 1) * 3**axes
+
+
+def test_compiles_to_one_dynamic_graph_after_the_first_resolution():
+    torch._dynamo.reset()
+    layer = make(GeoConv2d, LAYOUTS["same size"]).float()
+    counter = CompileCounter()
+    compiled = torch.compile(layer, backend=counter, fullgraph=True)
+    with torch.no_grad():
+        for size in (8, 12, 16, 24):
+            x = torch.randn(1, 4, size, size + 2)
+            torch.testing.assert_close(compiled(x), layer(x))
+    assert counter.frame_count <= 2

@@ -1,0 +1,277 @@
+"""Surgery on a real pipeline: what is chosen, what stays the same, what is refused."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from tiny_models import tiny_stable_diffusion
+from torch import nn
+
+from geopos_diffusers import (
+    GeoConvConfig,
+    apply_geoconv,
+    disable_geoconv,
+    geoconv_parameters,
+    geoconv_status,
+    remove_geoconv,
+    set_geoconv_scale,
+)
+from geopos_diffusers.errors import SurgeryError
+
+
+@pytest.fixture
+def pipe():
+    return tiny_stable_diffusion()
+
+
+def denoise(pipe) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, pipe.unet.config.in_channels, 16, 16, generator=generator)
+    text = torch.randn(2, 5, pipe.unet.config.cross_attention_dim, generator=generator)
+    with torch.no_grad():
+        return pipe.unet(latents, 7, text).sample
+
+
+def randomise(pipe, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in geoconv_parameters(pipe).values():
+            weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
+
+
+class TestPatching:
+    def test_output_stays_bitwise_equal_and_changes_once_trained(self, pipe):
+        before = denoise(pipe)
+        apply_geoconv(pipe)
+        assert torch.equal(denoise(pipe), before)
+        randomise(pipe)
+        assert (denoise(pipe) - before).abs().max() > 0.01
+
+    def test_base_state_dict_is_unchanged(self, pipe):
+        before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+        status = apply_geoconv(pipe)
+        after = pipe.unet.state_dict()
+        added = {name.removeprefix("unet.") + ".geo_weight" for name in status.patched}
+        assert after.keys() - before.keys() == added
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+
+    def test_gradients_of_the_base_stay_as_they_were_set(self, pipe):
+        pipe.unet.requires_grad_(False)
+        apply_geoconv(pipe)
+        trainable = {name for name, parameter in pipe.unet.named_parameters() if parameter.requires_grad}
+        assert trainable == {name.removeprefix("unet.") for name in geoconv_parameters(pipe)}
+
+    def test_twice_with_one_config_is_a_no_op(self, pipe):
+        first = apply_geoconv(pipe)
+        randomise(pipe)
+        output = denoise(pipe)
+        assert apply_geoconv(pipe) == first
+        assert torch.equal(denoise(pipe), output)
+
+    def test_twice_with_another_config_names_both(self, pipe):
+        apply_geoconv(pipe)
+        with pytest.raises(SurgeryError, match="unet is patched with encoding='product', not encoding='sum'"):
+            apply_geoconv(pipe, GeoConvConfig(encoding="sum"))
+
+    def test_remove_restores_everything(self, pipe):
+        before, output = copy.deepcopy(pipe.unet), denoise(pipe)
+        apply_geoconv(pipe, GeoConvConfig(shift_scope="model"))
+        randomise(pipe)
+        assert len(remove_geoconv(pipe)) > 0
+        assert torch.equal(denoise(pipe), output)
+        assert pipe.unet.state_dict().keys() == before.state_dict().keys()
+        for (name, module), (_, original) in zip(pipe.unet.named_modules(), before.named_modules(), strict=True):
+            assert type(module) is type(original), name
+            assert vars(module).keys() == vars(original).keys(), name
+            assert not module._forward_hooks
+            assert not module._forward_pre_hooks
+        assert remove_geoconv(pipe) == []
+
+    def test_two_components(self, pipe):
+        status = apply_geoconv(pipe, GeoConvConfig(components=("unet", "vae")))
+        assert {name.partition(".")[0] for name in status.patched} == {"unet", "vae"}
+
+    @pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+    @pytest.mark.parametrize("scope", ["layer", "model"])
+    def test_copies_and_pickles_are_independent(self, pipe, clone, scope):
+        apply_geoconv(pipe, GeoConvConfig(shift_scope=scope))
+        randomise(pipe)
+        output, twin = denoise(pipe), tiny_stable_diffusion(seed=1)
+        twin.unet = clone(pipe.unet)
+        assert torch.equal(denoise(twin), output)
+        set_geoconv_scale(twin, 0.0)
+        assert torch.equal(denoise(pipe), output)
+        assert geoconv_status(twin).patched == geoconv_status(pipe).patched
+
+    def test_torch_build_of_the_same_class_is_a_plain_convolution(self, pipe):
+        """PEFT builds LoRA factors with type(layer)(...)."""
+        apply_geoconv(pipe)
+        twin = type(pipe.unet.conv_in)(4, 8, 3, padding=1, bias=False)
+        plain = nn.Conv2d(4, 8, 3, padding=1, bias=False)
+        plain.load_state_dict(twin.state_dict())
+        x = torch.randn(1, 4, 6, 6)
+        assert torch.equal(twin(x), plain(x))
+
+
+class TestTargets:
+    def test_default_is_every_kernel_of_two_taps_or_more(self, pipe):
+        status = apply_geoconv(pipe)
+        expected = {
+            f"unet.{name}"
+            for name, m in pipe.unet.named_modules()
+            if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)
+        }
+        assert set(status.patched) == expected
+        assert all("kernel 1x1 has one tap along an axis" in reason for reason in status.skipped.values())
+
+    def test_list_of_name_endings(self, pipe):
+        status = apply_geoconv(pipe, GeoConvConfig(target_modules=["conv_in", "resnets.0.conv1"]))
+        assert status.patched
+        assert all(name.endswith(("conv_in", "resnets.0.conv1")) for name in status.patched)
+
+    def test_regular_expression_matches_the_whole_name(self, pipe):
+        status = apply_geoconv(pipe, GeoConvConfig(target_modules=r"up_blocks\..*conv2"))
+        assert status.patched
+        assert all(name.startswith("unet.up_blocks.") and name.endswith("conv2") for name in status.patched)
+
+    def test_exclude_wins(self, pipe):
+        status = apply_geoconv(pipe, GeoConvConfig(exclude_modules=["conv_in", "conv_out"]))
+        assert not any(name.endswith(("conv_in", "conv_out")) for name in status.patched)
+        assert status.skipped["unet.conv_in"] == "excluded by exclude_modules"
+
+    def test_one_tap_layers_can_be_named(self, pipe):
+        status = apply_geoconv(pipe, GeoConvConfig(target_modules=["conv_shortcut"]))
+        assert all(name.endswith("conv_shortcut") for name in status.patched)
+
+    @pytest.mark.parametrize(
+        ("config", "message"),
+        [
+            (
+                {"target_modules": ["conv_inn"]},
+                "target_modules 'conv_inn' names no convolution of UNet2DConditionModel",
+            ),
+            ({"target_modules": ["conv_in", "nowhere"]}, "target_modules 'nowhere' names no convolution"),
+            ({"target_modules": r"decoder\..*"}, "names no convolution"),
+            ({"exclude_modules": ".*"}, "no convolution of UNet2DConditionModel can be patched"),
+            (
+                {"components": ("unet", "controlnet")},
+                "has no model 'controlnet'; its models are vae, text_encoder, unet",
+            ),
+        ],
+    )
+    def test_refusals_leave_the_pipeline_as_it_was(self, pipe, config, message):
+        with pytest.raises(SurgeryError) as error:
+            apply_geoconv(pipe, GeoConvConfig(**config))
+        assert message in str(error.value)
+        assert not geoconv_parameters(pipe)
+
+    def test_an_error_in_the_second_component_leaves_the_first(self, pipe):
+        with pytest.raises(SurgeryError, match="no convolution of CLIPTextModel"):
+            apply_geoconv(pipe, GeoConvConfig(components=("unet", "text_encoder")))
+        assert not geoconv_parameters(pipe)
+
+    @pytest.mark.parametrize("thing", [None, "unet", [1]])
+    def test_not_a_model(self, thing):
+        with pytest.raises(SurgeryError, match="expected a diffusers pipeline or a torch module"):
+            apply_geoconv(thing)
+
+    def test_a_class_that_convolves_by_itself_is_skipped_with_the_reason(self):
+        class OwnConvolution(nn.Conv2d):
+            def forward(self, x):
+                return torch.nn.functional.conv2d(x, self.weight, self.bias)
+
+        model = nn.Sequential(OwnConvolution(3, 4, 3), nn.Conv2d(4, 4, 3))
+        status = apply_geoconv(model)
+        assert status.patched == ["1"]
+        assert status.skipped["0"].startswith("OwnConvolution computes its convolution by itself")
+
+
+class TestScale:
+    def test_zero_is_exactly_the_base(self, pipe):
+        base = denoise(pipe)
+        apply_geoconv(pipe)
+        randomise(pipe)
+        set_geoconv_scale(pipe, 0)
+        assert torch.equal(denoise(pipe), base)
+
+    def test_a_single_layer(self, pipe):
+        apply_geoconv(pipe)
+        assert set_geoconv_scale(pipe, 0.5, layers=["conv_in"]) == ["unet.conv_in"]
+        assert (pipe.unet.conv_in.geo_scale, pipe.unet.conv_out.geo_scale) == (0.5, 1.0)
+
+    def test_context_manager_restores_scales_after_an_error(self, pipe):
+        base = denoise(pipe)
+        apply_geoconv(pipe)
+        randomise(pipe)
+        set_geoconv_scale(pipe, 0.5, layers=["conv_in"])
+        output = denoise(pipe)
+        with pytest.raises(KeyError), disable_geoconv(pipe):
+            assert torch.equal(denoise(pipe), base)
+            raise KeyError
+        assert torch.equal(denoise(pipe), output)
+
+    @pytest.mark.parametrize("scale", [float("nan"), float("inf"), "1", None, True])
+    def test_bad_scale(self, pipe, scale):
+        apply_geoconv(pipe)
+        with pytest.raises(SurgeryError, match="scale must be a finite number"):
+            set_geoconv_scale(pipe, scale)
+
+    def test_unpatched_model(self, pipe):
+        with pytest.raises(SurgeryError, match="not patched"):
+            set_geoconv_scale(pipe, 1.0)
+
+
+class TestSharedShift:
+    def shifts(self, model, call) -> list[torch.Tensor]:
+        """The constant that each layer adds when its kernel reads one tap: (c_y + s_y)(c_x + s_x) at the corner."""
+        seen = []
+        hooks = [
+            layer.register_forward_hook(lambda layer, args, output: seen.append(layer.geo_shared_shift.value.clone()))
+            for layer in model.modules()
+            if getattr(layer, "geo_shared_shift", None) is not None
+        ]
+        call()
+        for hook in hooks:
+            hook.remove()
+        return seen
+
+    def test_one_draw_a_model_call(self, pipe):
+        apply_geoconv(pipe, GeoConvConfig(shift_scope="model"))
+        pipe.unet.train()
+        draws = [self.shifts(pipe.unet, lambda: denoise(pipe)) for _ in range(2)]
+        for seen in draws:
+            assert all(torch.equal(seen[0], value) for value in seen)
+        assert not torch.equal(draws[0][0], draws[1][0])
+
+    def test_parts_of_an_autoencoder_called_alone_draw_anew(self, pipe):
+        apply_geoconv(pipe, GeoConvConfig(shift_scope="model", components=("vae",)))
+        pipe.vae.train()
+        latents = torch.randn(1, pipe.vae.config.latent_channels, 8, 8)
+        draws = [self.shifts(pipe.vae, lambda: pipe.vae.decode(latents)) for _ in range(2)]
+        assert not torch.equal(draws[0][0], draws[1][0])
+
+    def test_replays_under_gradient_checkpointing(self, pipe):
+        apply_geoconv(pipe, GeoConvConfig(shift_scope="model"))
+        unet = pipe.unet.train()
+        latents, text = (
+            torch.randn(1, unet.config.in_channels, 16, 16),
+            torch.randn(1, 5, unet.config.cross_attention_dim),
+        )
+        gradients = []
+        for checkpointing in (False, True):
+            (unet.enable_gradient_checkpointing if checkpointing else unet.disable_gradient_checkpointing)()
+            torch.manual_seed(0)
+            unet.zero_grad()
+            unet(latents, 3, text).sample.square().mean().backward()
+            gradients.append(torch.cat([weight.grad.flatten() for weight in geoconv_parameters(unet).values()]))
+        assert torch.equal(*gradients)
+
+
+def test_status_counts_parameters(pipe):
+    base = sum(parameter.numel() for parameter in pipe.unet.parameters())
+    assert geoconv_status(pipe).base_parameters == base
+    status = apply_geoconv(pipe)
+    assert status.base_parameters == base
+    assert status.geometry_parameters == sum(weight.numel() for weight in geoconv_parameters(pipe).values())
+    assert str(status).startswith(f"{len(status.patched)} of {len(status.patched) + len(status.skipped)} convolutions")
