@@ -181,7 +181,7 @@ class TestRefusals:
         before = path.read_bytes()
         with torch.no_grad():
             next(iter(geoconv_parameters(trained).values())).fill_(1e30)
-        with pytest.raises(AdapterError, match="not finite in torch.float16"):
+        with pytest.raises(AdapterError, match=r"not finite in torch\.float16"):
             save_geoconv_weights(trained, tmp_path, dtype=torch.float16)
         assert path.read_bytes() == before
 

@@ -23,7 +23,7 @@ def responses(axes: int, kernel: int, encoding: str, filters: torch.Tensor) -> t
 
 
 def misfit(axes: int, kernel: int, encoding: str) -> float:
-    """Relative distance of random CoordConv responses (with a bias) from what the encoding (with a bias) can produce."""
+    """Relative distance of random CoordConv responses from the best that the encoding (with a bias) can produce."""
     torch.manual_seed(0)
     taps = kernel**axes
     coordconv = responses(axes, kernel, "cartesian", torch.randn(5, axes * taps, dtype=torch.float64))
