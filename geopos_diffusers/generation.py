@@ -40,8 +40,13 @@ def generate_images(
 
     Yields:
         The images in order, as each batch is done.
+
+    Raises:
+        ConfigError: an option that the pipeline refuses, such as a height that its VAE cannot make.
     """
     import torch
+
+    from .errors import ConfigError
 
     total = len(prompts) if num_images is None else num_images
     chosen = [(i, prompts[i % len(prompts)], seed + i) for i in range(total)]
@@ -54,8 +59,11 @@ def generate_images(
         generators = [torch.Generator("cpu").manual_seed(image_seed) for _, _, image_seed in batch]
         if negative_prompt is not None:
             options["negative_prompt"] = [negative_prompt] * len(batch)
-        images = pipe(
-            prompt=[prompt for _, prompt, _ in batch], generator=generators, num_inference_steps=steps, **options
-        ).images
+        try:
+            images = pipe(
+                prompt=[prompt for _, prompt, _ in batch], generator=generators, num_inference_steps=steps, **options
+            ).images
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{type(pipe).__name__} cannot draw with these options: {error}") from error
         for (index, prompt, image_seed), image in zip(batch, images, strict=True):
             yield Generated(index, prompt, image_seed, image)

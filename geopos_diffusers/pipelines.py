@@ -52,7 +52,7 @@ def load_pipeline(
         )
     try:
         return DiffusionPipeline.from_pretrained(
-            path, torch_dtype=dtype or torch.float32, variant=variant, use_safetensors=True, **options
+            path, dtype=dtype or torch.float32, variant=variant, use_safetensors=True, **options
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise GeoPosError(f"cannot load pipeline {path!r}: {error}") from error
