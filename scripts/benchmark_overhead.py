@@ -1,0 +1,279 @@
+"""What GeoConv costs, as ratios to the unpatched model measured in the same process, round after round.
+
+    python scripts/benchmark_overhead.py --model sd15-unet --mode inference --output docs/results/overhead
+
+Variants: unpatched; geoconv (the package); geoconv-concat and coordconv-concat (plain concatenation of the coordinate
+channels, as the usual PyTorch implementations do it); lora (PEFT, r=4, on the same layers). Models have their real
+widths and random weights, so nothing is downloaded. One model is patched and unpatched between measurements.
+Writes <output>-<model>-<mode>-b<batch>.json and prints a table; scripts/plot_overhead.py draws all files of a folder.
+"""
+
+import argparse
+import platform
+import random
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from geopos_diffusers import GeoConvConfig, apply_geoconv, geoconv_parameters, remove_geoconv, save_geoconv_weights
+from geopos_diffusers.encoding import geopos_channels
+from geopos_diffusers.files import write_json
+
+VARIANTS = ("unpatched", "geoconv", "geoconv-concat", "coordconv-concat", "lora")
+MODES = ("inference", "adapter-step", "full-step")
+
+
+# --- models at their real widths ------------------------------------------------------------------------------------
+
+
+def sd15_unet(batch: int) -> tuple[nn.Module, Callable]:
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel(cross_attention_dim=768)  # the defaults are those of SD 1.5
+    latents, text = torch.randn(batch, 4, 32, 32), torch.randn(batch, 77, 768)
+    return unet, lambda model: model(latents, 10, text).sample
+
+
+def sdxl_unet(batch: int) -> tuple[nn.Module, Callable]:
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel(
+        block_out_channels=(320, 640, 1280),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 10),
+        attention_head_dim=(5, 10, 20),
+        cross_attention_dim=2048,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=2816,
+    )
+    latents, text = torch.randn(batch, 4, 32, 32), torch.randn(batch, 77, 2048)
+    added = {"text_embeds": torch.randn(batch, 1280), "time_ids": torch.full((batch, 6), 256.0)}
+    return unet, lambda model: model(latents, 10, text, added_cond_kwargs=added).sample
+
+
+def sd_vae_decoder(size: int) -> Callable[[int], tuple[nn.Module, Callable]]:
+    def build(batch: int) -> tuple[nn.Module, Callable]:
+        from diffusers import AutoencoderKL
+
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=4,
+        )
+        latents = torch.randn(batch, 4, size // 8, size // 8)
+        return vae.decoder, lambda model: model(latents)
+
+    return build
+
+
+MODELS = {
+    "sd15-unet": sd15_unet,
+    "sdxl-unet": sdxl_unet,
+    "sd-vae-decode-256": sd_vae_decoder(256),
+    "sd-vae-decode-512": sd_vae_decoder(512),
+}
+
+
+# --- variants: each patches the model and says which parameters it trains -------------------------------------------
+
+
+class ConcatConv2d(nn.Conv2d):
+    """Plain concatenation: coordinates are appended to the input, their weights are a slice of one large weight."""
+
+    def _conv_forward(self, input, weight, bias):
+        shift = (torch.rand(1, 2) - 0.5) / 2 if self.training else None
+        channels = geopos_channels(input.shape[2:], self.coordinates, shift, input.device, input.dtype)
+        both = torch.cat([input, channels.expand(len(input), -1, -1, -1)], dim=1)
+        return super()._conv_forward(both, self.concatenated_weight, bias)
+
+
+def target_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """The layers that all variants change: those that GeoConv patches by default."""
+    convolutions = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+    return {name: conv for name, conv in convolutions if min(conv.kernel_size) >= 2}
+
+
+@contextmanager
+def patched(model: nn.Module, variant: str) -> Iterator[list[nn.Parameter]]:
+    """Patch the model as `variant` says; yield the parameters that an adapter step trains."""
+    layers = target_layers(model)
+    if variant == "geoconv":
+        apply_geoconv(model)
+        yield list(geoconv_parameters(model).values())
+        remove_geoconv(model)
+    elif variant.endswith("-concat"):
+        encoding = "product" if variant.startswith("geoconv") else "cartesian"
+        config = GeoConvConfig(encoding=encoding)
+        for layer in layers.values():
+            zeros = layer.weight.new_zeros(layer.out_channels, config.channels(2), *layer.kernel_size)
+            layer.__class__ = ConcatConv2d
+            layer.concatenated_weight = nn.Parameter(torch.cat([layer.weight.detach(), zeros], dim=1))
+            layer.coordinates = config
+        yield [layer.concatenated_weight for layer in layers.values()]
+        for layer in layers.values():
+            del layer.concatenated_weight, layer.coordinates
+            layer.__class__ = nn.Conv2d
+    elif variant == "lora":
+        from diffusers.utils import recurse_remove_peft_layers
+        from peft import LoraConfig, inject_adapter_in_model
+
+        inject_adapter_in_model(LoraConfig(r=4, target_modules=list(layers)), model)
+        yield [parameter for name, parameter in model.named_parameters() if "lora_" in name]
+        recurse_remove_peft_layers(model)
+    else:
+        yield []
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def step(model: nn.Module, call: Callable, mode: str, adapter: list[nn.Parameter]) -> None:
+    """One inference, or one forward and backward pass and an SGD update of what is trained."""
+    if mode == "inference":
+        model.eval()
+        with torch.no_grad():
+            call(model)
+        return
+    model.train()
+    trained = list(model.parameters()) if mode == "full-step" else adapter
+    model.requires_grad_(mode == "full-step")
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    call(model).float().square().mean().backward()
+    with torch.no_grad():
+        for parameter in trained:
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=1e-6)
+                parameter.grad = None
+    model.requires_grad_(False)
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], float]]:
+    """Peak resident memory of this process within the block, MiB (Linux); NaN elsewhere."""
+    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not clear.exists():
+        yield lambda: float("nan")
+        return
+    clear.write_text("5")  # resets VmHWM
+    yield lambda: int(re.search(r"VmHWM:\s+(\d+)", status.read_text()).group(1)) / 1024
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    """Median with a 95% interval from resampling."""
+    draw = random.Random(0)
+    medians = sorted(statistics.median(draw.choices(values, k=len(values))) for _ in range(2000))
+    return {"median": statistics.median(values), "low": medians[50], "high": medians[1949]}
+
+
+def measure(args: argparse.Namespace) -> dict:
+    torch.manual_seed(args.seed)
+    model, call = MODELS[args.model](args.batch)
+    model.requires_grad_(False)
+    modes = [v for v in args.variants if not (args.mode == "adapter-step" and v == "unpatched")]
+    seconds: dict[str, list[float]] = {variant: [] for variant in modes}
+    memory: dict[str, list[float]] = {variant: [] for variant in modes}
+    patching: dict[str, list[float]] = {variant: [] for variant in modes}
+    order = random.Random(args.seed)
+    for round_number in tqdm(range(args.rounds + 1), desc=f"{args.model} {args.mode} b{args.batch}"):
+        for variant in order.sample(modes, len(modes)):
+            start = time.perf_counter()
+            with patched(model, variant) as adapter:
+                patch_time = time.perf_counter() - start
+                if args.compile:
+                    torch._dynamo.reset()
+                    model.compile()
+                    step(model, call, args.mode, adapter)
+                with peak_memory() as peak:
+                    start = time.perf_counter()
+                    step(model, call, args.mode, adapter)
+                    elapsed = time.perf_counter() - start
+                    high = peak()
+            if round_number:  # the first round warms up
+                seconds[variant].append(elapsed)
+                memory[variant].append(high)
+                patching[variant].append(patch_time)
+    base = "unpatched" if "unpatched" in modes else "lora"
+    return {
+        "model": args.model,
+        "mode": args.mode + (" (torch.compile)" if args.compile else ""),
+        "batch": args.batch,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "layers": len(target_layers(model)),
+        "ratio_to": base,
+        "variants": {
+            variant: {
+                "seconds": interval(seconds[variant]),
+                "ratio": interval([a / b for a, b in zip(seconds[variant], seconds[base], strict=True)]),
+                "peak_mib": interval(memory[variant]),
+                "peak_ratio": interval([a / b for a, b in zip(memory[variant], memory[base], strict=True)]),
+                "patch_seconds": interval(patching[variant]),
+            }
+            for variant in modes
+        },
+        "adapter_bytes": adapter_size(model),
+        "rounds": args.rounds,
+        "seed": args.seed,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "date": date.today().isoformat(),
+    }
+
+
+def adapter_size(model: nn.Module) -> dict[str, int]:
+    """Bytes on disk of the untrained adapter."""
+    sizes = {}
+    with patched(model, "geoconv"), tempfile.TemporaryDirectory() as folder:
+        for name, dtype in (("float32", torch.float32), ("float16", torch.float16)):
+            sizes[name] = save_geoconv_weights(model, folder, dtype=dtype).stat().st_size
+    return sizes
+
+
+def print_table(result: dict) -> None:
+    title = f"{result['model']} {result['mode']} batch {result['batch']}"
+    print(f"{title}: ratio to {result['ratio_to']}, {result['rounds']} rounds")
+    for variant, row in result["variants"].items():
+        ratio, memory = row["ratio"], row["peak_ratio"]
+        spread = f"[{ratio['low']:.3f}, {ratio['high']:.3f}]"
+        print(
+            f"  {variant:17} {row['seconds']['median']:8.3f} s  {ratio['median']:.3f} {spread}"
+            f"  memory {memory['median']:.3f}  patching {row['patch_seconds']['median']:.3f} s"
+        )
+    print(f"  adapter: {result['adapter_bytes']['float32']:,} bytes, {result['adapter_bytes']['float16']:,} in float16")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, required=True)
+    parser.add_argument("--mode", choices=MODES, default="inference")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", help="path and first part of the JSON file's name")
+    args = parser.parse_args()
+    result = measure(args)
+    print_table(result)
+    if args.output:
+        suffix = "-compile" if args.compile else ""
+        write_json(f"{args.output}-{args.model}-{args.mode}-b{args.batch}{suffix}.json", result)
+
+
+if __name__ == "__main__":
+    main()
