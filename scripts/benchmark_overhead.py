@@ -5,7 +5,7 @@
 Variants: unpatched; geoconv (the package); geoconv-concat and coordconv-concat (plain concatenation of the coordinate
 channels, as the usual PyTorch implementations do it); lora (PEFT, r=4, on the same layers). Models have their real
 widths and random weights, so nothing is downloaded. One model is patched and unpatched between measurements.
-Writes <output>-<model>-<mode>-b<batch>.json and prints a table; scripts/plot_overhead.py draws all files of a folder.
+Writes <output>-<model>-<mode>-b<batch>.json, prints a table, and draws all files of the same beginning as <output>.png.
 """
 
 import argparse
@@ -257,6 +257,35 @@ def print_table(result: dict) -> None:
     print(f"  adapter: {result['adapter_bytes']['float32']:,} bytes, {result['adapter_bytes']['float16']:,} in float16")
 
 
+def draw_plot(output: str) -> None:
+    """Ratios with intervals of all measurements whose files begin with `output`, one panel each."""
+    import json
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    results = [json.loads(path.read_text()) for path in sorted(Path(output).parent.glob(f"{Path(output).name}-*.json"))]
+    figure, panels = pyplot.subplots(
+        len(results), 1, figsize=(7, 1.7 * len(results) + 0.6), squeeze=False, layout="constrained"
+    )
+    for panel, result in zip(panels[:, 0], results, strict=True):
+        names = list(result["variants"])
+        ratios = [result["variants"][name]["ratio"] for name in names]
+        medians = [ratio["median"] for ratio in ratios]
+        below = [max(0.0, ratio["median"] - ratio["low"]) for ratio in ratios]
+        above = [max(0.0, ratio["high"] - ratio["median"]) for ratio in ratios]
+        panel.barh(names, medians, xerr=(below, above), color="#7a9cc6", ecolor="#333333", capsize=3)
+        panel.axvline(1.0, color="black", linewidth=0.8)
+        panel.invert_yaxis()
+        panel.set_title(f"{result['model']}, {result['mode']}, batch {result['batch']}", fontsize=9, loc="left")
+        panel.set_xlabel(f"time, ratio to {result['ratio_to']}", fontsize=8)
+        panel.tick_params(labelsize=8)
+    figure.savefig(f"{output}.png", dpi=120)
+    pyplot.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, required=True)
@@ -273,6 +302,7 @@ def main() -> None:
     if args.output:
         suffix = "-compile" if args.compile else ""
         write_json(f"{args.output}-{args.model}-{args.mode}-b{args.batch}{suffix}.json", result)
+        draw_plot(args.output)
 
 
 if __name__ == "__main__":
