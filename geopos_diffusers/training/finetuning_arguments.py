@@ -1,0 +1,230 @@
+"""The options of scripts/finetune_text_to_image.py, checked before anything is loaded."""
+
+import math
+import re
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from ..config import GeoConvConfig
+from ..errors import ConfigError
+from ..pipelines import DEFAULT_MODEL
+
+TRAIN_CHOICES = ("geoconv", "lora", "geoconv+lora", "full", "geoconv+full")
+
+# What may differ between a run and its continuation: none of these changes the losses of a step. (The data's own
+# fingerprint is compared instead of its path and columns.)
+FREE_ON_RESUME = frozenset(
+    {
+        "dataset",
+        "dataset_split",
+        "image_column",
+        "caption_column",
+        "max_train_samples",
+        "output_dir",
+        "resume_from_checkpoint",
+        "max_train_steps",
+        "num_train_epochs",
+        "checkpointing_steps",
+        "checkpoints_total_limit",
+        "validation_prompts",
+        "validation_steps",
+        "validation_inference_steps",
+        "validation_guidance_scale",
+        "report_to",
+        "num_workers",
+        "gradient_checkpointing",
+        "cache_latents",
+        "overwrite",
+        "dry_run",
+    }
+)
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(kw_only=True)
+class FinetuningArguments:
+    """Fine-tune a text-to-image pipeline on pictures with captions.
+
+    Raises:
+        ConfigError: a value is out of range, or two options cannot go together.
+    """
+
+    dataset: str = field(
+        metadata={"help": "image folder with metadata.jsonl (file_name, text), a Parquet file, or a Hub data set id"}
+    )
+    output_dir: str = field(metadata={"help": "folder of the run: losses, checkpoints, validation images, final/"})
+    model: str = _option(DEFAULT_MODEL, "pipeline to fine-tune: a folder, a Hub id, or the name of a packaged one")
+
+    train: str = _option("geoconv", f"what is trained: one of {', '.join(TRAIN_CHOICES)}")
+    encoding: str = _option("product", "geometry channel: product, squares, sum, cartesian or cartesian_radius")
+    shift_range: float = _option(0.25, "half the width of the random shift of the coordinates; 0 turns it off")
+    normalization: str = _option("unit", "scale of the coordinates: unit, aspect or pixel")
+    target_modules: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "layers to patch: names, name endings, or one regular expression; by default all kernels of 2+ taps"
+        },
+    )
+    exclude_modules: list[str] | None = field(
+        default=None, metadata={"help": "layers not to patch, given as target_modules is"}
+    )
+    components: list[str] | None = field(
+        default=None, metadata={"help": "parts of the pipeline to patch; this script trains the unet only"}
+    )
+    lora_rank: int = _option(8, "rank of the LoRA factors")
+    lora_alpha: float | None = _option(None, "LoRA scale times its rank; by default the rank (scale 1)")
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "layers that get LoRA: names or name endings; by default the attention projections"},
+    )
+
+    dataset_split: str = _option("train", "split of a Hub data set")
+    image_column: str = _option("image", "column of images in a Parquet file or Hub data set")
+    caption_column: str = _option("text", "column, or field of metadata.jsonl, that holds the captions")
+    max_train_samples: int | None = _option(None, "use the first N images only")
+    resolution: int | None = _option(None, "images are scaled and centre-cropped to this size; by default the model's")
+    random_flip: bool = _option(False, "mirror every other image; wrong where captions say left or right")
+    caption_dropout: float = _option(0.1, "share of captions replaced by the empty one, for classifier-free guidance")
+    cache_latents: bool = _option(False, "encode every image once and keep its latents in memory")
+    num_workers: int = _option(0, "processes that read images beside the training process")
+
+    train_batch_size: int = _option(4, "images per step and process")
+    gradient_accumulation_steps: int = _option(1, "batches added up before each optimizer step")
+    gradient_checkpointing: bool = _option(False, "recompute activations in the backward pass: less memory, more time")
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = _option(
+        None,
+        "precision of the frozen weights and of the arithmetic; what trains stays in float32; by default accelerate's",
+    )
+    max_train_steps: int | None = _option(None, "optimizer steps in all; this or num_train_epochs is needed")
+    num_train_epochs: float | None = _option(None, "passes over the data, where max_train_steps is not given")
+    learning_rate: float = _option(1e-4, "peak learning rate")
+    lr_scheduler: Literal["constant", "cosine", "linear"] = _option("constant", "its course after the warm-up")
+    lr_warmup_steps: int = _option(0, "steps over which the learning rate rises linearly from zero")
+    adam_beta1: float = _option(0.9, "AdamW's beta 1")
+    adam_beta2: float = _option(0.999, "AdamW's beta 2")
+    adam_weight_decay: float = _option(0.01, "AdamW's weight decay")
+    adam_epsilon: float = _option(1e-8, "AdamW's epsilon")
+    max_grad_norm: float = _option(1.0, "gradients are clipped to this norm")
+    snr_gamma: float | None = _option(None, "min-SNR-gamma loss weighting (arXiv 2303.09556); 5 in the paper")
+    noise_offset: float = _option(0.0, "noise that is constant over each channel, for darker and brighter images")
+    prediction_type: str | None = _option(None, "epsilon, v_prediction or sample; by default what the model predicts")
+    use_ema: bool = _option(False, "keep a moving average of what is trained, and save that")
+    ema_decay: float = _option(0.999, "decay of the moving average once it has warmed up")
+    seed: int = _option(0, "seed of the data order, noise, shifts, timesteps and validation images")
+
+    validation_prompts: list[str] | None = field(
+        default=None, metadata={"help": "prompts to draw, as a grid of images, while training"}
+    )
+    validation_steps: int = _option(500, "steps between two grids")
+    validation_inference_steps: int = _option(25, "denoising steps of each validation image")
+    validation_guidance_scale: float = _option(5.0, "classifier-free guidance of the validation images")
+    report_to: str = _option("tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none")
+    checkpointing_steps: int = _option(500, "steps between two checkpoints; the last step always makes one")
+    checkpoints_total_limit: int | None = _option(None, "keep only the newest N checkpoints")
+    resume_from_checkpoint: str | None = _option(None, "checkpoint folder, or latest, to continue from")
+    overwrite: bool = _option(False, "discard the run that output_dir already holds")
+    dry_run: bool = _option(False, "load and patch, print what would be trained, and stop")
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name in ("target_modules", "exclude_modules"):
+            setattr(self, name, _names_or_expression(getattr(self, name)))
+        if self.components not in (None, ["unet"]):
+            raise ConfigError(f"this script trains the unet only; components is {self.components}")
+        for name in _COUNTS:
+            _check(self, name, lambda value: isinstance(value, int) and value >= 1, "a whole number >= 1")
+        for name in ("num_workers", "lr_warmup_steps", "seed"):
+            _check(self, name, lambda value: isinstance(value, int) and value >= 0, "a whole number >= 0")
+        for name in ("learning_rate", "adam_epsilon", "max_grad_norm", "snr_gamma", "lora_alpha", "num_train_epochs"):
+            _check(self, name, lambda value: _is_finite(value) and value > 0, "a number > 0")
+        for name in ("adam_weight_decay", "noise_offset", "validation_guidance_scale"):
+            _check(self, name, lambda value: _is_finite(value) and value >= 0, "a number >= 0")
+        for name in ("caption_dropout", "ema_decay", "adam_beta1", "adam_beta2"):
+            _check(self, name, lambda value: _is_finite(value) and 0 <= value <= 1, "between 0 and 1")
+        for name, choices in _CHOICES.items():
+            _check(self, name, lambda value, choices=choices: value in choices, f"one of {', '.join(choices)}")
+        if self.max_train_steps is None and self.num_train_epochs is None:
+            raise ConfigError("give max_train_steps or num_train_epochs")
+        if self.random_flip and self.cache_latents:
+            raise ConfigError("random_flip needs the images, so it cannot go with cache_latents")
+        self.geoconv_config()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is trained: one or two of geoconv, lora, full."""
+        return tuple(self.train.split("+"))
+
+    def geoconv_config(self) -> GeoConvConfig:
+        return GeoConvConfig(
+            encoding=self.encoding,
+            shift_range=self.shift_range,
+            normalization=self.normalization,
+            target_modules=self.target_modules,
+            exclude_modules=self.exclude_modules,
+            components=("unet",),
+        )
+
+    def fixed_settings(self) -> dict[str, Any]:
+        """The settings that a continued run must share with its beginning."""
+        return {name: value for name, value in asdict(self).items() if name not in FREE_ON_RESUME}
+
+
+_COUNTS = (
+    "lora_rank",
+    "max_train_samples",
+    "resolution",
+    "train_batch_size",
+    "gradient_accumulation_steps",
+    "max_train_steps",
+    "validation_steps",
+    "validation_inference_steps",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+)
+_CHOICES = {
+    "train": TRAIN_CHOICES,
+    "mixed_precision": ("no", "fp16", "bf16"),
+    "lr_scheduler": ("constant", "cosine", "linear"),
+    "prediction_type": ("epsilon", "v_prediction", "sample"),
+}
+
+
+def _check_types(arguments: FinetuningArguments) -> None:
+    """A YAML file may hold anything: a single text stands for a list of one, other types are refused."""
+    for option in fields(arguments):
+        value = getattr(arguments, option.name)
+        if option.name in _LISTS:
+            value = [value] if isinstance(value, str) and option.name not in _LAYER_CHOICES else value
+            setattr(arguments, option.name, value)
+            accepted = value is None or (isinstance(value, (list, str)) and all(isinstance(i, str) for i in value))
+            if not accepted or (value is not None and not value):
+                raise ConfigError(f"{option.name} must be a list of texts; got {value!r}")
+        elif isinstance(option.default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"{option.name} must be true or false; got {value!r}")
+        elif option.name in ("dataset", "output_dir", "model") and not (isinstance(value, str) and value):
+            raise ConfigError(f"{option.name} must be a name or path; got {value!r}")
+
+
+_LAYER_CHOICES = ("target_modules", "exclude_modules")
+_LISTS = (*_LAYER_CHOICES, "components", "lora_target_modules", "validation_prompts")
+
+
+def _check(arguments: FinetuningArguments, name: str, accepts, expected: str) -> None:
+    value = getattr(arguments, name)
+    optional = type(arguments).__dataclass_fields__[name].default is None
+    if not (value is None and optional) and (isinstance(value, bool) or not accepts(value)):
+        raise ConfigError(f"{name} must be {expected}; got {value!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _names_or_expression(value: list[str] | str | None) -> list[str] | str | None:
+    """A single value with a character that no layer name has is a regular expression."""
+    if isinstance(value, list) and len(value) == 1 and re.search(r"[^\w.]", value[0]):
+        return value[0]
+    return value

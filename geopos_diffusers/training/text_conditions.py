@@ -1,0 +1,71 @@
+"""What the denoiser is told about a caption, for pipelines with one text encoder (SD) and with two (SDXL)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+
+SUPPORTED_PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+
+
+def check_supported(pipe: Any) -> None:
+    """Raise ConfigError unless `pipe` is one of the pipelines that the fine-tuning script can train."""
+    name = type(pipe).__name__
+    # Inpainting and image-to-image checkpoints share these classes but feed the UNet more channels.
+    if name not in SUPPORTED_PIPELINES or pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
+        raise ConfigError(
+            f"{name} cannot be fine-tuned here; supported are text-to-image pipelines of the kinds "
+            f"{', '.join(SUPPORTED_PIPELINES)} (UNet2DConditionModel with CLIP text encoders)"
+        )
+    if pipe.text_encoder is None:
+        raise ConfigError(f"this {name} has no text encoder (as SDXL refiners have none) and cannot be fine-tuned here")
+    if "FlowMatch" in type(pipe.scheduler).__name__:
+        raise ConfigError(f"models with a {type(pipe.scheduler).__name__} (flow matching) cannot be fine-tuned here")
+
+
+class CaptionEncoder:
+    """Turns captions into the denoiser's keyword arguments, through the pipeline's own `encode_prompt`.
+
+    Args:
+        pipe: a supported pipeline whose text encoders are on `device`.
+        device: where captions are encoded.
+    """
+
+    def __init__(self, pipe: Any, device: torch.device) -> None:
+        self.pipe, self.device = pipe, device
+        self.is_xl = type(pipe).__name__ == "StableDiffusionXLPipeline"
+        self.empty = self._encode([""])
+        if self.is_xl and pipe.config.force_zeros_for_empty_prompt:
+            # At inference SDXL's unconditional half is all zeros, not the encoding of "".
+            self.empty = tuple(torch.zeros_like(part) for part in self.empty)
+
+    def __call__(self, captions: Sequence[str], sizes: Tensor, dropout: float = 0.0) -> dict[str, Any]:
+        """Keyword arguments for the UNet.
+
+        Args:
+            captions: B texts. sizes: [B, 6] original height and width, crop top and left, target height and width, in
+                pixels (SDXL's time ids, section 2.2 of arXiv 2307.01952).
+            dropout: chance that a caption is replaced by the empty one, drawn from the device's global generator.
+        """
+        parts = self._encode(captions)
+        if dropout > 0:
+            dropped = torch.rand(len(captions), device=self.device) < dropout
+            parts = tuple(
+                torch.where(dropped.view(-1, *[1] * (part.ndim - 1)), empty, part)
+                for part, empty in zip(parts, self.empty, strict=True)
+            )
+        conditions: dict[str, Any] = {"encoder_hidden_states": parts[0]}
+        if self.is_xl:
+            conditions["added_cond_kwargs"] = {"text_embeds": parts[1], "time_ids": sizes.to(self.device)}
+        return conditions
+
+    @torch.no_grad()
+    def _encode(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
+        encoded = self.pipe.encode_prompt(
+            prompt=list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        # SD returns (embeddings, negative); SDXL (embeddings, negative, pooled, negative pooled).
+        return (encoded[0], encoded[2]) if self.is_xl else (encoded[0],)

@@ -1,0 +1,56 @@
+"""accelerate and its experiment trackers, set up from a script's options with one clear line for what cannot work."""
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedType, LoggerType, ProjectConfiguration
+
+from ..errors import ConfigError, MissingDependencyError
+from .processes import needs_cpu_group
+
+# Their optimizer states are spread over the processes, which the checkpoints here do not gather.
+UNSUPPORTED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
+
+
+def build_accelerator(
+    output_dir: str, mixed_precision: str | None, gradient_accumulation_steps: int, report_to: str
+) -> Accelerator:
+    """An Accelerator whose trackers write below `output_dir`/logs.
+
+    Raises:
+        ConfigError: an unknown tracker, a precision that the device does not have, or a way to spread the model over
+            processes that the checkpoints do not support.
+        MissingDependencyError: the tracker's package is not installed.
+    """
+    known = [str(kind.value) for kind in LoggerType]
+    if report_to != "none" and report_to not in known:
+        raise ConfigError(f"report_to must be none or one of {', '.join(known)}; got {report_to!r}")
+    if report_to not in ("none", "all") and report_to not in [str(kind.value) for kind in get_available_trackers()]:
+        raise MissingDependencyError(f"report_to {report_to} needs the package of that tracker, which is not installed")
+    try:
+        accelerator = Accelerator(
+            mixed_precision=mixed_precision,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            log_with=None if report_to == "none" else report_to,
+            project_config=ProjectConfiguration(output_dir, logging_dir=str(Path(output_dir) / "logs")),
+            cpu=needs_cpu_group(),
+        )
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"accelerate cannot be set up: {error}") from error
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        # accelerate lets this pass without autocast and without loss scaling.
+        raise ConfigError("mixed_precision fp16 needs a GPU; on a CPU give bf16 or no")
+    if accelerator.distributed_type in UNSUPPORTED:
+        raise ConfigError(f"{accelerator.distributed_type.value} is not supported here; use plain data parallelism")
+    return accelerator
+
+
+def start_trackers(accelerator: Accelerator, settings: dict[str, Any]) -> None:
+    """Open the trackers with `settings` as the run's hyperparameters."""
+    if accelerator.log_with:
+        plain = {
+            name: value if isinstance(value, (int, float, str)) else str(value) for name, value in settings.items()
+        }
+        accelerator.init_trackers("finetune", config=plain)

@@ -1,0 +1,149 @@
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+
+from geopos_diffusers.errors import AdapterError, ConfigError
+from geopos_diffusers.training.checkpoints import (
+    TrainingState,
+    check_output,
+    clear_output,
+    find_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+
+def make_state(seed: int = 0, names=("b", "a"), settings=None) -> TrainingState:
+    torch.manual_seed(seed)
+    parameters = {name: torch.nn.Parameter(torch.randn(3, 2)) for name in names}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=0.1)
+    ema = EMAModel(parameters.values(), decay=0.9)
+    return TrainingState(
+        Accelerator(cpu=True), parameters, optimizer, ema, settings or {"train": "lora", "size": [1, 2]}
+    )
+
+
+def advance(state: TrainingState, steps: int) -> list[torch.Tensor]:
+    """Steps with random gradients; returns the parameters after each."""
+    history = []
+    for _ in range(steps):
+        for parameter in state.parameters.values():
+            parameter.grad = torch.randn_like(parameter)
+        state.optimizer.step()
+        state.ema.step(state.parameters.values())
+        history.append(torch.cat([parameter.detach().flatten() for parameter in state.parameters.values()]))
+    return history
+
+
+def save(state: TrainingState, step: int, folder, limit=None):
+    def save_parts(target):
+        save_file({name: value.detach() for name, value in state.parameters.items()}, target / "parts.safetensors")
+
+    return save_checkpoint(state, step, folder, save_parts, limit)
+
+
+def test_a_restored_state_continues_bit_for_bit(tmp_path):
+    state = make_state()
+    advance(state, 3)
+    folder = save(state, 3, tmp_path)
+    expected = advance(state, 3)
+    other = make_state(seed=5)
+    assert load_checkpoint(other, folder) == 3
+    assert all(torch.equal(a, b) for a, b in zip(advance(other, 3), expected, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(other.ema.shadow_params, state.ema.shadow_params, strict=True))
+
+
+def test_parts_hold_the_average_and_saving_changes_nothing(tmp_path):
+    state = make_state()
+    advance(state, 3)
+    before = {name: value.detach().clone() for name, value in state.parameters.items()}
+    random_state = torch.get_rng_state()
+    parts = load_file(save(state, 3, tmp_path) / "parts.safetensors")
+    assert all(torch.equal(parts[name], average) for name, average in zip(before, state.ema.shadow_params, strict=True))
+    assert all(torch.equal(state.parameters[name], before[name]) for name in before)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_no_file_is_a_pickle(tmp_path):
+    folder = save(make_state(), 1, tmp_path)
+    assert {file.suffix for file in folder.rglob("*") if file.is_file()} == {".safetensors", ".json"}
+
+
+def test_a_failed_save_leaves_nothing(tmp_path):
+    def full_disk(folder):
+        (folder / "half").write_text("x")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(make_state(), 1, tmp_path, full_disk)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_are_found_and_rotated_by_number(tmp_path):
+    state = make_state()
+    for step in (2, 9, 10, 100):
+        save(state, step, tmp_path, limit=3)
+    (tmp_path / "checkpoint-old").mkdir()
+    (tmp_path / "checkpoint-200").write_text("a file")
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["checkpoint-9", "checkpoint-10", "checkpoint-100"]
+    assert find_checkpoint(tmp_path, "latest").name == "checkpoint-100"
+    assert find_checkpoint(tmp_path, "checkpoint-9") == find_checkpoint("elsewhere", str(tmp_path / "checkpoint-9"))
+    with pytest.raises(ConfigError, match="checkpoint-old is not a checkpoint"):
+        find_checkpoint(tmp_path, "checkpoint-old")
+    with pytest.raises(ConfigError, match="holds no checkpoint to resume from"):
+        find_checkpoint(tmp_path / "none", "latest")
+
+
+def test_clearing_needs_permission_and_takes_only_what_a_run_wrote(tmp_path):
+    save(make_state(), 1, tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="already holds a run"):
+        check_output(tmp_path, overwrite=False)
+    check_output(tmp_path, overwrite=True)
+    clear_output(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+class TestRefusals:
+    def test_other_settings(self, tmp_path):
+        folder = save(make_state(settings={"train": "lora", "size": (1, 2)}), 1, tmp_path)
+        load_checkpoint(make_state(settings={"train": "lora", "size": [1, 2]}), folder)
+        with pytest.raises(ConfigError, match='made with train="lora"; this run has train="full"'):
+            load_checkpoint(make_state(settings={"train": "full", "size": [1, 2]}), folder)
+        with pytest.raises(ConfigError, match="made with extra=null; this run has extra=1"):
+            load_checkpoint(make_state(settings={"train": "lora", "size": [1, 2], "extra": 1}), folder)
+
+    def test_other_parameters(self, tmp_path):
+        folder = save(make_state(), 1, tmp_path)
+        with pytest.raises(AdapterError, match=r"c has shape None here and \(3, 2\) in the model"):
+            load_checkpoint(make_state(names=("a", "b", "c")), folder)
+
+    def test_other_number_of_processes_or_format(self, tmp_path):
+        folder = save(make_state(), 1, tmp_path)
+        file = folder / "training_state" / "state.json"
+        for key, value, message in (
+            ("processes", 2, "made with 2 processes; this run has 1"),
+            ("format_version", 9, "has format 9"),
+        ):
+            values = json.loads(file.read_text())
+            file.write_text(json.dumps({**values, key: value}))
+            with pytest.raises(ConfigError, match=message):
+                load_checkpoint(make_state(), folder)
+
+    @pytest.mark.parametrize("name", ["weights", "optimizer", "ema", "random_states", "state"])
+    def test_missing_or_cut_files(self, tmp_path, name):
+        state = make_state()
+        advance(state, 1)
+        folder = save(state, 1, tmp_path)
+        file = next((folder / "training_state").glob(f"{name}.*"))
+        file.write_bytes(file.read_bytes()[:20])
+        with pytest.raises(AdapterError, match=f"{name}.* is missing or damaged"):
+            load_checkpoint(make_state(), folder)
+        file.unlink()
+        with pytest.raises(AdapterError, match=f"{name}.* is missing or damaged"):
+            load_checkpoint(make_state(), folder)
