@@ -24,6 +24,10 @@ _EXPORTS = {
     "save_geoconv_weights": "adapter",
     "load_geoconv_weights": "adapter",
     "push_geoconv_to_hub": "adapter",
+    "set_geoconv_adapters": "named_adapters",
+    "list_geoconv_adapters": "named_adapters",
+    "get_active_geoconv_adapters": "named_adapters",
+    "delete_geoconv_adapters": "named_adapters",
     "load_pipeline": "pipelines",
     "GeoPosError": "errors",
 }

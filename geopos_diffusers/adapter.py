@@ -9,6 +9,7 @@ The one safetensors file suffices. Nothing here ever unpickles.
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from .config import GeoConvConfig
 from .errors import AdapterError, SurgeryError
 from .files import atomic_path, write_text
 from .model_card import model_card
+from .named_adapters import DEFAULT_ADAPTER, adapter_tensors, put_adapter
+from .offload import whole
+from .stock_saving import ADAPTER_FOLDER
 from .surgery import (
     GeoConvStatus,
     apply_geoconv,
@@ -41,18 +45,20 @@ def save_geoconv_weights(
     save_directory: str | os.PathLike,
     dtype: torch.dtype | None = None,
     card: dict[str, Any] | None = None,
+    adapter_name: str | None = None,
 ) -> Path:
     """Write the adapter of a patched pipeline or model to a folder; other files in it are left alone.
 
     Args:
         dtype: of the saved weights; None as they are. float16 halves the file.
         card: facts for the model card, by heading ("Base model", "Training data", ...).
+        adapter_name: which of several adapters; None for what is active, a mix as the one adapter that it amounts to.
 
     Returns:
         The path of the safetensors file.
 
     Raises:
-        AdapterError: the model is not patched, or a weight is not finite.
+        AdapterError: the model is not patched or has no adapter of that name, or a weight is not finite.
         OSError: the folder cannot be written; an adapter that was there before stays whole.
     """
     from safetensors.torch import save_file
@@ -63,15 +69,15 @@ def save_geoconv_weights(
     names = {component: component or _component_of(model) for component, model in models.items()}
     tensors = {}
     for component, model in models.items():
-        for name, weight in geoconv_parameters(model).items():
-            tensor = weight.detach().to("cpu", dtype or weight.dtype).contiguous()
-            if not torch.isfinite(tensor).all():
+        for name, weight in adapter_tensors(model, adapter_name).items():
+            tensor = whole(weight).detach().to("cpu", dtype or weight.dtype).contiguous()
+            if not torch.isfinite(tensor.float()).all():
                 raise AdapterError(f"{name} holds values that are not finite in {tensor.dtype}; nothing was saved")
             tensors[f"{names[component]}.{name}"] = tensor
     status = geoconv_status(pipe_or_model)
     values = status.config.to_dict() | {
         "geopos_diffusers_version": __version__,
-        "base_classes": {names[component]: type(model).__name__ for component, model in models.items()},
+        "base_classes": {names[component]: _class_name(model) for component, model in models.items()},
     }
     text = json.dumps(values, indent=2)
     directory = Path(save_directory)
@@ -85,13 +91,20 @@ def save_geoconv_weights(
 
 
 def load_geoconv_weights(
-    pipe_or_model: Any, name_or_path: str | os.PathLike, *, revision: str | None = None
+    pipe_or_model: Any,
+    name_or_path: str | os.PathLike,
+    adapter_name: str = DEFAULT_ADAPTER,
+    *,
+    revision: str | None = None,
 ) -> GeoConvStatus:
     """Patch a pipeline or model as an adapter says and fill in its weights.
 
     Args:
-        pipe_or_model: unpatched, or patched with the adapter's own config (its weights are then replaced).
-        name_or_path: an adapter's folder, its safetensors file, or a Hub id "owner/name".
+        pipe_or_model: unpatched, or patched with the adapter's own config.
+        name_or_path: an adapter's folder, its safetensors file, a Hub id "owner/name", or the folder (or Hub id) of a
+            patched pipeline or model that `save_pretrained` wrote.
+        adapter_name: what to call it. Weights under this name are replaced; other adapters are kept, inactive (see
+            `set_geoconv_adapters`).
         revision: branch, tag or commit on the Hub.
 
     Raises:
@@ -99,29 +112,26 @@ def load_geoconv_weights(
             another shape, or layers that the file lacks. The model is left as it was.
         SurgeryError: the model is patched with another config.
     """
-    path = find_adapter(name_or_path, revision)
-    tensors, values = read_adapter(path)
-    config = GeoConvConfig.from_dict({key: value for key, value in values.items() if key not in _EXTRA_KEYS})
-    by_component = _by_component(tensors, path)
-    models = _match_components(pipe_or_model, by_component, values.get("base_classes"), path)
-    newly_patched = [model for model in models.values() if not marked_models(model)]
+    if not isinstance(adapter_name, str) or not adapter_name:
+        raise AdapterError(f"adapter_name must be a word; got {adapter_name!r}")
+    parts = [part for path, folder in find_adapters(name_or_path, revision) for part in _read_parts(path, folder)]
+    models = _match_components(pipe_or_model, parts)
+    newly_patched = [model for model, _ in models if not marked_models(model)]
     try:
-        for component, model in models.items():
+        for model, part in models:
             try:
-                apply_geoconv(model, config)
+                apply_geoconv(model, part.config)
             except SurgeryError as error:
                 if model not in newly_patched:
                     raise
-                raise AdapterError(f"{path} does not fit {type(model).__name__}: {error}") from error
-            _check_fit(geoconv_parameters(model), by_component[component], type(model).__name__, path)
+                raise AdapterError(f"{part.path} does not fit {type(model).__name__}: {error}") from error
+            _check_fit(geoconv_parameters(model), part.tensors, type(model).__name__, part.path)
     except Exception:
         for model in newly_patched:
             remove_geoconv(model)
         raise
-    with torch.no_grad():
-        for component, model in models.items():
-            for name, parameter in geoconv_parameters(model).items():
-                parameter.copy_(by_component[component][name])
+    for model, part in models:
+        put_adapter(model, adapter_name, part.tensors, first=model in newly_patched)
     return geoconv_status(pipe_or_model)
 
 
@@ -140,26 +150,37 @@ def push_geoconv_to_hub(pipe_or_model: Any, repo_id: str, *, private: bool = Fal
         ).commit_url
 
 
-def find_adapter(name_or_path: str | os.PathLike, revision: str | None = None) -> Path:
-    """Path of an adapter's safetensors file, fetched from the Hub where `name_or_path` is no local path.
+def find_adapters(name_or_path: str | os.PathLike, revision: str | None = None) -> list[tuple[Path, str | None]]:
+    """Paths of an adapter's safetensors files, fetched from the Hub where `name_or_path` is no local path.
+
+    One file, or one for each patched component of a saved pipeline, then with the component's name.
 
     Raises:
         AdapterError: nothing of that name is there.
     """
     path = Path(name_or_path)
-    if path.is_dir():
-        if (path / WEIGHTS_NAME).is_file():
-            return path / WEIGHTS_NAME
-        raise AdapterError(f"{path} has no {WEIGHTS_NAME}")
     if path.is_file():
-        return path
-    name = os.fspath(name_or_path)
+        return [(path, None)]
+    if not path.is_dir():
+        path = _download(os.fspath(name_or_path), revision)
+    for file in (path / WEIGHTS_NAME, path / ADAPTER_FOLDER / WEIGHTS_NAME):
+        if file.is_file():
+            return [(file, None)]
+    files = sorted(path.glob(f"*/{ADAPTER_FOLDER}/{WEIGHTS_NAME}"))
+    if not files:
+        raise AdapterError(f"{path} has no {WEIGHTS_NAME}")
+    return [(file, file.parts[-3]) for file in files]
+
+
+def _download(name: str, revision: str | None) -> Path:
+    """The adapter files of a Hub repository, in a local folder."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise AdapterError(f"no adapter at {name}: neither a folder, nor a safetensors file, nor a Hub id owner/name")
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import snapshot_download
 
+    files = [WEIGHTS_NAME, f"{ADAPTER_FOLDER}/{WEIGHTS_NAME}", f"*/{ADAPTER_FOLDER}/{WEIGHTS_NAME}"]
     try:
-        return Path(hf_hub_download(name, WEIGHTS_NAME, revision=revision))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except Exception as error:  # the Hub's client raises many unrelated types for "not there" and "no network"
         raise AdapterError(
             f"no adapter at {name}: no such folder, and the Hub gave none ({type(error).__name__})"
@@ -185,30 +206,57 @@ def read_adapter(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
         raise AdapterError(f"{path} holds no GeoConv config: not a GeoConv adapter")
     try:
         values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise AdapterError(f"{path}: its GeoConv config is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise AdapterError(f"{path}: its GeoConv config is not a JSON object")
     GeoConvConfig.from_dict({key: value for key, value in values.items() if key not in _EXTRA_KEYS})
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or not torch.isfinite(tensor.float()).all():
-            raise AdapterError(f"{path}: {name} ({tensor.dtype}) does not hold finite floating-point weights")
+        if tensor.dtype not in _WEIGHT_DTYPES or not torch.isfinite(tensor.float()).all():
+            raise AdapterError(f"{path}: {name!r} ({tensor.dtype}) does not hold finite floating-point weights")
     return tensors, values
 
 
+_WEIGHT_DTYPES = (
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+)
 _EXTRA_KEYS = ("geopos_diffusers_version", "base_classes")
+
+
+def _class_name(model: nn.Module) -> str:
+    """The model's class; FSDP2 puts one of its own, "FSDP" and the name, before it."""
+    return next(cls.__name__ for cls in type(model).__mro__ if not cls.__name__.startswith("FSDP"))
 
 
 def _component_of(model: nn.Module) -> str:
     """The name that pipelines give to a model of this class."""
-    name = type(model).__name__
+    name = _class_name(model)
     for part, component in (("UNet", "unet"), ("Transformer", "transformer"), ("Autoencoder", "vae"), ("VQ", "vae")):
         if part in name:
             return component
     return "model"
 
 
-def _by_component(tensors: dict[str, Tensor], path: Path) -> dict[str, dict[str, Tensor]]:
+@dataclass(frozen=True)
+class _Part:
+    """What an adapter file holds for one component."""
+
+    path: Path
+    component: str
+    config: GeoConvConfig
+    base_class: str | None
+    tensors: dict[str, Tensor]
+
+
+def _read_parts(path: Path, folder: str | None) -> list[_Part]:
+    """The parts of one file; `folder` is the component that it was saved with, if it was saved with one alone."""
+    tensors, values = read_adapter(path)
+    config = GeoConvConfig.from_dict({key: value for key, value in values.items() if key not in _EXTRA_KEYS})
     by_component: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         component, _, name = key.partition(".")
@@ -217,28 +265,42 @@ def _by_component(tensors: dict[str, Tensor], path: Path) -> dict[str, dict[str,
         by_component.setdefault(component, {})[name] = tensor
     if not by_component:
         raise AdapterError(f"{path} holds no weights")
-    return by_component
+    classes = values.get("base_classes")
+    classes = classes if isinstance(classes, dict) else {}
+    return [
+        _Part(path, folder if folder and len(by_component) == 1 else component, config, classes.get(component), weights)
+        for component, weights in by_component.items()
+    ]
 
 
-def _match_components(
-    pipe_or_model: Any, by_component: dict[str, dict[str, Tensor]], base_classes: Any, path: Path
-) -> dict[str, nn.Module]:
-    """The model that each of the adapter's components goes to."""
+def _match_components(pipe_or_model: Any, parts: list[_Part]) -> list[tuple[nn.Module, _Part]]:
+    """The model that each of the adapter's parts goes to."""
+    path = parts[0].path
     if isinstance(pipe_or_model, nn.Module):
         model = geoconv_models(pipe_or_model, GeoConvConfig())[""]
-        base_classes = base_classes if isinstance(base_classes, dict) else {}
-        same = [component for component in by_component if base_classes.get(component) == type(model).__name__]
-        fitting = same or ([_component_of(model)] if _component_of(model) in by_component else list(by_component))
+        same = [part for part in parts if part.base_class == _class_name(model)]
+        fitting = same or [part for part in parts if part.component == _component_of(model)] or parts
         if len(fitting) != 1:
-            parts = ", ".join(by_component)
+            names = ", ".join(repr(part.component) for part in parts)
             raise AdapterError(
-                f"{path} holds weights for {parts}; load it into a pipeline, not a {type(model).__name__}"
+                f"{path} holds weights for {names}; load it into a pipeline, not a {type(model).__name__}"
             )
-        return {fitting[0]: model}
+        return [(model, fitting[0])]
+    names = [_component_in(pipe_or_model, part) for part in parts]
     try:
-        return geoconv_models(pipe_or_model, GeoConvConfig(components=tuple(by_component)))
+        models = geoconv_models(pipe_or_model, GeoConvConfig(components=tuple(names)))
     except SurgeryError as error:
         raise AdapterError(f"{path} does not fit: {error}") from error
+    return [(models[name], part) for name, part in zip(names, parts, strict=True)]
+
+
+def _component_in(pipe: Any, part: _Part) -> str:
+    """A part's name in this pipeline: its own, or, saved from a model alone, that of the one component of its class."""
+    components = getattr(pipe, "components", None)
+    if not isinstance(components, dict):  # no pipeline: the surgery says so
+        return part.component
+    same = [name for name, model in components.items() if part.base_class == _class_name(model)]
+    return same[0] if part.component not in components and len(same) == 1 else part.component
 
 
 def _check_fit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor], label: str, path: Path) -> None:
@@ -257,6 +319,8 @@ def _check_fit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor], 
     ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            problems.append(f"{title}: {', '.join(name.replace('.geo_weight', '') for name in names[:3])}{more}")
+            shown = ", ".join(name.replace(".geo_weight", "") for name in names[:3])
+            # A file's keys are anyone's text; repr would quote ordinary names too.
+            problems.append(f"{title}: {shown.encode('unicode_escape').decode()}{more}")
     if problems:
         raise AdapterError(f"{path} does not fit {label}; {'; '.join(problems)}")

@@ -16,6 +16,8 @@ SHIFT_DISTRIBUTIONS = ("uniform", "normal")
 SHIFT_SCOPES = ("layer", "model")
 SHIFT_UNITS = ("batch", "sample")
 BORDERS = ("zeros", "extrapolate")
+_LARGEST = 10**9  # of numbers in a config: squares of coordinates stay finite in float32
+_LONGEST_NAME = 1000  # characters of a layer's name or of a regular expression for names
 
 
 def _option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -67,10 +69,11 @@ class GeoPosConfig:
             value, choices = getattr(self, option.name), option.metadata.get("choices")
             if choices and value not in choices:
                 raise ConfigError(f"{option.name} must be one of {', '.join(choices)}; got {value!r}")
-        if not _is_number(self.shift_range) or not 0 <= self.shift_range < float("inf"):
+        if not _is_number(self.shift_range) or not 0 <= self.shift_range <= _LARGEST:
             raise ConfigError(f"shift_range must be a finite number >= 0; got {self.shift_range!r}")
-        if not isinstance(self.reference_size, int) or isinstance(self.reference_size, bool) or self.reference_size < 1:
-            raise ConfigError(f"reference_size must be an integer >= 1; got {self.reference_size!r}")
+        size = self.reference_size
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _LARGEST:
+            raise ConfigError(f"reference_size must be an integer >= 1 (and below 1e9); got {size!r}")
         if not isinstance(self.shift_at_inference, bool):
             raise ConfigError(f"shift_at_inference must be true or false; got {self.shift_at_inference!r}")
 
@@ -106,7 +109,7 @@ class GeoConvConfig(GeoPosConfig):
             if isinstance(value, (list, set)):
                 value = tuple(sorted(value) if isinstance(value, set) else value)
             if isinstance(value, tuple):
-                if not value or not all(isinstance(item, str) and item for item in value):
+                if not value or not all(isinstance(item, str) and 0 < len(item) <= _LONGEST_NAME for item in value):
                     raise ConfigError(f"{name} must hold one or more names; got {value!r}")
             elif isinstance(value, str) and value:
                 _compile(name, value)
@@ -151,7 +154,7 @@ class GeoConvConfig(GeoPosConfig):
         """Read what `to_json` wrote. Raises ConfigError as `from_dict`, and for text that is not JSON."""
         try:
             values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"GeoConv config is not valid JSON: {error}") from error
         return cls.from_dict(values)
 
@@ -168,6 +171,30 @@ def _compile(name: str, pattern: str) -> None:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise ConfigError(f"{name} is not a valid regular expression: {pattern!r} ({error})") from error
+    if len(pattern) > _LONGEST_NAME or _may_backtrack_for_ever(pattern):
+        raise ConfigError(f"{name} repeats a group that repeats, or is too long; write it simpler: {pattern[:80]!r}")
+
+
+def _may_backtrack_for_ever(pattern: str) -> bool:
+    """Whether an expression's matching time can explode: configs come with adapters that others made.
+
+    That takes a repeated group with a repeat or an alternative in it, or many open-ended repeats in a row.
+    """
+    tokens = re.findall(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*,?\d*\}|.", pattern, re.DOTALL)
+    branching, repeats = [False], 0
+    for before, token, following in zip(["", *tokens], tokens, [*tokens[1:], ""], strict=False):
+        repeat = token in ("*", "+") or (len(token) > 1 and token[0] == "{" and token != "{}")
+        if token == "(":
+            branching.append(False)
+        elif token == ")" and len(branching) > 1:
+            inner = branching.pop()
+            if inner and (following in ("*", "+") or following[:1] == "{"):
+                return True
+            branching[-1] |= inner
+        elif repeat or token == "|" or (token == "?" and before != "("):
+            branching[-1] = True
+            repeats += repeat
+    return repeats > 4
 
 
 def _is_number(value: Any) -> bool:

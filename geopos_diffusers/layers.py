@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .config import GeoPosConfig
 from .encoding import draw_shift
 from .taps import TapTables, dense_taps, separable_factors
+from .tiling import CurrentTile
 
 _TABLES = TapTables()
 
@@ -56,6 +57,7 @@ class GeometryTerm:
         geo_config: the geometry channel's options.
         geo_scale: factor on the term; 0 gives exactly the plain convolution.
         geo_shared_shift: set where the model's layers share one shift.
+        geo_tile: set where the model is one that works on an image by tiles.
     """
 
     geo_parameter_names = ("geo_weight",)
@@ -63,6 +65,7 @@ class GeometryTerm:
     geo_config: GeoPosConfig | None = None
     geo_scale: float = 1.0
     geo_shared_shift: SharedShift | None = None
+    geo_tile: CurrentTile | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -80,8 +83,10 @@ class GeometryTerm:
             if self.geo_scale != 1.0:
                 weight = weight * self.geo_scale
             shift = self._shift(axes, samples, weight)
-            sizes = tuple(input.shape[-axes:]), tuple(output.shape[-axes:])
-            tables = _TABLES.get(self, *sizes, self.geo_config, weight)
+            size, start = tuple(input.shape[-axes:]), None
+            if self.geo_tile is not None and self.geo_tile.tile is not None:
+                start, size = self.geo_tile.tile.within(size)
+            tables = _TABLES.get(self, size, tuple(output.shape[-axes:]), self.geo_config, weight, start)
             if self.geo_config.encoding == "cartesian_radius":
                 taps = dense_taps(tables, shift, self.geo_config)
                 response = torch.einsum(_DENSE_EQUATIONS[axes], taps, weight)

@@ -7,19 +7,24 @@ Everything is checked and allocated before the first swap, so a model is patched
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .config import GeoConvConfig, name_matches
 from .errors import SurgeryError
 from .layers import GeometryTerm, SharedShift, geoconv_class, geometry_weight
+from .offload import add_offloaded, group_offload_kinds, remove_offloaded, reshard, stored_weight, takes_offloaded
+from .stock_saving import SavePretrained
+from .tiling import TILED_METHODS, CurrentTile, TiledMethod
 
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _WRAPPER_NAMES = ("base_layer", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _STATE = "_geoconv_config"
+ADAPTERS = "_geoconv_adapters"  # see named_adapters.py
 
 
 @dataclass(frozen=True)
@@ -54,28 +59,21 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
 
     Raises:
         SurgeryError: nothing to patch, a target that names no convolution, a model that is patched with another config,
-            or weights that are not in memory (meta device). The model is left as it was.
+            or weights that are offloaded where none can be added. The model is left as it was.
     """
     config = config or GeoConvConfig()
-    plans: list[tuple[nn.Module, list[tuple[nn.Module, nn.Parameter]]]] = []
+    plans: list[tuple[nn.Module, list[tuple[nn.Module, Tensor]]]] = []
     for component, model in geoconv_models(pipe_or_model, config).items():
         if (present := getattr(model, _STATE, None)) is not None:
-            if present != config:
+            if replace(present, components=config.components) != config:
                 label = component or type(model).__name__
                 raise SurgeryError(f"{label} is patched with {_difference(present, config)}; remove_geoconv first")
             continue
         targets, skipped = _choose(model, config)
         _check_targets(model, config, targets, skipped)
-        plans.append((model, [(conv, nn.Parameter(geometry_weight(conv, config))) for conv in targets.values()]))
+        plans.append((model, [(conv, geometry_weight(conv, config)) for conv in targets.values()]))
     for model, layers in plans:
-        shared = SharedShift() if config.shift_scope == "model" else None
-        for conv, weight in layers:
-            conv.__class__ = geoconv_class(type(conv))
-            conv.register_parameter("geo_weight", weight)
-            conv.geo_config, conv.geo_scale, conv.geo_shared_shift = config.geopos(), 1.0, shared
-        if shared is not None:
-            _share_shift(model, shared)
-        setattr(model, _STATE, config)
+        _patch(model, layers, config)
     return geoconv_status(pipe_or_model)
 
 
@@ -84,14 +82,24 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
 
     Returns:
         Names of the layers that were restored; empty where nothing was patched.
+
+    Raises:
+        SurgeryError: hooks hold on to the patched `forward` of a transposed convolution. The model is left as it was.
     """
+    for name, layer in _all_patched(pipe_or_model).items():
+        if _forward_is_hooked(layer):
+            raise SurgeryError(f"hooks (offload, casting) were put on {name} after patching; remove them first")
     removed = []
     for component, model in marked_models(pipe_or_model).items():
         for name, layer in _patched_layers(model).items():
-            layer.__class__ = type(layer).geo_base
-            del layer._parameters["geo_weight"], layer.geo_config, layer.geo_scale, layer.geo_shared_shift
+            remove_offloaded(layer, "geo_weight")
+            _change_class(layer, type(layer).geo_base)
+            del layer._parameters["geo_weight"]
+            del layer.geo_config, layer.geo_scale, layer.geo_shared_shift, layer.geo_tile
             removed.append(_qualified(component, name))
         _unshare_shift(model)
+        for name in (*TILED_METHODS, "save_pretrained", ADAPTERS):
+            vars(model).pop(name, None)
         delattr(model, _STATE)
     return removed
 
@@ -120,6 +128,21 @@ def geoconv_parameters(pipe_or_model: Any) -> dict[str, nn.Parameter]:
         for component, model in _all_models(pipe_or_model).items()
         for name, layer in _patched_layers(model).items()
     }
+
+
+def stored_geometry(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors that hold a model's geometry weights, named as `geoconv_parameters` names them, offloaded or not.
+
+    Raises:
+        SurgeryError: they are in group offload's own files.
+    """
+    if "disk" in group_offload_kinds(model):
+        label = type(model).__name__
+        raise SurgeryError(
+            f"geometry weights of {label} are group-offloaded to disk: they cannot be read or replaced there"
+        )
+    reshard(model)
+    return {f"{name}.geo_weight": stored_weight(layer, "geo_weight") for name, layer in _patched_layers(model).items()}
 
 
 def set_geoconv_scale(pipe_or_model: Any, scale: float, layers: str | tuple[str, ...] | None = None) -> list[str]:
@@ -262,7 +285,22 @@ def _reason_against(name: str, conv: nn.Module, config: GeoConvConfig) -> str | 
         return "lazy layer without weights yet"
     if not _reaches_geometry(type(conv)):
         return f"{type(conv).__name__} computes its convolution by itself, out of the geometry term's reach"
+    if _forward_is_hooked(conv):
+        return "a hook (offload, casting) holds on to its forward; patch the model before putting hooks on it"
     return None
+
+
+def _forward_is_hooked(conv: nn.Module) -> bool:
+    """Whether an offload or casting hook has stored the `forward` that a transposed convolution's patch replaces."""
+    own = vars(conv).get("forward")
+    return conv.transposed and own is not None and getattr(own, "__func__", None) is not type(conv).forward
+
+
+def _change_class(conv: nn.Module, cls: type[nn.Module]) -> None:
+    # Hooks that were taken off again leave the class's `forward` behind as an attribute.
+    if getattr(vars(conv).get("forward"), "__func__", None) is type(conv).forward:
+        del conv.forward
+    conv.__class__ = cls
 
 
 def _reaches_geometry(cls: type[nn.Module]) -> bool:
@@ -293,14 +331,41 @@ def _check_targets(
         reasons = sorted(set(skipped.values()))
         why = f"its {len(skipped)} are skipped: {'; '.join(reasons)}" if skipped else "it has none"
         raise SurgeryError(f"no convolution of {label} can be patched: {why}")
+    if kinds := group_offload_kinds(model):
+        raise SurgeryError(
+            f"{label} is group-offloaded ({', '.join(sorted(kinds))}); patch the model before enabling it"
+        )
+    hooked = any(hasattr(module, "_hf_hook") for module in model.modules())
     for name, conv in targets.items():
-        if conv.weight.device.type == "meta" and hasattr(conv, "_hf_hook"):
+        if hooked and conv.weight.is_meta and not takes_offloaded(conv):
             raise SurgeryError(f"the weights of {label}.{name} are offloaded; patch the model before enabling offload")
+
+
+def _patch(model: nn.Module, layers: list[tuple[nn.Module, Tensor]], config: GeoConvConfig) -> None:
+    shared = SharedShift() if config.shift_scope == "model" else None
+    tiled_methods = [name for name in TILED_METHODS if hasattr(type(model), name)]
+    current = CurrentTile() if tiled_methods else None
+    for conv, weight in layers:
+        if weight.is_meta and takes_offloaded(conv):
+            parameter = add_offloaded(conv, "geo_weight", torch.zeros_like(weight, device="cpu"))
+        else:
+            parameter = nn.Parameter(weight)
+        _change_class(conv, geoconv_class(type(conv)))
+        conv.register_parameter("geo_weight", parameter)
+        conv.geo_config, conv.geo_scale = config.geopos(), 1.0
+        conv.geo_shared_shift, conv.geo_tile = shared, current
+    if shared is not None:
+        _share_shift(model, shared)
+    for name in tiled_methods:
+        setattr(model, name, TiledMethod(model, name, current))
+    if hasattr(type(model), "save_pretrained"):
+        model.save_pretrained = SavePretrained(model)
+    setattr(model, _STATE, config)
 
 
 def _difference(present: GeoConvConfig, wanted: GeoConvConfig) -> str:
     old, new = present.to_dict(), wanted.to_dict()
-    differing = [key for key in old if old[key] != new[key]]
+    differing = [key for key in old if old[key] != new[key] and key != "components"]
     show = [f"{key}={values[key]!r}" for values in (old, new) for key in differing]
     return f"{', '.join(show[: len(differing)])}, not {', '.join(show[len(differing) :])}"
 

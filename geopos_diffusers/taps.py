@@ -23,7 +23,14 @@ class AxisTaps:
 
 
 def axis_taps(
-    conv: nn.Module, axis: int, input_size: int, output_size: int, longest: int, config: GeoPosConfig, like: Tensor
+    conv: nn.Module,
+    axis: int,
+    input_size: int,
+    output_size: int,
+    longest: int,
+    config: GeoPosConfig,
+    like: Tensor,
+    start: int = 0,
 ) -> AxisTaps:
     """Taps of a torch convolution module along one axis.
 
@@ -32,8 +39,10 @@ def axis_taps(
         axis: 0 is the first spatial axis.
         input_size, output_size: pixels along this axis. longest: pixels of the input's longest axis.
         like: gives device and dtype.
+        start: index of the first pixel that the layer is given, where that is one tile of an input of `input_size`.
     """
-    positions, valid = _positions(conv, axis, input_size, output_size, like)
+    positions, valid = _positions(conv, axis, output_size, like)
+    positions = positions + start
     if config.border == "zeros":
         if conv.padding_mode == "zeros" or conv.transposed:
             valid = valid & (positions >= 0) & (positions < input_size)
@@ -44,7 +53,7 @@ def axis_taps(
     return AxisTaps(coordinates, mask)
 
 
-def _positions(conv: nn.Module, axis: int, input_size: int, output_size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def _positions(conv: nn.Module, axis: int, output_size: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Input index under every (output pixel, tap), and whether the tap reads the input there at all."""
     kernel, stride, dilation = conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis]
     out = torch.arange(output_size, device=like.device)[:, None]
@@ -89,27 +98,29 @@ class TapTables:
         output_size: tuple[int, ...],
         config: GeoPosConfig,
         like: Tensor,
+        start: tuple[int, ...] | None = None,
     ) -> list[AxisTaps]:
+        """Taps of all axes; arguments as of `axis_taps`, one number an axis, `start` None where the input is whole."""
         if torch.compiler.is_compiling():
-            return self._build(conv, input_size, output_size, config, like)
+            return self._build(conv, input_size, output_size, config, like, start)
         layout = (conv.transposed, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.padding_mode)
         coordinates = (config.normalization, config.reference_size, config.border)
-        key = (layout, coordinates, input_size, output_size, like.dtype, like.device)
+        key = (layout, coordinates, input_size, output_size, start, like.dtype, like.device)
         if (tables := self._tables.get(key)) is not None:
             return tables
         # A table first made in inference mode could not be saved for a later backward pass.
         with torch.inference_mode(False), torch.no_grad():
-            tables = self._build(conv, input_size, output_size, config, like)
+            tables = self._build(conv, input_size, output_size, config, like, start)
         self._tables[key] = tables
         if len(self._tables) > self.capacity:
             self._tables.popitem(last=False)
         return tables
 
     @staticmethod
-    def _build(conv, input_size, output_size, config, like) -> list[AxisTaps]:
+    def _build(conv, input_size, output_size, config, like, start) -> list[AxisTaps]:
         longest = max(input_size)
-        sizes = enumerate(zip(input_size, output_size, strict=True))
-        return [axis_taps(conv, axis, i, o, longest, config, like) for axis, (i, o) in sizes]
+        sizes = enumerate(zip(input_size, output_size, start or (0,) * len(input_size), strict=True))
+        return [axis_taps(conv, axis, i, o, longest, config, like, first) for axis, (i, o, first) in sizes]
 
 
 def separable_factors(

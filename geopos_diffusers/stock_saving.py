@@ -1,0 +1,57 @@
+"""`save_pretrained` of a patched model: stock weights that any diffusers release loads, the adapter beside them."""
+
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from .stand_in import StandIn
+
+ADAPTER_FOLDER = "geoconv"
+logger = logging.getLogger(__name__)
+
+
+class SavePretrained(StandIn):
+    """Stands in for a patched model's `save_pretrained`, as an attribute of that one model.
+
+    diffusers only warns of keys that it does not know, so a patched model saved whole would come back as stock and the
+    geometry weights would be lost. Here the model's own files hold the stock weights alone, and the adapter is written
+    to the folder "geoconv" among them, where `load_geoconv_weights` finds it. `state_dict` keeps all weights.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model, "save_pretrained")
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """diffusers' pipelines look here for which options a component's `save_pretrained` takes."""
+        method = inspect.signature(type(self.model).save_pretrained)
+        return method.replace(parameters=list(method.parameters.values())[1:])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from .adapter import save_geoconv_weights  # adapter.py stands above the surgery that puts this in place
+
+        call = self.__signature__.bind(*args, **kwargs)
+        folder = Path(call.arguments["save_directory"])
+        if call.arguments.get("is_main_process", True) and not folder.is_file():
+            # First, so that push_to_hub uploads it with the rest.
+            save_geoconv_weights(self.model, folder / ADAPTER_FOLDER)
+            logger.warning(
+                "%s is patched: %s gets its stock weights, %s its GeoConv adapter",
+                type(self.model).__name__,
+                folder,
+                folder / ADAPTER_FOLDER,
+            )
+        handle = self.model.register_state_dict_post_hook(_drop_geometry_weights)
+        try:
+            return self.call_stock(*args, **kwargs)
+        finally:
+            handle.remove()
+
+
+def _drop_geometry_weights(model: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+    for name, layer in model.named_modules():
+        if hasattr(type(layer), "geo_base"):
+            state.pop(f"{prefix}{name}.geo_weight", None)
