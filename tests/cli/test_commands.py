@@ -51,7 +51,9 @@ def refused(capsys, *arguments) -> str:
 
 class TestHelp:
     def test_lists_every_command_without_importing_torch(self):
-        code = "import sys; from geopos_diffusers.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        code = (
+            "import sys; from geopos_diffusers.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        )
         code += "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert all(f"    {command}" in result.stdout for command in COMMANDS)
@@ -108,7 +110,9 @@ class TestInfoAndPatch:
 class TestGenerate:
     def test_same_seed_same_bytes(self, model, adapter, tmp_path):
         for name in ("a", "b"):
-            assert generate(model, tmp_path / name, "--prompt", "a hand", "--num-images", "3", "--geoconv", adapter) == 0
+            assert (
+                generate(model, tmp_path / name, "--prompt", "a hand", "--num-images", "3", "--geoconv", adapter) == 0
+            )
         files = sorted(path.name for path in (tmp_path / "a").iterdir())
         assert files == ["00000.png", "00001.png", "00002.png", "contact_sheet.png", "metadata.jsonl", "settings.json"]
         assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
@@ -116,7 +120,9 @@ class TestGenerate:
     def test_an_image_depends_on_its_seed_alone(self, model, tmp_path):
         assert generate(model, tmp_path / "all", "--prompt", "a hand", "--num-images", "2", "--batch-size", "1") == 0
         assert generate(model, tmp_path / "one", "--prompt", "a hand", "--seed", "4") == 0
-        assert Image.open(tmp_path / "all" / "00001.png").tobytes() == Image.open(tmp_path / "one" / "00000.png").tobytes()
+        assert (
+            Image.open(tmp_path / "all" / "00001.png").tobytes() == Image.open(tmp_path / "one" / "00000.png").tobytes()
+        )
 
     def test_settings_are_in_the_image(self, model, adapter, tmp_path):
         generate(model, tmp_path / "a", "--prompt", "eine Hand, ±", "--geoconv", adapter, "--geoconv-scale", "0.5")
@@ -134,7 +140,9 @@ class TestGenerate:
 
     def test_prompts_go_round(self, model, tmp_path):
         (tmp_path / "prompts.txt").write_text("a fist\n\nan open hand\n")
-        assert generate(model, tmp_path / "a", "--prompts-file", str(tmp_path / "prompts.txt"), "--num-images", "3") == 0
+        assert (
+            generate(model, tmp_path / "a", "--prompts-file", str(tmp_path / "prompts.txt"), "--num-images", "3") == 0
+        )
         rows = [json.loads(line) for line in (tmp_path / "a" / "metadata.jsonl").read_text().splitlines()]
         assert [row["text"] for row in rows] == ["a fist", "an open hand", "a fist"]
         assert [row["seed"] for row in rows] == [3, 4, 5]

@@ -1,0 +1,88 @@
+"""Render an image folder of hands or faces with captions, to train on or to compare with."""
+
+import argparse
+from functools import partial
+from typing import Any
+
+SUMMARY = "render hands or faces with captions"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    hands = subjects.add_parser("hands", help="articulated hands", description="Render articulated hands.")
+    _add_common(hands)
+    hands.add_argument("--views", nargs="+", default=None, help="of palm, back, side (default: all)")
+    hands.add_argument("--handedness", nargs="+", default=None, help="of left, right (default: both)")
+    hands.add_argument("--poses", default=None, help="canonical (counting gestures) or any (default)")
+    hands.add_argument("--max-tilt", type=float, default=None, metavar="DEGREES", help="lean out of the view (35)")
+    hands.add_argument("--max-rotation", type=float, default=None, metavar="DEGREES", help="turn in the image (180)")
+    faces = subjects.add_parser("faces", help="heads with expressions", description="Render heads with expressions.")
+    _add_common(faces)
+    faces.add_argument(
+        "--expressions", nargs="+", default=None, help='for example smiling "eyes closed" (default: all)'
+    )
+    faces.add_argument("--ages", nargs="+", default=None, help="of child, young, middle-aged, old (default: all)")
+    faces.add_argument("--max-yaw", type=float, default=None, metavar="DEGREES", help="turn to the sides (50)")
+    faces.add_argument("--max-pitch", type=float, default=None, metavar="DEGREES", help="look up or down (20)")
+    faces.add_argument("--max-roll", type=float, default=None, metavar="DEGREES", help="lean (12)")
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--count", type=int, required=True, help="number of images")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side (64)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes, whatever --workers is")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output folder that is not empty")
+    parser.add_argument("--dry-run", action="store_true", help="check everything and print captions; write nothing")
+    parser.add_argument("--backgrounds", default=None, help="plain, gradient or both (default)")
+    parser.add_argument("--colours", "--colors", nargs="+", default=None, help="names of background colours (all)")
+    parser.add_argument(
+        "--fill",
+        type=float,
+        nargs=2,
+        default=None,
+        metavar=("LOW", "HIGH"),
+        help="share of the image's side that is filled",
+    )
+    parser.add_argument("--samples", type=int, default=None, help="rays per pixel side (2)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..data.image_folder import check_output, write_image_folder
+    from ..data.options import check_cores, check_count, check_picture
+
+    check_count(args.count)
+    check_cores(args.workers)
+    check_picture(args.size, args.seed)
+    check_output(args.output, args.overwrite)
+    make_draw = _hands(args) if args.subject == "hands" else _faces(args)
+    if args.dry_run:
+        for _, attributes in make_draw()(0, min(args.count, 8)):
+            print(attributes["text"])
+        print(f"would write {args.count} images of {args.size} x {args.size} pixels to {args.output}")
+        return
+    folder = write_image_folder(
+        make_draw, args.count, args.output, args.workers, args.overwrite, progress=not args.quiet
+    )
+    print(f"wrote {args.count} images and metadata.jsonl to {folder}")
+
+
+def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _hands(args: argparse.Namespace) -> Any:
+    from ..data.hands import HandOptions, make_draw_hands
+
+    names = ("views", "handedness", "poses", "max_tilt", "max_rotation", "backgrounds", "colours", "fill", "samples")
+    return partial(make_draw_hands, args.size, args.seed, HandOptions(**_given(args, names)))
+
+
+def _faces(args: argparse.Namespace) -> Any:
+    from ..data.faces import FaceOptions, make_draw_faces
+
+    names = ("expressions", "ages", "max_yaw", "max_pitch", "max_roll", "backgrounds", "colours", "fill", "samples")
+    return partial(make_draw_faces, args.size, args.seed, FaceOptions(**_given(args, names)))

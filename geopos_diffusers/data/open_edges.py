@@ -1,0 +1,44 @@
+"""Cut-off limbs: finds the open edge of a mesh and stretches a tube from it, out of the picture."""
+
+from itertools import pairwise
+
+import numpy as np
+
+RINGS = 4
+
+
+def open_edge(faces: np.ndarray) -> np.ndarray:
+    """Vertices around the longest open edge of `faces` [F, 3], in order, following the winding of the faces."""
+    edges = {(int(a), int(b)) for face in faces for a, b in zip(face, np.roll(face, -1), strict=True)}
+    follow = {a: b for a, b in edges if (b, a) not in edges}
+    loops = []
+    while follow:
+        start, current = follow.popitem()
+        loop = [start]
+        while current != start:
+            loop.append(current)
+            current = follow.pop(current)
+        loops.append(loop)
+    return np.array(max(loops, key=len))
+
+
+def tube_faces(rim: np.ndarray, first: int) -> np.ndarray:
+    """Triangles that join the `rim` of an `open_edge` with the rings of `tube_vertices`, numbered from `first`."""
+    size = len(rim)
+    rings = np.concatenate([rim[None], first + np.arange(RINGS * size).reshape(RINGS, size)])
+    faces = []
+    for near, far in pairwise(rings):
+        after_near, after_far = np.roll(near, -1), np.roll(far, -1)
+        faces += [np.stack([after_near, near, far], 1), np.stack([after_near, far, after_far], 1)]
+    return np.concatenate(faces)
+
+
+def tube_vertices(rim: np.ndarray, length: float, growth: float) -> np.ndarray:
+    """Rings [RINGS * R, 3] from the positions `rim` [R, 3] on along -Y, growing thicker by the share `growth`."""
+    centre = rim.mean(0)
+    rings = []
+    for step in range(1, RINGS + 1):
+        share = step / RINGS
+        ring = centre + (rim - centre) * np.array([1.0 + growth * share, 1.0 - share, 1.0 + growth * share])
+        rings.append(ring + np.array([0.0, -length * share, 0.0]))
+    return np.concatenate(rings)
