@@ -1,0 +1,466 @@
+"""Train a small Stable Diffusion pipeline from rendered hands: autoencoder, then UNet and text encoder.
+
+    geopos data hands --count 30000 --size 64 ... --output DATA
+    accelerate launch scripts/pretrain_hands.py --config configs/pretrain_hands.yaml --train_data DATA --output_dir RUN
+
+Started again with the same options, it continues where its last checkpoint is, with the same losses as without the
+stop: the order of the data and all noise are functions of the seed and the step.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.training_utils import EMAModel
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from geopos_diffusers.contact_sheet import contact_sheet
+from geopos_diffusers.errors import DataError
+from geopos_diffusers.files import atomic_directory, atomic_path, write_json, write_text
+from geopos_diffusers.training.arguments import parse_arguments
+from geopos_diffusers.training.autoencoder_loss import (
+    AutoencoderLoss,
+    center_latents,
+    encode_means,
+    peak_signal_to_noise,
+    reconstruct,
+)
+from geopos_diffusers.training.caption_tokenizer import train_caption_tokenizer
+from geopos_diffusers.training.checkpoints import TrainingState, list_checkpoints, load_checkpoint, save_checkpoint
+from geopos_diffusers.training.data_order import DataOrder
+from geopos_diffusers.training.image_text_data import load_image_text
+from geopos_diffusers.training.learning_rate import learning_rate_factor
+from geopos_diffusers.training.loss_log import LossLog, draw_loss_curve, read_losses
+from geopos_diffusers.training.pretrained_card import write_model_card
+from geopos_diffusers.training.pretraining_arguments import PretrainingArguments
+from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.text_to_image_loss import TextToImageLoss, stratified_timesteps
+from geopos_diffusers.training.tracking import build_accelerator
+
+BETA_SCHEDULE = "squaredcos_cap_v2"
+SAMPLE_PROMPTS = [
+    f"a photo of the {view} of a {hand} hand, {fingers}, {tone} skin, on a {background} background"
+    for fingers, background in (
+        ("a fist", "blue"),
+        ("one finger raised", "white"),
+        ("two fingers raised", "green"),
+        ("three fingers raised", "gray"),
+        ("four fingers raised", "purple"),
+        ("an open hand", "yellow"),
+    )
+    for view, hand, tone in (
+        ("palm", "left", "light"),
+        ("back", "right", "dark"),
+        ("palm", "right", "medium"),
+        ("back", "left", "brown"),
+    )
+]
+# Settings that change what is written or when, and not what is learnt: a run may be continued under other values.
+FREE_SETTINGS = (
+    *("train_data", "output_dir", "stage", "report_to", "checkpoint_every", "sample_every", "stop_at_step"),
+    *("guidance_scale", "inference_steps", "data_note"),
+)
+# Settings that the autoencoder does not depend on.
+DENOISER_SETTINGS = ("unet_", "text_", "vocabulary_", "denoiser_", "caption_", "snr_", "timestep_")
+
+
+@dataclass
+class HandData:
+    """pixels [N, 3, S, S] uint8, with a caption each; the last `validation_count` are not trained on."""
+
+    pixels: Tensor
+    captions: list[str]
+    validation_count: int
+
+    @property
+    def train_count(self) -> int:
+        return len(self.captions) - self.validation_count
+
+    def images(self, indices: Iterable[int] | slice) -> Tensor:
+        """[B, 3, S, S] float32 in [-1, 1]."""
+        return self.pixels[indices].float() / 127.5 - 1
+
+
+@dataclass
+class Stage:
+    """One training: `loss` (its forward returns scalars by name, "loss" among them), and how to feed and watch it.
+
+    learning_rate(step): the rate of an optimizer step, counted from 0.
+    draw_batch(indices, step, generator): the whole batch of a step, by argument name of `loss`, on the CPU.
+    validate(folder, step): scalars to log; draws samples into `folder`. Called with the averaged weights in place.
+    save_parts(folder): writes the trained models.
+    """
+
+    name: str
+    number: int
+    loss: nn.Module
+    steps: int
+    batch_size: int
+    learning_rate: Callable[[int], float]
+    draw_batch: Callable[[list[int], int, torch.Generator], dict[str, Tensor]]
+    validate: Callable[[Path, int], dict[str, float]]
+    save_parts: Callable[[Path], None]
+
+
+def load_data(args: PretrainingArguments, accelerator: Accelerator) -> HandData:
+    """Decode the image folder into memory once: 30,000 images of 64 pixels take 370 MB."""
+    show = accelerator.is_main_process
+    data = load_image_text(args.train_data, args.resolution, show_progress=show)
+    if len(data) <= args.validation_count:
+        raise DataError(f"{args.train_data} holds {len(data)} images; more than {args.validation_count} are needed")
+    pixels = torch.empty(len(data), 3, args.resolution, args.resolution, dtype=torch.uint8)
+    for index in tqdm(range(len(data)), desc="reading images", disable=not show):
+        pixels[index] = ((data[index]["pixels"] + 1) * 127.5).round().to(torch.uint8)
+    return HandData(pixels, data.captions, args.validation_count)
+
+
+def build_vae(args: PretrainingArguments) -> AutoencoderKL:
+    """Latents of a quarter of the resolution; few channels where the images are large, since time is spent there."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=tuple(args.vae_channels),
+        layers_per_block=1,
+        latent_channels=args.vae_latent_channels,
+        norm_num_groups=8,
+        sample_size=args.resolution,
+        mid_block_add_attention=False,
+        force_upcast=False,
+    )
+
+
+def build_unet(args: PretrainingArguments) -> UNet2DConditionModel:
+    """Attention where it is cheap: at an eighth of the resolution and, in the middle, at a sixteenth.
+
+    The pooled caption is also added to the time embedding, which every block sees. With cross-attention alone, colours
+    and finger counts were still ignored after 1,000 steps.
+    """
+    return UNet2DConditionModel(
+        sample_size=args.resolution // 4,
+        in_channels=args.vae_latent_channels,
+        out_channels=args.vae_latent_channels,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=tuple(args.unet_channels),
+        layers_per_block=1,
+        attention_head_dim=4,  # diffusers takes this as the number of heads
+        cross_attention_dim=args.text_width,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
+
+
+def build_text_encoder(args: PretrainingArguments, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=args.text_width,
+            intermediate_size=4 * args.text_width,
+            projection_dim=args.text_width,
+            num_hidden_layers=args.text_layers,
+            num_attention_heads=max(1, args.text_width // 32),
+            max_position_embeddings=args.text_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_pipeline(
+    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
+) -> StableDiffusionPipeline:
+    """The whole pipeline, with DPM-Solver++ for sampling in about 20 steps."""
+    scheduler = DPMSolverMultistepScheduler(
+        beta_schedule=BETA_SCHEDULE,
+        prediction_type="v_prediction",
+        steps_offset=1,
+        timestep_spacing="trailing",  # starts from pure noise, which the cosine schedule reaches
+        lambda_min_clipped=-5.1,  # what the solver's authors advise for the cosine schedule
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def step_generator(seed: int, stage: int, step: int) -> torch.Generator:
+    """All random numbers of a step come from here, on the CPU: the same on any device and after any resume."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + stage) * 1_000_003 + step)
+
+
+def train(stage: Stage, args: PretrainingArguments, accelerator: Accelerator, train_count: int) -> dict:
+    """Run a stage from its last checkpoint to its end and leave the averaged weights in its models.
+
+    Returns:
+        The stage's summary: steps, seconds, last validation values, whether it is finished.
+    """
+    folder = Path(args.output_dir) / stage.name
+    parameters = {name: value for name, value in stage.loss.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.AdamW(
+        parameters.values(), stage.learning_rate(0), betas=(0.9, 0.99), weight_decay=args.weight_decay
+    )
+    loss_module, optimizer = accelerator.prepare(stage.loss, optimizer)
+    ema = EMAModel(parameters.values(), decay=args.ema_decay, foreach=True)
+    other = DENOISER_SETTINGS if stage.name == "vae" else ()
+    settings = {
+        name: value for name, value in asdict(args).items() if name not in FREE_SETTINGS and not name.startswith(other)
+    }
+    state = TrainingState(accelerator, parameters, optimizer, ema, settings)
+
+    checkpoints = list_checkpoints(folder)
+    start = load_checkpoint(state, checkpoints[-1]) if checkpoints else 0
+    lines = read_losses(folder / "losses.jsonl")
+    seconds = next((line["seconds"] for line in reversed(lines) if line["step"] == start), 0.0)
+    log = LossLog(folder, start) if accelerator.is_main_process else None
+    stop = stage.steps if args.stop_at_step is None else max(start, min(stage.steps, args.stop_at_step))
+    began, scores = time.perf_counter() - seconds, {}
+
+    order = iter(DataOrder(train_count, start * stage.batch_size, stop * stage.batch_size, args.seed))
+    progress = tqdm(range(start, stop), initial=start, total=stage.steps, desc=stage.name)
+    progress.disable = not accelerator.is_main_process
+    for step in progress:
+        rate = stage.learning_rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        generator = step_generator(args.seed, stage.number, step)
+        batch = stage.draw_batch(list(islice(order, stage.batch_size)), step, generator)
+        share = slice(accelerator.process_index, None, accelerator.num_processes)
+        with accelerator.autocast():
+            losses = loss_module(**{name: value[share].to(accelerator.device) for name, value in batch.items()})
+        accelerator.backward(losses["loss"])
+        grad_norm = accelerator.clip_grad_norm_(parameters.values(), args.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.step(parameters.values())
+
+        values = {name: accelerator.reduce(value.detach(), "mean").item() for name, value in losses.items()}
+        values |= {"learning_rate": rate, "grad_norm": float(grad_norm)}
+        accelerator.log({f"{stage.name}/{name}": value for name, value in values.items()}, step=step + 1)
+        if log is not None:
+            log.append(step=step + 1, seconds=round(time.perf_counter() - began, 2), **values)
+        progress.set_postfix(loss=f"{values['loss']:.4f}")
+        last = step + 1 == stop
+        if accelerator.is_main_process and (last or (step + 1) % args.sample_every == 0):
+            with state.averaged():
+                scores = stage.validate(folder, step + 1)
+            accelerator.log({f"{stage.name}/{name}": value for name, value in scores.items()}, step=step + 1)
+            tqdm.write(f"{stage.name} step {step + 1}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        if last or (step + 1) % args.checkpoint_every == 0:
+            save_checkpoint(state, step + 1, folder, stage.save_parts, limit=1)
+
+    if accelerator.is_main_process and (losses := read_losses(folder / "losses.jsonl")):
+        draw_loss_curve(losses, folder / "losses.png")
+    ema.copy_to(parameters.values())
+    accelerator.free_memory()
+    if start == stop and (folder / "summary.json").is_file():
+        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    seconds = round(time.perf_counter() - began, 1)
+    summary = {"steps": stop, "finished": stop == stage.steps, "seconds": seconds, **scores}
+    if accelerator.is_main_process:
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+def train_autoencoder(
+    args: PretrainingArguments, accelerator: Accelerator, data: HandData
+) -> tuple[AutoencoderKL, dict]:
+    """Stage 1: images to latents and back."""
+    vae = build_vae(args)
+    loss = AutoencoderLoss(vae, args.vae_gradient_weight, args.vae_kl_weight)
+    held_out = data.images(slice(data.train_count, None))
+
+    def draw_batch(indices: list[int], step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        # Crops cost less, and each still shows much of a hand; the last steps get the model used to whole images.
+        side = args.resolution if step >= args.vae_steps - args.vae_full_steps else args.vae_crop
+        top, left = torch.randint(args.resolution - side + 1, (2,), generator=generator).tolist()
+        pixels = data.images(indices)[:, :, top : top + side, left : left + side].contiguous()
+        noise = torch.randn(len(indices), args.vae_latent_channels, side // 4, side // 4, generator=generator)
+        return {"pixels": pixels, "noise": noise}
+
+    def validate(folder: Path, step: int) -> dict[str, float]:
+        decoded = torch.cat([reconstruct(vae, part.to(accelerator.device)).cpu() for part in held_out.split(32)])
+        pairs = [picture for pair in zip(held_out[:24], decoded[:24], strict=True) for picture in pair]
+        save_grid([to_picture(picture) for picture in pairs], folder / f"reconstructions-{step:06d}.png", columns=12)
+        return {"psnr": peak_signal_to_noise(held_out, decoded).mean().item()}
+
+    def learning_rate(step: int) -> float:
+        return args.vae_learning_rate * learning_rate_factor("cosine", step, args.warmup_steps, args.vae_steps)
+
+    stage = Stage(
+        "vae", 1, loss, args.vae_steps, args.vae_batch_size, learning_rate, draw_batch, validate,
+        lambda folder: vae.save_pretrained(folder / "vae"),
+    )  # fmt: skip
+    return vae, train(stage, args, accelerator, data.train_count)
+
+
+def encode_data(args: PretrainingArguments, accelerator: Accelerator, data: HandData, vae: AutoencoderKL) -> Tensor:
+    """Stage 2: all images to latents [N, C, h, w], once; then centre the latents and set the scaling factor."""
+    target = Path(args.output_dir) / "latents.safetensors"
+    if not target.is_file() and accelerator.is_main_process:
+        parts = [
+            encode_means(vae, data.images(slice(start, start + 64)).to(accelerator.device)).cpu()
+            for start in tqdm(range(0, len(data.captions), 64), desc="encoding images")
+        ]
+        with atomic_path(target) as temporary:
+            save_file({"means": torch.cat(parts).contiguous()}, temporary)
+    accelerator.wait_for_everyone()
+    means = load_file(target)["means"]
+    center = means.mean((0, 2, 3))
+    scaling_factor = 1 / (means - center.view(-1, 1, 1)).std().item()
+    center_latents(vae, center.to(accelerator.device))
+    vae.register_to_config(scaling_factor=scaling_factor)
+    return (means - center.view(-1, 1, 1)) * scaling_factor
+
+
+def train_denoiser(
+    args: PretrainingArguments, accelerator: Accelerator, data: HandData, vae: AutoencoderKL, latents: Tensor
+) -> tuple[StableDiffusionPipeline, dict]:
+    """Stage 3: the UNet and the text encoder, together, on the latents."""
+    tokenizer = train_caption_tokenizer(data.captions[: data.train_count], args.vocabulary_size, args.text_length)
+    input_ids = tokenize(tokenizer, data.captions)
+    no_caption = tokenize(tokenizer, [""])
+    unet, text_encoder = build_unet(args), build_text_encoder(args, tokenizer)
+    pipe = build_pipeline(vae, text_encoder, tokenizer, unet)
+    pipe.set_progress_bar_config(disable=True)
+    noise_scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    limit = noise_scheduler.config.num_train_timesteps
+    loss = TextToImageLoss(unet, text_encoder, noise_scheduler, args.snr_gamma)
+
+    def draw_batch(indices: list[int], step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        dropped = torch.rand(len(indices), 1, generator=generator) < args.caption_dropout
+        shift = args.timestep_shift if step >= args.timestep_shift_from else 1.0
+        return {
+            "latents": latents[indices],
+            "noise": torch.randn(len(indices), *latents.shape[1:], generator=generator),
+            "timesteps": stratified_timesteps(len(indices), limit, generator, shift),
+            "input_ids": torch.where(dropped, no_caption, input_ids[indices]),
+        }
+
+    def validate(folder: Path, step: int) -> dict[str, float]:
+        generator = step_generator(args.seed, 4, 0)
+        held_out = list(range(data.train_count, len(data.captions)))
+        losses = []
+        with torch.no_grad():
+            for start in range(0, len(held_out), 64):
+                batch = draw_batch(held_out[start : start + 64], 0, generator)
+                losses.append(loss(**{name: value.to(accelerator.device) for name, value in batch.items()})["loss"])
+        images = pipe(
+            SAMPLE_PROMPTS,
+            height=args.resolution,
+            width=args.resolution,
+            num_inference_steps=args.inference_steps,
+            guidance_scale=args.guidance_scale,
+            generator=[torch.Generator().manual_seed(args.seed + number) for number in range(len(SAMPLE_PROMPTS))],
+        ).images
+        save_grid(images, folder / f"samples-{step:06d}.png", columns=8)
+        return {"validation_loss": torch.stack(losses).mean().item()}
+
+    def learning_rate(step: int) -> float:
+        planned = args.denoiser_schedule_steps or args.denoiser_steps
+        begin = min(step, args.denoiser_cooldown_from or args.denoiser_steps)
+        rate = args.denoiser_learning_rate * learning_rate_factor("cosine", begin, args.warmup_steps, planned)
+        return rate * (1 - (step - begin) / (args.denoiser_steps - begin)) if step > begin else rate
+
+    stage = Stage(
+        "denoiser", 2, loss, args.denoiser_steps, args.denoiser_batch_size, learning_rate, draw_batch,
+        validate, lambda folder: pipe.save_pretrained(folder / "pipeline"),
+    )  # fmt: skip
+    return pipe, train(stage, args, accelerator, data.train_count)
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """[N, L] integers, padded and truncated as StableDiffusionPipeline does it."""
+    return tokenizer(
+        captions, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """[3, H, W] in [-1, 1] to a PIL image."""
+    return Image.fromarray(((image + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def save_grid(images: list[Image.Image], target: Path, columns: int) -> None:
+    with atomic_path(target) as temporary:
+        contact_sheet(images, columns=columns, cell=2 * images[0].width).save(temporary, format="PNG")
+
+
+def package(pipe: StableDiffusionPipeline, args: PretrainingArguments, summary: dict) -> Path:
+    """Stage 4: the pipeline in half precision, with its model card, in `output_dir`/pipeline."""
+    target = Path(args.output_dir) / "pipeline"
+    for model in (pipe.vae, pipe.unet, pipe.text_encoder):
+        model.half()
+    with atomic_directory(target) as folder:
+        pipe.save_pretrained(folder, safe_serialization=True)
+        # transformers loads a model in the precision that its config names, diffusers in single precision: without this
+        # the loaded parts would not fit together.
+        config = folder / "text_encoder" / "config.json"
+        write_json(config, {**json.loads(config.read_text(encoding="utf-8")), "dtype": "float32"})
+        write_text(folder / "README.md", write_model_card(args, summary))
+    return target
+
+
+def main() -> None:
+    args = parse_arguments(PretrainingArguments)
+    accelerator = build_accelerator(args.output_dir, args.mixed_precision, 1, args.report_to)
+    if accelerator.log_with:
+        accelerator.init_trackers("pretrain")
+    summary_file = Path(args.output_dir) / "summary.json"
+    data = load_data(args, accelerator)
+    summary: dict = {
+        "settings": asdict(args),
+        "images": len(data.captions),
+        "torch": torch.__version__,
+        "machine": f"{torch.get_num_threads()} CPU threads" if accelerator.device.type == "cpu" else "a GPU",
+    }
+
+    def report(name: str, values: dict) -> bool:
+        """Note a stage's figures. Returns whether the run goes on after it."""
+        summary[name] = values
+        if accelerator.is_main_process:
+            write_json(summary_file, summary)
+        return values.get("finished", True) and args.stage != name
+
+    set_seed(args.seed)
+    vae, values = train_autoencoder(args, accelerator, data)
+    if not report("vae", values):
+        return
+    vae.requires_grad_(False).eval()
+    latents = encode_data(args, accelerator, data, vae)
+    if not report("latents", {"scaling_factor": vae.config.scaling_factor}):
+        return
+    set_seed(args.seed)
+    pipe, values = train_denoiser(args, accelerator, data, vae, latents)
+    models = {"autoencoder": vae, "UNet": pipe.unet, "text encoder": pipe.text_encoder}
+    summary["parameters"] = {name: model.num_parameters() for name, model in models.items()}
+    if report("denoiser", values) and accelerator.is_main_process:
+        print(f"wrote {package(pipe, args, summary)}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    run_script(main)
