@@ -77,8 +77,8 @@ FREE_SETTINGS = (
     *("train_data", "output_dir", "stage", "report_to", "checkpoint_every", "sample_every", "stop_at_step"),
     *("guidance_scale", "inference_steps", "data_note"),
 )
-# Settings that the autoencoder does not depend on.
-DENOISER_SETTINGS = ("unet_", "text_", "vocabulary_", "denoiser_", "caption_", "snr_", "timestep_")
+# Settings that the autoencoder does not depend on, by the start of their names.
+DENOISER_SETTINGS = ("unet_", "text_", "vocabulary_", "denoiser_", "caption_", "snr_", "timestep_", "mixed_precision")
 
 
 @dataclass
@@ -352,11 +352,10 @@ def train_denoiser(
 
     def draw_batch(indices: list[int], step: int, generator: torch.Generator) -> dict[str, Tensor]:
         dropped = torch.rand(len(indices), 1, generator=generator) < args.caption_dropout
-        shift = args.timestep_shift if step >= args.timestep_shift_from else 1.0
         return {
             "latents": latents[indices],
             "noise": torch.randn(len(indices), *latents.shape[1:], generator=generator),
-            "timesteps": stratified_timesteps(len(indices), limit, generator, shift),
+            "timesteps": stratified_timesteps(len(indices), limit, generator, args.timestep_shift),
             "input_ids": torch.where(dropped, no_caption, input_ids[indices]),
         }
 
@@ -380,10 +379,8 @@ def train_denoiser(
         return {"validation_loss": torch.stack(losses).mean().item()}
 
     def learning_rate(step: int) -> float:
-        planned = args.denoiser_schedule_steps or args.denoiser_steps
-        begin = min(step, args.denoiser_cooldown_from or args.denoiser_steps)
-        rate = args.denoiser_learning_rate * learning_rate_factor("cosine", begin, args.warmup_steps, planned)
-        return rate * (1 - (step - begin) / (args.denoiser_steps - begin)) if step > begin else rate
+        factor = learning_rate_factor("cosine", step, args.warmup_steps, args.denoiser_steps)
+        return args.denoiser_learning_rate * factor
 
     stage = Stage(
         "denoiser", 2, loss, args.denoiser_steps, args.denoiser_batch_size, learning_rate, draw_batch,

@@ -26,12 +26,13 @@ class AutoencoderLoss(nn.Module):
         Returns:
             "loss", "l1", "gradient" and "kl": scalars.
         """
-        posterior = self.vae.encode(pixels).latent_dist
-        decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
-        error = decoded.float() - pixels
+        with torch.autocast(pixels.device.type, enabled=False):  # eight bits of mantissa are fewer than a pixel has
+            posterior = self.vae.encode(pixels).latent_dist
+            decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
+        error = decoded - pixels
         l1 = error.abs().mean()
         gradient = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1.0 - posterior.logvar.float()).mean()
+        kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).mean()
         loss = l1 + self.gradient_weight * gradient + self.kl_weight * kl
         return {"loss": loss, "l1": l1.detach(), "gradient": gradient.detach(), "kl": kl.detach()}
 

@@ -23,7 +23,9 @@ class PretrainingArguments:
     resolution: int = option(64, "side of the images in pixels, a multiple of 16")
     validation_count: int = option(256, "images at the end of the data that are never trained on")
     seed: int = option(0, "seed of the weights, of the data order and of all noise")
-    mixed_precision: str = option("no", "no, fp16 or bf16")
+    mixed_precision: str = option(
+        "no", "no, fp16 or bf16, of UNet and text encoder; the autoencoder learns in full precision"
+    )
     report_to: str = option("tensorboard", "an accelerate tracker, or none")
     checkpoint_every: int = option(500, "steps between checkpoints, one of which is kept per stage")
     sample_every: int = option(500, "steps between sample grids and validation losses")
@@ -51,13 +53,8 @@ class PretrainingArguments:
     denoiser_steps: int = option(6000, "optimizer steps of the UNet and the text encoder")
     denoiser_batch_size: int = option(32, "samples a step, over all processes")
     denoiser_learning_rate: float = option(1e-3, "peak, after the warm-up and before the cosine down to 0")
-    denoiser_schedule_steps: int | None = option(None, "length of the cosine; none: denoiser_steps")
-    denoiser_cooldown_from: int | None = option(
-        None, "step from which the rate falls linearly to 0 at denoiser_steps, whatever the cosine says; none: never"
-    )
     caption_dropout: float = option(0.1, "share of captions replaced by the empty one, for guidance")
     timestep_shift: float = option(1.0, "above 1 trains more on noisy latents, where the layout of a hand is decided")
-    timestep_shift_from: int = option(0, "step from which timestep_shift applies; timesteps are uniform before it")
     snr_gamma: float | None = option(None, "min-SNR weighting; none weights the error of the velocity alike")
 
     warmup_steps: int = option(200, "steps of linear rise of the learning rate, in both stages")
