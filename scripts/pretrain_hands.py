@@ -8,10 +8,8 @@ stop: the order of the data and all noise are functions of the seed and the step
 """
 
 import json
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -24,10 +22,9 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from diffusers.training_utils import EMAModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -43,11 +40,9 @@ from geopos_diffusers.training.autoencoder_loss import (
     reconstruct,
 )
 from geopos_diffusers.training.caption_tokenizer import train_caption_tokenizer
-from geopos_diffusers.training.checkpoints import TrainingState, list_checkpoints, load_checkpoint, save_checkpoint
-from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.image_text_data import load_image_text
 from geopos_diffusers.training.learning_rate import learning_rate_factor
-from geopos_diffusers.training.loss_log import LossLog, draw_loss_curve, read_losses
+from geopos_diffusers.training.loop import Stage, step_generator, train_stage
 from geopos_diffusers.training.pretrained_card import write_model_card
 from geopos_diffusers.training.pretraining_arguments import PretrainingArguments
 from geopos_diffusers.training.processes import run_script
@@ -96,27 +91,6 @@ class HandData:
     def images(self, indices: Iterable[int] | slice) -> Tensor:
         """[B, 3, S, S] float32 in [-1, 1]."""
         return self.pixels[indices].float() / 127.5 - 1
-
-
-@dataclass
-class Stage:
-    """One training: `loss` (its forward returns scalars by name, "loss" among them), and how to feed and watch it.
-
-    learning_rate(step): the rate of an optimizer step, counted from 0.
-    draw_batch(indices, step, generator): the whole batch of a step, by argument name of `loss`, on the CPU.
-    validate(folder, step): scalars to log; draws samples into `folder`. Called with the averaged weights in place.
-    save_parts(folder): writes the trained models.
-    """
-
-    name: str
-    number: int
-    loss: nn.Module
-    steps: int
-    batch_size: int
-    learning_rate: Callable[[int], float]
-    draw_batch: Callable[[list[int], int, torch.Generator], dict[str, Tensor]]
-    validate: Callable[[Path, int], dict[str, float]]
-    save_parts: Callable[[Path], None]
 
 
 def load_data(args: PretrainingArguments, accelerator: Accelerator) -> HandData:
@@ -207,84 +181,6 @@ def build_pipeline(
     )
 
 
-def step_generator(seed: int, stage: int, step: int) -> torch.Generator:
-    """All random numbers of a step come from here, on the CPU: the same on any device and after any resume."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + stage) * 1_000_003 + step)
-
-
-def train(stage: Stage, args: PretrainingArguments, accelerator: Accelerator, train_count: int) -> dict:
-    """Run a stage from its last checkpoint to its end and leave the averaged weights in its models.
-
-    Returns:
-        The stage's summary: steps, seconds, last validation values, whether it is finished.
-    """
-    folder = Path(args.output_dir) / stage.name
-    parameters = {name: value for name, value in stage.loss.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(
-        parameters.values(), stage.learning_rate(0), betas=(0.9, 0.99), weight_decay=args.weight_decay
-    )
-    loss_module, optimizer = accelerator.prepare(stage.loss, optimizer)
-    ema = EMAModel(parameters.values(), decay=args.ema_decay, foreach=True)
-    other = DENOISER_SETTINGS if stage.name == "vae" else ()
-    settings = {
-        name: value for name, value in asdict(args).items() if name not in FREE_SETTINGS and not name.startswith(other)
-    }
-    state = TrainingState(accelerator, parameters, optimizer, ema, settings)
-
-    checkpoints = list_checkpoints(folder)
-    start = load_checkpoint(state, checkpoints[-1]) if checkpoints else 0
-    lines = read_losses(folder / "losses.jsonl")
-    seconds = next((line["seconds"] for line in reversed(lines) if line["step"] == start), 0.0)
-    log = LossLog(folder, start) if accelerator.is_main_process else None
-    stop = stage.steps if args.stop_at_step is None else max(start, min(stage.steps, args.stop_at_step))
-    began, scores = time.perf_counter() - seconds, {}
-
-    order = iter(DataOrder(train_count, start * stage.batch_size, stop * stage.batch_size, args.seed))
-    progress = tqdm(range(start, stop), initial=start, total=stage.steps, desc=stage.name)
-    progress.disable = not accelerator.is_main_process
-    for step in progress:
-        rate = stage.learning_rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        generator = step_generator(args.seed, stage.number, step)
-        batch = stage.draw_batch(list(islice(order, stage.batch_size)), step, generator)
-        share = slice(accelerator.process_index, None, accelerator.num_processes)
-        with accelerator.autocast():
-            losses = loss_module(**{name: value[share].to(accelerator.device) for name, value in batch.items()})
-        accelerator.backward(losses["loss"])
-        grad_norm = accelerator.clip_grad_norm_(parameters.values(), args.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.step(parameters.values())
-
-        values = {name: accelerator.reduce(value.detach(), "mean").item() for name, value in losses.items()}
-        values |= {"learning_rate": rate, "grad_norm": float(grad_norm)}
-        accelerator.log({f"{stage.name}/{name}": value for name, value in values.items()}, step=step + 1)
-        if log is not None:
-            log.append(step=step + 1, seconds=round(time.perf_counter() - began, 2), **values)
-        progress.set_postfix(loss=f"{values['loss']:.4f}")
-        last = step + 1 == stop
-        if accelerator.is_main_process and (last or (step + 1) % args.sample_every == 0):
-            with state.averaged():
-                scores = stage.validate(folder, step + 1)
-            accelerator.log({f"{stage.name}/{name}": value for name, value in scores.items()}, step=step + 1)
-            tqdm.write(f"{stage.name} step {step + 1}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
-        if last or (step + 1) % args.checkpoint_every == 0:
-            save_checkpoint(state, step + 1, folder, stage.save_parts, limit=1)
-
-    if accelerator.is_main_process and (losses := read_losses(folder / "losses.jsonl")):
-        draw_loss_curve(losses, folder / "losses.png")
-    ema.copy_to(parameters.values())
-    accelerator.free_memory()
-    if start == stop and (folder / "summary.json").is_file():
-        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    seconds = round(time.perf_counter() - began, 1)
-    summary = {"steps": stop, "finished": stop == stage.steps, "seconds": seconds, **scores}
-    if accelerator.is_main_process:
-        write_json(folder / "summary.json", summary)
-    return summary
-
-
 def train_autoencoder(
     args: PretrainingArguments, accelerator: Accelerator, data: HandData
 ) -> tuple[AutoencoderKL, dict]:
@@ -314,7 +210,7 @@ def train_autoencoder(
         "vae", 1, loss, args.vae_steps, args.vae_batch_size, learning_rate, draw_batch, validate,
         lambda folder: vae.save_pretrained(folder / "vae"),
     )  # fmt: skip
-    return vae, train(stage, args, accelerator, data.train_count)
+    return vae, train_stage(stage, args, accelerator, data.train_count, settings_of(args, DENOISER_SETTINGS))
 
 
 def encode_data(args: PretrainingArguments, accelerator: Accelerator, data: HandData, vae: AutoencoderKL) -> Tensor:
@@ -386,7 +282,14 @@ def train_denoiser(
         "denoiser", 2, loss, args.denoiser_steps, args.denoiser_batch_size, learning_rate, draw_batch,
         validate, lambda folder: pipe.save_pretrained(folder / "pipeline"),
     )  # fmt: skip
-    return pipe, train(stage, args, accelerator, data.train_count)
+    return pipe, train_stage(stage, args, accelerator, data.train_count, settings_of(args))
+
+
+def settings_of(args: PretrainingArguments, other: tuple[str, ...] = ()) -> dict:
+    """What a checkpoint is only continued under: settings that are not free and do not begin with one of `other`."""
+    return {
+        name: value for name, value in asdict(args).items() if name not in FREE_SETTINGS and not name.startswith(other)
+    }
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
