@@ -28,7 +28,7 @@ def contact_sheet(
         columns: pictures in a row; by default the grid is about as wide as it is high.
         cell: side in pixels of the square that every picture is fitted into, 192 by default. Smaller pictures are
             enlarged by the largest whole factor that fits (nearest neighbour, so that pixels stay pixels), larger ones
-            are reduced (Lanczos).
+            are reduced (Lanczos). A row is as high as its highest picture.
 
     Returns:
         An RGB picture.
@@ -53,18 +53,22 @@ def contact_sheet(
     broken = [break_lines(caption, font, cell) for caption in captions or [""] * len(images)]
     # Captions of one row are as high as its longest one, so that a single long caption costs one row only.
     row_lines = [max(len(lines) for lines in broken[row * columns : (row + 1) * columns]) for row in range(rows)]
-    row_heights = [cell + MARGIN + lines * line_height for lines in row_lines]
+    fitted = [fit(image, cell) for image in images]
+    row_pictures = [
+        max(picture.height for picture in fitted[row * columns : (row + 1) * columns]) for row in range(rows)
+    ]
+    row_heights = [height + MARGIN + lines * line_height for height, lines in zip(row_pictures, row_lines, strict=True)]
 
     sheet = Image.new("RGB", (columns * (cell + MARGIN) + MARGIN, sum(row_heights) + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    for index, (image, lines) in enumerate(zip(images, broken, strict=True)):
+    for index, (picture, lines) in enumerate(zip(fitted, broken, strict=True)):
         row, column = divmod(index, columns)
         left = MARGIN + column * (cell + MARGIN)
         top = MARGIN + sum(row_heights[:row])
-        picture = fit(image, cell)
-        sheet.paste(picture, (left + (cell - picture.width) // 2, top + (cell - picture.height) // 2))
+        height = row_pictures[row]
+        sheet.paste(picture, (left + (cell - picture.width) // 2, top + (height - picture.height) // 2))
         for number, line in enumerate(lines):
-            draw.text((left, top + cell + number * line_height), line, font=font, fill=TEXT_COLOR)
+            draw.text((left, top + height + number * line_height), line, font=font, fill=TEXT_COLOR)
     return sheet
 
 

@@ -24,7 +24,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from geopos_diffusers import GeoConvConfig, apply_geoconv, geoconv_parameters, remove_geoconv, save_geoconv_weights
+from geopos_diffusers import (
+    GeoConvConfig,
+    apply_geoconv,
+    geoconv_parameters,
+    load_geoconv_weights,
+    remove_geoconv,
+    save_geoconv_weights,
+)
 from geopos_diffusers.encoding import geopos_channels
 from geopos_diffusers.files import write_json
 
@@ -185,28 +192,24 @@ def measure(args: argparse.Namespace) -> dict:
     model, call = MODELS[args.model](args.batch)
     model.requires_grad_(False)
     modes = [v for v in args.variants if not (args.mode == "adapter-step" and v == "unpatched")]
-    seconds: dict[str, list[float]] = {variant: [] for variant in modes}
-    memory: dict[str, list[float]] = {variant: [] for variant in modes}
-    patching: dict[str, list[float]] = {variant: [] for variant in modes}
+    seconds, memory, patching = ({variant: [] for variant in modes} for _ in range(3))
     order = random.Random(args.seed)
-    for round_number in tqdm(range(args.rounds + 1), desc=f"{args.model} {args.mode} b{args.batch}"):
+    for _ in tqdm(range(args.rounds), desc=f"{args.model} {args.mode} b{args.batch}"):
         for variant in order.sample(modes, len(modes)):
             start = time.perf_counter()
             with patched(model, variant) as adapter:
-                patch_time = time.perf_counter() - start
+                patching[variant].append(time.perf_counter() - start)
                 if args.compile:
                     torch._dynamo.reset()
                     model.compile()
-                    step(model, call, args.mode, adapter)
+                step(model, call, args.mode, adapter)  # warms up
                 with peak_memory() as peak:
                     start = time.perf_counter()
-                    step(model, call, args.mode, adapter)
-                    elapsed = time.perf_counter() - start
-                    high = peak()
-            if round_number:  # the first round warms up
-                seconds[variant].append(elapsed)
-                memory[variant].append(high)
-                patching[variant].append(patch_time)
+                    for _ in range(args.repeats):
+                        step(model, call, args.mode, adapter)
+                    seconds[variant].append((time.perf_counter() - start) / args.repeats)
+                    memory[variant].append(peak())
+                model._compiled_call_impl = None
     base = "unpatched" if "unpatched" in modes else "lora"
     return {
         "model": args.model,
@@ -226,7 +229,9 @@ def measure(args: argparse.Namespace) -> dict:
             for variant in modes
         },
         "adapter_bytes": adapter_size(model),
+        "load_seconds": interval([loading_time(model) for _ in range(5)]),
         "rounds": args.rounds,
+        "repeats": args.repeats,
         "seed": args.seed,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -244,6 +249,18 @@ def adapter_size(model: nn.Module) -> dict[str, int]:
     return sizes
 
 
+def loading_time(model: nn.Module) -> float:
+    """Seconds to patch an unpatched model with a saved adapter and fill in its weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        with patched(model, "geoconv"):
+            save_geoconv_weights(model, folder)
+        start = time.perf_counter()
+        load_geoconv_weights(model, folder)
+        elapsed = time.perf_counter() - start
+        remove_geoconv(model)
+    return elapsed
+
+
 def print_table(result: dict) -> None:
     title = f"{result['model']} {result['mode']} batch {result['batch']}"
     print(f"{title}: ratio to {result['ratio_to']}, {result['rounds']} rounds")
@@ -254,7 +271,11 @@ def print_table(result: dict) -> None:
             f"  {variant:17} {row['seconds']['median']:8.3f} s  {ratio['median']:.3f} {spread}"
             f"  memory {memory['median']:.3f}  patching {row['patch_seconds']['median']:.3f} s"
         )
-    print(f"  adapter: {result['adapter_bytes']['float32']:,} bytes, {result['adapter_bytes']['float16']:,} in float16")
+    sizes = result["adapter_bytes"]
+    print(
+        f"  adapter: {sizes['float32']:,} bytes, {sizes['float16']:,} in float16; "
+        f"patched and loaded in {result['load_seconds']['median']:.3f} s"
+    )
 
 
 def draw_plot(output: str) -> None:
@@ -291,7 +312,8 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--mode", choices=MODES, default="inference")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="visits to each variant, in random order (default: 7)")
+    parser.add_argument("--repeats", type=int, default=1, help="timed steps a visit, after one untimed (default: 1)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

@@ -30,7 +30,7 @@ HANDS = shlex.split(
     "--colours white gray black yellow green teal blue purple --fill 0.7 0.88"
 )
 SHOWN = 24
-CONFIG = Path(__file__).parents[1] / "configs" / "finetune_hands.yaml"
+CONFIG = os.path.relpath(Path(__file__).parents[1] / "configs" / "finetune_hands.yaml")
 
 
 def main() -> int:
@@ -76,7 +76,7 @@ def build_commands(args: argparse.Namespace, output: Path) -> dict[str, list[str
         "render training hands": hands(args.hands, seed, "hands"),
         "render reference hands": hands(2 * args.images, seed + 1, "reference"),
         "fine-tune": [
-            *["train", "--config", str(CONFIG), "--dataset", str(output / "hands"), "--output_dir", str(run)],
+            *["train", "--config", CONFIG, "--dataset", str(output / "hands"), "--output_dir", str(run)],
             *["--max_train_steps", str(args.steps), "--seed", str(seed), "--overwrite", "true"],
         ],
         "draw with base and adapter": [
@@ -109,7 +109,7 @@ def write_page(output: Path, commands: dict[str, list[str]], seconds: dict[str, 
         )
         for row in rows[:SHOWN]
     ]
-    sheet = contact_sheet(pairs, [row["text"] for row in rows[:SHOWN]], columns=6)
+    sheet = contact_sheet(pairs, [row["text"] for row in rows[:SHOWN]], columns=4, cell=4 * pairs[0].height)
     with atomic_path(output / "comparison.png") as temporary:
         sheet.save(temporary)
     scores = {

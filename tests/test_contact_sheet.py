@@ -43,8 +43,13 @@ class TestPictures:
         noise = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
         sheet = np.asarray(contact_sheet([Image.fromarray(noise)], cell=64))
         enlarged = noise.repeat(2, axis=0).repeat(2, axis=1)
-        top, left = MARGIN + 2, MARGIN + 12
+        top, left = MARGIN, MARGIN + 12
         assert (sheet[top : top + 60, left : left + 40] == enlarged).all()
+
+    def test_a_row_is_as_high_as_its_highest_picture(self):
+        wide, square = plain(64, 32), plain(64, 64)
+        assert contact_sheet([wide] * 4, columns=2, cell=64).height == 2 * (32 + MARGIN) + MARGIN
+        assert contact_sheet([wide, wide, wide, square], columns=2, cell=64).height == 32 + 64 + 3 * MARGIN
 
     def test_large_pictures_shrink_and_keep_their_shape(self):
         sheet = np.asarray(contact_sheet([plain(400, 200)], cell=64))

@@ -122,7 +122,7 @@ def draw(args: argparse.Namespace, pipe, prompts: list[str], settings: dict, out
 
     from tqdm import tqdm
 
-    from ..contact_sheet import contact_sheet
+    from ..contact_sheet import DEFAULT_CELL, contact_sheet
     from ..files import atomic_directory
     from ..generation import generate_images
 
@@ -157,7 +157,9 @@ def draw(args: argparse.Namespace, pipe, prompts: list[str], settings: dict, out
         if args.compare:
             pictures = [side_by_side(base.image, item) for base, item in zip(drawn["base"], pictures, strict=True)]
         captions = [f"{item.prompt} ({item.seed})" for item in drawn["patched"]]
-        contact_sheet(pictures, captions).save(folder / "contact_sheet.png")
+        contact_sheet(pictures, captions, cell=2 * DEFAULT_CELL if args.compare else None).save(
+            folder / "contact_sheet.png"
+        )
         (folder / "settings.json").write_text(json.dumps(settings | {"seed": args.seed}, indent=2) + "\n")
     print(f"{len(pictures)} images in {output}; overview: {output / 'contact_sheet.png'}")
 
