@@ -116,10 +116,10 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def print_table(result: dict) -> None:
-    print(f"{'height x width':16}{'base loss':>10}" + "".join(f"{name:>24}" for name in NORMALIZATIONS))
+    print(f"{'height x width':16}{'base loss':>10}" + "".join(f"{name:>28}" for name in NORMALIZATIONS))
     for row in result["sizes"]:
         ratios = (row["ratio"][name] for name in NORMALIZATIONS)
-        cells = "".join(f"{r['value']:>10.3f} [{r['low']:.3f}, {r['high']:.3f}]"[:24].rjust(24) for r in ratios)
+        cells = "".join(f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]".rjust(28) for r in ratios)
         print(f"{row['height']:>5} x {row['width']:<8}{row['base_loss']:>10.4f}{cells}")
 
 

@@ -45,7 +45,7 @@ from geopos_diffusers.training.latents import encode_all, encode_moments, sample
 from geopos_diffusers.training.learning_rate import learning_rate_factor
 from geopos_diffusers.training.loss_log import LossLog, draw_loss_curve, read_losses
 from geopos_diffusers.training.processes import run_script
-from geopos_diffusers.training.text_conditions import CaptionEncoder, check_supported
+from geopos_diffusers.training.text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 from geopos_diffusers.training.trained_parts import add_trained_parts, place_models, save_trained_parts
 from geopos_diffusers.training.validation import draw_validation_images, report_validation_images
@@ -222,7 +222,7 @@ def load_data(args: FinetuningArguments, pipe: Any, accelerator: Accelerator) ->
         raise ConfigError(f"resolution must be a multiple of {pipe.vae_scale_factor} for this model; got {resolution}")
     # The first process fills the cache of a downloaded data set, the others read it.
     with accelerator.main_process_first():
-        return load_image_text(
+        data = load_image_text(
             args.dataset,
             resolution,
             args.image_column,
@@ -231,6 +231,8 @@ def load_data(args: FinetuningArguments, pipe: Any, accelerator: Accelerator) ->
             args.max_train_samples,
             show_progress=accelerator.is_main_process,
         )
+    warn_of_long_captions(pipe, data.captions)
+    return data
 
 
 def build_loader(run: Run, first_step: int) -> DataLoader:

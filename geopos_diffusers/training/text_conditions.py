@@ -1,13 +1,18 @@
 """What the denoiser is told about a caption, for pipelines with one text encoder (SD) and with two (SDXL)."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
 from ..errors import ConfigError
 
+logger = logging.getLogger(__name__)
 SUPPORTED_PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
@@ -24,6 +29,33 @@ def check_supported(pipe: Any) -> None:
         raise ConfigError(f"this {name} has no text encoder (as SDXL refiners have none) and cannot be fine-tuned here")
     if "FlowMatch" in type(pipe.scheduler).__name__:
         raise ConfigError(f"models with a {type(pipe.scheduler).__name__} (flow matching) cannot be fine-tuned here")
+
+
+def warn_of_long_captions(pipe: Any, captions: Sequence[str]) -> int:
+    """Say once how many captions have more tokens than the pipeline's text encoder reads. Returns their number."""
+    limit = pipe.tokenizer.model_max_length
+    tokens = pipe.tokenizer(list(captions), truncation=True, max_length=limit + 1).input_ids
+    count = sum(len(ids) > limit for ids in tokens)
+    if count:
+        logger.warning(
+            "%d of %d captions are longer than the %d tokens that the text encoder reads; their ends are ignored",
+            *(count, len(captions), limit),
+        )
+    return count
+
+
+@contextmanager
+def only_errors_logged() -> Iterator[None]:
+    """diffusers and transformers log nothing below errors within the block."""
+    libraries = (diffusers_logging, transformers_logging)
+    before = [library.get_verbosity() for library in libraries]
+    try:
+        for library in libraries:
+            library.set_verbosity_error()
+        yield
+    finally:
+        for library, verbosity in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
 
 
 class CaptionEncoder:
@@ -64,8 +96,9 @@ class CaptionEncoder:
 
     @torch.no_grad()
     def _encode(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
-        encoded = self.pipe.encode_prompt(
-            prompt=list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
+        with only_errors_logged():  # a warning of every caption that is too long would come at every step
+            encoded = self.pipe.encode_prompt(
+                prompt=list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            )
         # SD returns (embeddings, negative); SDXL (embeddings, negative, pooled, negative pooled).
         return (encoded[0], encoded[2]) if self.is_xl else (encoded[0],)

@@ -1,9 +1,12 @@
+import logging
+from contextlib import contextmanager
+
 import pytest
 import torch
 from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
 
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.training.text_conditions import CaptionEncoder, check_supported
+from geopos_diffusers.training.text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
 
 CPU = torch.device("cpu")
 SIZES = torch.tensor([[40.0, 48.0, 0.0, 4.0, 32.0, 32.0]] * 2)
@@ -47,3 +50,30 @@ def test_unsupported_pipelines_are_named():
     pipe.unet.register_to_config(in_channels=9)
     with pytest.raises(ConfigError, match="StableDiffusionPipeline cannot be fine-tuned here; supported are"):
         check_supported(pipe)
+
+
+def test_captions_that_are_too_long_are_counted_once_and_not_reported_each_time(caplog):
+    pipe = tiny_stable_diffusion()
+    limit = pipe.tokenizer.model_max_length
+    captions = ["a hand", "a hand " * limit, "hand " * (limit + 5)]
+    assert warn_of_long_captions(pipe, captions) == 2
+    assert [record.getMessage().split(" are")[0] for record in caplog.records] == ["2 of 3 captions"]
+    caplog.clear()
+    assert warn_of_long_captions(pipe, captions[:1]) == 0
+    encode = CaptionEncoder(pipe, CPU)
+    library = logging.getLogger("diffusers")
+    level = library.level
+    with caplog.at_level(logging.WARNING), propagating(library):
+        encode(captions, SIZES[:1].expand(3, 6))
+    assert not caplog.records
+    assert library.level == level
+
+
+@contextmanager
+def propagating(library):
+    """diffusers keeps its messages from the root logger, where pytest reads them."""
+    before, library.propagate = library.propagate, True
+    try:
+        yield
+    finally:
+        library.propagate = before
