@@ -7,11 +7,11 @@ here.
 
 import logging
 import math
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .stand_in import StandIn
@@ -61,8 +61,13 @@ class TiledMethod(StandIn):
         super().__init__(model, name)
         self.current = current
 
-    @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Never compiled. The decorator would import torch's compiler, a second of work, with this file.
+        compiler = sys.modules.get("torch._dynamo")
+        call = self._call if compiler is None else compiler.disable(self._call)
+        return call(*args, **kwargs)
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         source = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
         parts = _Parts(source, self.current)
         attributes = self.model.__dict__
