@@ -190,9 +190,18 @@ def geometry_weight(conv: nn.Module, config: GeoPosConfig) -> Tensor:
 
     Float32 also beside half-precision weights, since training keeps it so.
     """
-    dtype = torch.float64 if conv.weight.dtype == torch.float64 else torch.float32
+    stored = stored_parameter(conv)
+    dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
     shape = (conv.out_channels, config.channels(len(conv.kernel_size)), *conv.kernel_size)
-    return torch.zeros(shape, dtype=dtype, device=conv.weight.device)
+    return torch.zeros(shape, dtype=dtype, device=stored.device)
+
+
+def stored_parameter(conv: nn.Module) -> Tensor:
+    """A parameter that says where a convolution's weights are.
+
+    Under `weight_norm`, `weight` is a result of the last call: on the meta device in a model that was just loaded.
+    """
+    return next((parameter for parameter in conv._parameters.values() if parameter is not None), conv.weight)
 
 
 @cache

@@ -21,7 +21,7 @@ def group_offload_kinds(model: nn.Module) -> set[str]:
 
 
 def takes_offloaded(layer: nn.Module) -> bool:
-    """Whether accelerate offloads this layer's own weights, into memory where one more can be added."""
+    """Whether accelerate offloads this layer's own weights, by a map that one more can be added to."""
     hook = _offload_hook(layer)
     return hook is not None and isinstance(_below(hook.weights_map, "")[0], dict)
 
@@ -48,7 +48,12 @@ def stored_weight(layer: nn.Module, name: str) -> Tensor:
     """The tensor that holds a weight's values: the parameter, or the copy that accelerate loads it from."""
     parameter = layer._parameters[name]
     hook = _offload_hook(layer) if parameter.is_meta else None
-    return parameter.detach() if hook is None else hook.weights_map[name]
+    if hook is None:
+        return parameter.detach()
+    weights, key = _below(hook.weights_map, name)
+    if key not in weights:  # on disk, where it is only read from
+        weights[key] = hook.weights_map[name]
+    return weights[key]
 
 
 def reshard(model: nn.Module) -> None:
@@ -86,4 +91,5 @@ def _below(weights_map: Any, name: str) -> tuple[Any, str]:
     """What lies below accelerate's view of one layer's weights, and the weight's key there."""
     while hasattr(weights_map, "dataset"):
         weights_map, name = weights_map.dataset, f"{weights_map.prefix}{name}"
-    return weights_map, name
+    # Of weights on disk, those that accelerate holds in memory are looked up first.
+    return getattr(weights_map, "state_dict", weights_map), name

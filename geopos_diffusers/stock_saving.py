@@ -2,6 +2,8 @@
 
 import inspect
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +46,21 @@ class SavePretrained(StandIn):
                 folder,
                 folder / ADAPTER_FOLDER,
             )
-        handle = self.model.register_state_dict_post_hook(_drop_geometry_weights)
-        try:
+        with stock_state_dict(self.model):
             return self.call_stock(*args, **kwargs)
-        finally:
+
+
+@contextmanager
+def stock_state_dict(model: nn.Module) -> Iterator[None]:
+    """Within the block `state_dict()`, of the model or of any part of it, holds the stock weights alone."""
+    layers = [layer for layer in model.modules() if hasattr(type(layer), "geo_base")]
+    handles = [layer.register_state_dict_post_hook(_drop_geometry_weight) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
             handle.remove()
 
 
-def _drop_geometry_weights(model: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
-    for name, layer in model.named_modules():
-        if hasattr(type(layer), "geo_base"):
-            state.pop(f"{prefix}{name}.geo_weight", None)
+def _drop_geometry_weight(layer: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+    state.pop(f"{prefix}geo_weight", None)

@@ -5,7 +5,7 @@ Everything is checked and allocated before the first swap, so a model is patched
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from .config import GeoConvConfig, name_matches
 from .errors import SurgeryError
 from .layers import GeometryTerm, SharedShift, geoconv_class, geometry_weight
 from .offload import add_offloaded, group_offload_kinds, remove_offloaded, reshard, stored_weight, takes_offloaded
-from .stock_saving import SavePretrained
+from .stock_saving import SavePretrained, stock_state_dict
 from .targets import canonical_name, check_targets, choose_layers, forward_is_hooked
 from .tiling import TILED_METHODS, CurrentTile, TiledMethod
 
@@ -169,15 +169,19 @@ def set_geoconv_scale(pipe_or_model: Any, scale: float, layers: str | tuple[str,
 
 @contextmanager
 def disable_geoconv(pipe_or_model: Any) -> Iterator[None]:
-    """Within the block the model is exactly its unpatched base; scales come back after it."""
+    """Within the block the model is exactly its unpatched base, for `state_dict` too; scales come back after it.
+
+    So a model of another class can be built from it there, whose weights are copied from the base: ControlNets by
+    `from_unet`, AnimateDiff's UNet by `from_unet2d`.
+    """
     scales = {layer: layer.geo_scale for layer in _all_patched(pipe_or_model).values()}
-    try:
-        for layer in scales:
-            layer.geo_scale = 0.0
-        yield
-    finally:
+    with ExitStack() as undo:
         for layer, scale in scales.items():
-            layer.geo_scale = scale
+            undo.callback(setattr, layer, "geo_scale", scale)
+            layer.geo_scale = 0.0
+        for model in marked_models(pipe_or_model).values():
+            undo.enter_context(stock_state_dict(model))
+        yield
 
 
 def geoconv_models(pipe_or_model: Any, config: GeoConvConfig) -> dict[str, nn.Module]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from .config import GeoConvConfig, name_matches
 from .errors import SurgeryError
-from .layers import GeometryTerm
+from .layers import GeometryTerm, stored_parameter
 from .offload import group_offload_kinds, takes_offloaded
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -85,7 +85,7 @@ def check_targets(
         )
     hooked = any(hasattr(module, "_hf_hook") for module in model.modules())
     for name, conv in targets.items():
-        if hooked and conv.weight.is_meta and not takes_offloaded(conv):
+        if hooked and stored_parameter(conv).is_meta and not takes_offloaded(conv):
             raise SurgeryError(f"the weights of {label}.{name} are offloaded; patch the model before enabling offload")
 
 

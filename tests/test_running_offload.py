@@ -10,6 +10,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, cpu_offload_with_hook, disk_offload
 from accelerate.hooks import remove_hook_from_module
+from diffusers import UNet2DConditionModel
 from tiny_models import tiny_stable_diffusion
 from torch import nn
 from trained_models import denoise, draw_geometry, latents_and_text, relative_error, trained_stable_diffusion
@@ -87,22 +88,25 @@ class TestOffload:
 
 
 class TestSequentialOffload:
+    @pytest.mark.parametrize("place", ["memory", "disk"])
     @pytest.mark.parametrize("order", ["before patching", "after patching"])
-    def test_weights_are_saved_replaced_and_mixed_where_they_are_offloaded(self, trained, tmp_path, order):
+    def test_weights_are_saved_replaced_and_mixed_where_they_are_offloaded(self, trained, tmp_path, order, place):
         folder, expected = trained
         unet = tiny_stable_diffusion().unet
-        if order == "before patching":
-            offload_sequentially(unet)
+        if order == "after patching":
             apply_geoconv(unet)
+        if place == "memory":
+            offload_sequentially(unet)
         else:
+            disk_offload(unet, tmp_path / "weights", CPU)
+        if order == "before patching":
             apply_geoconv(unet)
-            offload_sequentially(unet)
         assert unet.conv_in.geo_weight.is_meta
         load_geoconv_weights(unet, folder, "a")
         assert torch.equal(denoise(unet), expected)
-        save_geoconv_weights(unet, tmp_path)
+        save_geoconv_weights(unet, tmp_path / "adapter")
         other = tiny_stable_diffusion().unet
-        load_geoconv_weights(other, tmp_path)
+        load_geoconv_weights(other, tmp_path / "adapter")
         assert torch.equal(denoise(other), expected)
         set_geoconv_adapters(unet, "a", 0.5)
         set_geoconv_scale(other, 0.5)
@@ -117,9 +121,22 @@ class TestSequentialOffload:
         assert not unet.conv_in.geo_weight.is_meta
         assert torch.equal(denoise(unet), expected)
 
-    def test_weights_on_disk_are_refused_and_nothing_changes(self, tmp_path):
+    def test_a_device_map_that_puts_parts_on_disk(self, trained, tmp_path):
+        folder, expected = trained
+        tiny_stable_diffusion().unet.save_pretrained(tmp_path)
+        parts = dict.fromkeys(("conv_in", "time_embedding", "conv_norm_out", "conv_out"), "cpu")
+        device_map = parts | dict.fromkeys(("down_blocks", "mid_block", "up_blocks"), "disk")
+        unet = UNet2DConditionModel.from_pretrained(
+            tmp_path, device_map=device_map, offload_folder=tmp_path / "weights"
+        )
+        load_geoconv_weights(unet, folder)
+        assert torch.equal(denoise(unet), expected)
+        remove_geoconv(unet)
+        assert torch.equal(denoise(unet), denoise(tiny_stable_diffusion().unet))
+
+    def test_weights_that_a_block_loads_together_are_refused_and_nothing_changes(self):
         unet = tiny_stable_diffusion().unet
-        disk_offload(unet, tmp_path / "weights", CPU)
+        cpu_offload(unet, CPU, preload_module_classes=["ResnetBlock2D"])
         with pytest.raises(SurgeryError, match="are offloaded; patch the model before enabling offload"):
             apply_geoconv(unet)
         assert not geoconv_status(unet).patched

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AnimateDiffPipeline,
+    AutoencoderKL,
+    AutoencoderOobleck,
+    ControlNetModel,
+    MotionAdapter,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UNetMotionModel,
+)
 from safetensors.torch import load_file
 from tiny_models import tiny_stable_diffusion
 from torch import nn
@@ -20,6 +29,7 @@ from geopos_diffusers import (
     GeoConvConfig,
     apply_geoconv,
     delete_geoconv_adapters,
+    disable_geoconv,
     geoconv_parameters,
     geoconv_status,
     get_active_geoconv_adapters,
@@ -71,6 +81,19 @@ class TestSavePretrained:
         load_geoconv_weights(vae, tmp_path)
         assert all(torch.equal(w, geoconv_parameters(pipe.vae)[name]) for name, w in geoconv_parameters(vae).items())
 
+    def test_weight_normalised_convolutions_of_a_model_just_loaded(self, tmp_path):
+        sizes = {"encoder_hidden_size": 8, "decoder_channels": 8, "decoder_input_channels": 4, "audio_channels": 2}
+        vae = AutoencoderOobleck(**sizes, downsampling_ratios=[2, 4], channel_multiples=[1, 2]).eval()
+        apply_geoconv(vae)
+        draw_geometry(vae)
+        vae.save_pretrained(tmp_path)
+        reloaded = AutoencoderOobleck.from_pretrained(tmp_path).eval()
+        assert reloaded.encoder.conv1.weight.is_meta  # until the first call
+        load_geoconv_weights(reloaded, tmp_path)
+        latents = torch.ones(1, 4, 6)
+        with torch.no_grad():
+            assert torch.equal(reloaded.decode(latents).sample, vae.decode(latents).sample)
+
     def test_other_processes_of_a_run_write_no_adapter(self, tmp_path):
         trained_stable_diffusion().unet.save_pretrained(tmp_path, is_main_process=False)
         assert not (tmp_path / "geoconv").exists()
@@ -110,6 +133,12 @@ class TestSavePretrained:
         apply_geoconv(model)
         model.save_pretrained(tmp_path)
         assert "extra.geo_weight" in load_file(tmp_path / "diffusion_pytorch_model.safetensors")
+
+    def test_the_state_dict_is_whole_again_after_saving(self, tmp_path):
+        unet = trained_stable_diffusion().unet
+        keys = unet.state_dict().keys()
+        unet.save_pretrained(tmp_path)
+        assert unet.state_dict().keys() == keys
 
     @pytest.mark.slow
     def test_in_a_new_process(self, tmp_path):
@@ -152,6 +181,46 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
 def has_weights(pipe, expected: dict[str, torch.Tensor]) -> bool:
     present = geoconv_parameters(pipe)
     return present.keys() == expected.keys() and all(torch.equal(w, expected[name]) for name, w in present.items())
+
+
+def controlnet(unet: UNet2DConditionModel) -> nn.Module:
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
+
+
+def motion_unet(unet: UNet2DConditionModel) -> nn.Module:
+    return UNetMotionModel.from_unet2d(unet, motion_adapter())
+
+
+def motion_adapter() -> MotionAdapter:
+    sizes = {"motion_layers_per_block": 1, "motion_norm_num_groups": 4, "motion_num_attention_heads": 2}
+    return MotionAdapter(block_out_channels=(8, 16), **sizes)
+
+
+class TestModelsBuiltFromPatchedOnes:
+    @pytest.mark.parametrize("build", [controlnet, motion_unet])
+    def test_they_get_the_stock_weights(self, build):
+        pipe = trained_stable_diffusion()
+        output = denoise(pipe.unet)
+        with disable_geoconv(pipe), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            built = build(pipe.unet)
+        assert torch.equal(denoise(pipe.unet), output)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            expected = build(tiny_stable_diffusion().unet).state_dict()
+        state = built.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], value) for name, value in expected.items())
+
+    def test_animatediff_takes_the_adapter_of_its_base(self, tmp_path):
+        pipe = trained_stable_diffusion()
+        save_geoconv_weights(pipe, tmp_path)
+        with disable_geoconv(pipe):
+            video = AnimateDiffPipeline.from_pipe(pipe, motion_adapter=motion_adapter())
+        load_geoconv_weights(video, tmp_path)
+        weights, expected = geoconv_parameters(video), geoconv_parameters(pipe)
+        assert weights.keys() == expected.keys()
+        assert all(torch.equal(weight, expected[name]) for name, weight in weights.items())
 
 
 class TestSeveralAdapters:

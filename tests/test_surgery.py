@@ -208,8 +208,10 @@ class TestScale:
         output = denoise(pipe)
         with pytest.raises(KeyError), disable_geoconv(pipe):
             assert torch.equal(denoise(pipe), base)
+            assert not any("geo_weight" in key for key in pipe.unet.state_dict() | pipe.unet.mid_block.state_dict())
             raise KeyError
         assert torch.equal(denoise(pipe), output)
+        assert sum("geo_weight" in key for key in pipe.unet.state_dict()) == len(geoconv_parameters(pipe))
 
     @pytest.mark.parametrize("scale", [float("nan"), float("inf"), "1", None, True])
     def test_bad_scale(self, pipe, scale):
