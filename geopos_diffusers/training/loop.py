@@ -28,6 +28,8 @@ class Stage:
     draw_batch(indices, step, generator): the whole batch of a step, by argument name of `loss`, on the CPU.
     validate(folder, step): scalars to log; draws samples into `folder`. Called with the averaged weights in place.
     save_parts(folder): writes the trained models.
+    short: one of many trainings of seconds each. No progress bar, printed line or curve of its own, and one fused call
+        of the optimizer for all parameters, which matters where a step takes milliseconds.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Stage:
     draw_batch: Callable[[list[int], int, torch.Generator], dict[str, Tensor]]
     validate: Callable[[Path, int], dict[str, float]]
     save_parts: Callable[[Path], None]
+    short: bool = False
 
 
 class LoopOptions(Protocol):
@@ -79,7 +82,11 @@ def train_stage(
     folder = Path(options.output_dir) / stage.name
     parameters = {name: value for name, value in stage.loss.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(
-        parameters.values(), stage.learning_rate(0), betas=(0.9, 0.99), weight_decay=options.weight_decay
+        parameters.values(),
+        stage.learning_rate(0),
+        betas=(0.9, 0.99),
+        weight_decay=options.weight_decay,
+        fused=stage.short or None,
     )
     loss_module, optimizer = accelerator.prepare(stage.loss, optimizer)
     ema = EMAModel(parameters.values(), decay=options.ema_decay, foreach=True) if options.ema_decay else None
@@ -94,8 +101,8 @@ def train_stage(
     began, scores = time.perf_counter() - seconds, {}
 
     order = iter(DataOrder(train_count, start * stage.batch_size, stop * stage.batch_size, options.seed))
-    progress = tqdm(range(start, stop), initial=start, total=stage.steps, desc=stage.name)
-    progress.disable = not accelerator.is_main_process
+    hidden = stage.short or not accelerator.is_main_process
+    progress = tqdm(range(start, stop), initial=start, total=stage.steps, desc=stage.name, disable=hidden)
     for step in progress:
         rate = stage.learning_rate(step)
         for group in optimizer.param_groups:
@@ -105,7 +112,10 @@ def train_stage(
         share = slice(accelerator.process_index, None, accelerator.num_processes)
         with accelerator.autocast():
             losses = loss_module(**{name: value[share].to(accelerator.device) for name, value in batch.items()})
-        accelerator.backward(losses["loss"])
+        if stage.short and accelerator.scaler is None:
+            losses["loss"].backward()  # accelerate's looks on the disk for an optional package, every time
+        else:
+            accelerator.backward(losses["loss"])
         grad_norm = accelerator.clip_grad_norm_(parameters.values(), options.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -117,17 +127,18 @@ def train_stage(
         accelerator.log({f"{stage.name}/{name}": value for name, value in values.items()}, step=step + 1)
         if log is not None:
             log.append(step=step + 1, seconds=round(time.perf_counter() - began, 2), **values)
-        progress.set_postfix(loss=f"{values['loss']:.4f}")
+        progress.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
         last = step + 1 == stop
         if accelerator.is_main_process and (last or (step + 1) % options.sample_every == 0):
             with state.averaged():
                 scores = stage.validate(folder, step + 1)
             accelerator.log({f"{stage.name}/{name}": value for name, value in scores.items()}, step=step + 1)
-            tqdm.write(f"{stage.name} step {step + 1}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+            if not stage.short:
+                tqdm.write(f"{stage.name} step {step + 1}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
         if last or (step + 1) % options.checkpoint_every == 0:
             save_checkpoint(state, step + 1, folder, stage.save_parts, limit=1)
 
-    if accelerator.is_main_process and (losses := read_losses(folder / "losses.jsonl")):
+    if accelerator.is_main_process and not stage.short and (losses := read_losses(folder / "losses.jsonl")):
         draw_loss_curve(losses, folder / "losses.png")
     if ema is not None:
         ema.copy_to(parameters.values())

@@ -17,10 +17,10 @@ class LossLog:
         self.path = Path(folder) / "losses.jsonl"
         kept = [json.dumps(line) + "\n" for line in read_losses(self.path) if line["step"] <= step]
         write_text(self.path, "".join(kept))
+        self._file = self.path.open("a", encoding="utf-8", buffering=1)  # written out line by line
 
     def append(self, **values: float) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        self._file.write(json.dumps(values) + "\n")
 
 
 def read_losses(path: str | os.PathLike) -> list[dict]:

@@ -56,6 +56,26 @@ def test_same_seed_same_weights_and_other_seed_others():
         assert not any(torch.equal(first[name], third[name]) for name in first)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_initialisation_of_dcgan(kind):
+    def layers():
+        return nn.Sequential(
+            nn.Conv2d(64, 64, 4), nn.BatchNorm2d(4096), nn.ConvTranspose2d(256, 64, 4), nn.Linear(64, 64)
+        )
+
+    model, plain = (set_kind(layers(), name, seed=5, initialisation="dcgan") for name in (kind, "conv"))
+    for name, value in model.named_parameters():
+        if name.endswith("bias"):
+            assert not value.any()
+        else:
+            assert value.mean().item() == pytest.approx(float(name == "1.weight"), abs=2e-3)
+            assert value.std().item() == pytest.approx(0.02, rel=0.05)
+    base = base_weights(model)
+    assert all(torch.equal(base[name], value) for name, value in plain.named_parameters() if name in base)
+
+
 def test_unknown_kind():
     with pytest.raises(ConfigError, match="conv, coord, geo"):
         set_kind(network(), "cord")
+    with pytest.raises(ConfigError, match="torch, dcgan"):
+        set_kind(network(), "conv", initialisation="xavier")

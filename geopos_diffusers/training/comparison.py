@@ -1,0 +1,231 @@
+"""Many short trainings side by side, each in a folder of its own, continued or skipped; one JSON file of them all."""
+
+import gc
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..baselines.trial import Trial, count_parameters
+from ..errors import ConfigError, DataError
+from ..files import write_json, write_text
+from .learning_rate import learning_rate_factor
+from .loop import Stage, train_stage
+from .pretraining_arguments import option
+
+FORMAT_VERSION = 1
+RECORD_FILE = "record.json"
+# Settings that, with its trial, decide what a run gives.
+RUN_SETTINGS = (
+    *("steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"),
+    *("train_count", "test_count", "size"),
+)
+NOT_RECORDED = ("output_dir", "results", "report_to", "stop_at_step", "finished_only")
+
+
+@dataclass
+class ComparisonArguments:
+    """Options that the trainings of a comparison share.
+
+    Raises:
+        ConfigError: a number that must be at least 1 and is not.
+    """
+
+    output_dir: str = field(metadata={"help": "folder of the runs, one folder each; finished runs are skipped"})
+    results: str = field(metadata={"help": "JSON file to write"})
+    seeds: int = option(10, "seeds of the main comparison")
+    matched_seeds: int = option(5, "seeds of the networks with equal numbers of parameters")
+    map_seeds: int = option(2, "seeds of the other settings")
+    steps: int = option(1000, "optimizer steps of a run")
+    batch_size: int = option(16, "images a step, over all processes")
+    learning_rate: float = option(4e-3, "peak, after the warm-up and before the cosine down to 0")
+    warmup_steps: int = option(50, "steps of linear rise of the learning rate")
+    weight_decay: float = option(0.0, "AdamW's")
+    max_grad_norm: float = option(1.0, "norm that gradients are clipped to")
+    train_count: int = option(8192, "training images of each kind of data")
+    test_count: int = option(1024, "images of each validation and test set")
+    size: int = option(32, "side of the images in pixels")
+    report_to: str = option("none", "an accelerate tracker, or none")
+    checkpoint_every: int = option(1000, "steps between checkpoints, of which the last is kept")
+    stop_at_step: int | None = option(None, "end every run at this step, with a checkpoint")
+    finished_only: bool = option(False, "train nothing, and write the results of the runs that are finished")
+
+    def __post_init__(self) -> None:
+        for name in (
+            "seeds",
+            "map_seeds",
+            "steps",
+            "batch_size",
+            "train_count",
+            "test_count",
+            "size",
+            "checkpoint_every",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1; got {getattr(self, name)}")
+
+    def training_settings(self) -> dict[str, Any]:
+        """What a run is continued under, beside its trial."""
+        return {name: getattr(self, name) for name in RUN_SETTINGS}
+
+
+@dataclass
+class Task:
+    """What is learnt: a loss over the network's `outputs` numbers, and images with their targets.
+
+    loss, score: from outputs [B, outputs] and targets [B, ...] to a scalar. train_set(data): of `Trial.data`.
+    test_sets(data): by name, those of validation and test that a run on that data is scored on.
+    """
+
+    outputs: int
+    size: int
+    loss: Callable[[Tensor, Tensor], Tensor]
+    score: Callable[[Tensor, Tensor], Tensor]
+    train_set: Callable[[str], tuple[Tensor, Tensor]]
+    test_sets: Callable[[str], dict[str, tuple[Tensor, Tensor]]]
+
+
+@dataclass
+class RunOptions:
+    """What `train_stage` reads, for one run."""
+
+    output_dir: str
+    seed: int
+    checkpoint_every: int
+    sample_every: int
+    stop_at_step: int | None
+    weight_decay: float
+    max_grad_norm: float
+    ema_decay: float | None = None
+
+
+class TaskLoss(nn.Module):
+    """A network with its loss: images [B, 1, S, S] and targets to {"loss": scalar}."""
+
+    def __init__(self, network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network, self.loss = network, loss
+
+    def forward(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"loss": self.loss(self.network(images), targets)}
+
+
+def run_trials(
+    trials: Iterable[Trial], task: Task, args: ComparisonArguments, accelerator: Accelerator, label: str
+) -> list[dict[str, Any]]:
+    """Train all that has not been trained, each trial once; the records of those that are finished, in their order."""
+    train_set, test_sets = cache(task.train_set), cache(task.test_sets)
+    cached = Task(task.outputs, task.size, task.loss, task.score, train_set, test_sets)
+    records = []
+    gc.freeze()  # accelerate collects garbage after every run, which is slow through all that was imported
+    for trial in tqdm(list(dict.fromkeys(trials)), desc=label, disable=not accelerator.is_main_process):
+        folder = Path(args.output_dir) / trial.name(args.training_settings())
+        if not (folder / RECORD_FILE).is_file():
+            if args.finished_only:
+                continue
+            record = run_trial(trial, cached, args, accelerator, folder)
+            if record is None:
+                continue
+            if accelerator.is_main_process:
+                write_json(folder / RECORD_FILE, record)
+            accelerator.wait_for_everyone()
+        records.append(read_record(folder / RECORD_FILE))
+    return records
+
+
+def run_trial(
+    trial: Trial, task: Task, args: ComparisonArguments, accelerator: Accelerator, folder: Path
+) -> dict[str, Any] | None:
+    """Train one network from its last checkpoint on. Returns its record, or None if it stopped before its end."""
+    began = time.process_time()
+    network = trial.network(task.outputs, task.size)
+    images, targets = task.train_set(trial.data)
+    torch.manual_seed(trial.seed)  # the shifts are drawn from the global generator
+
+    def draw_batch(indices: list[int], step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        chosen = torch.tensor(indices)
+        return {"images": images[chosen], "targets": targets[chosen]}
+
+    def validate(folder: Path, step: int) -> dict[str, float]:
+        network.eval()
+        with torch.no_grad():
+            scores = {
+                name: task.score(network(test_images.to(accelerator.device)), answers.to(accelerator.device)).item()
+                for name, (test_images, answers) in task.test_sets(trial.data).items()
+            }
+        network.train()
+        return scores
+
+    def learning_rate(step: int) -> float:
+        return args.learning_rate * learning_rate_factor("cosine", step, args.warmup_steps, args.steps)
+
+    loss = TaskLoss(network, task.loss).train()
+    stage = Stage(
+        folder.name, 0, loss, args.steps, args.batch_size, learning_rate, draw_batch, validate, lambda folder: None,
+        short=True,
+    )  # fmt: skip
+    options = RunOptions(
+        str(folder.parent), trial.seed, args.checkpoint_every, args.steps, args.stop_at_step, args.weight_decay,
+        args.max_grad_norm,
+    )  # fmt: skip
+    settings = {**trial.record(), **args.training_settings()}
+    summary = train_stage(stage, options, accelerator, len(images), settings)
+    if not summary.pop("finished"):
+        return None
+    steps, seconds = summary.pop("steps"), summary.pop("seconds")
+    scores = {name: round(value, 7) for name, value in summary.items()}
+    return {
+        **trial.record(),
+        "parameters": count_parameters(network),
+        "steps": steps,
+        "seconds": seconds,
+        "cpu_seconds": round(time.process_time() - began, 1),
+        "scores": scores,
+    }
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A run's record. Raises DataError if the file is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged; remove it to run this again ({error})") from error
+
+
+def write_results(experiment: str, records: list[dict[str, Any]], args: ComparisonArguments, **more: Any) -> None:
+    """Write the results file: how, when and on what it was made, `more`, and one line a run."""
+    argv = sys.argv
+    if "--finished_only" in argv:  # the command is the one that trains them
+        position = argv.index("--finished_only")
+        argv = argv[:position] + argv[position + 2 :]
+    command = shlex.join(["python", *argv])
+    head = {
+        "format_version": FORMAT_VERSION,
+        "experiment": experiment,
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": {
+            "threads": torch.get_num_threads(),
+            "processor": platform.machine(),
+            "torch": torch.__version__,
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+        },
+        "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 1),
+        "settings": {name: value for name, value in asdict(args).items() if name not in NOT_RECORDED},
+        **more,
+    }
+    lines = ",\n".join(f"  {json.dumps(record, ensure_ascii=False)}" for record in records)
+    text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
+    write_text(args.results, f'{text},\n "runs": [\n{lines}\n ]\n}}\n')

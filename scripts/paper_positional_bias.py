@@ -1,0 +1,113 @@
+"""Claim C2 of the paper: do plain convolutions, CoordConv and GeoConv tie a class to the place where it was seen?
+
+    python scripts/paper_positional_bias.py --config configs/paper_positional_bias.yaml
+
+Greek numerals, each class in its own cell of a grid while training. Accuracy where training put them, in the cell of
+another class, anywhere in the grid and in a frame around it that training never used. Nothing is chosen by these
+scores: the package's default, the same without the shift, and CoordConv with that shift are all reported.
+
+1. The comparison, many seeds, also with equal numbers of parameters.
+2. A few seeds: training without positional bias, and a head that shows places to every kind.
+3. The sensitivity sweep (N1) of every option of the geometry channel.
+
+Started again, it skips the runs that are finished and continues the one that is not.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from accelerate.utils import set_seed
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from geopos_diffusers.baselines.sweep import geometry_sweep
+from geopos_diffusers.baselines.trial import Trial, match_parameters
+from geopos_diffusers.config import GeoPosConfig
+from geopos_diffusers.data.greek import NUMERALS, PLACEMENTS, draw_numerals
+from geopos_diffusers.training.arguments import parse_arguments
+from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, write_results
+from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.tracking import build_accelerator, start_trackers
+
+TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 1, 2, 3  # of the images
+HEAD = "maximum"
+DEFAULT, NO_SHIFT = GeoPosConfig(), GeoPosConfig(shift_range=0.0)
+COORD_SHIFT = GeoPosConfig(encoding="cartesian")
+
+
+@dataclass
+class PositionalBiasArguments(ComparisonArguments):
+    """Options of this experiment."""
+
+    widths: list[int] = field(
+        default_factory=lambda: [16, 32, 32], metadata={"help": "channels of the strided convolutions"}
+    )
+    sweep_shifts: list[float] = field(
+        default_factory=lambda: [0.0, 0.25, 0.5, 1.0], metadata={"help": "shift ranges of the sweep"}
+    )
+
+
+def accuracy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Share of samples whose largest logit is that of their class: logits [B, K], classes [B]."""
+    return (logits.argmax(1) == classes).float().mean()
+
+
+def build_task(args: PositionalBiasArguments) -> Task:
+    tests = {placement: draw_numerals(args.test_count, args.size, placement, TEST_SEED) for placement in PLACEMENTS}
+
+    def test_sets(data: str) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"validation": draw_numerals(args.test_count, args.size, data, VALIDATION_SEED), **tests}
+
+    return Task(
+        len(NUMERALS), args.size, cross_entropy, accuracy,
+        lambda data: draw_numerals(args.train_count, args.size, data, TRAIN_SEED), test_sets,
+    )  # fmt: skip
+
+
+def comparison_trials(args: PositionalBiasArguments) -> Iterator[Trial]:
+    """Stage 1."""
+    for seed in range(args.seeds):
+        kinds = variants(args, "tied", HEAD, seed)
+        yield from kinds.values()
+        if seed < args.matched_seeds:
+            yield from (match_parameters(kinds[name], len(NUMERALS), args.size) for name in ("conv", "default"))
+
+
+def other_trials(args: PositionalBiasArguments) -> Iterator[Trial]:
+    """Stages 2 and 3."""
+    for seed in range(args.map_seeds):
+        for geometry in geometry_sweep(args.sweep_shifts):
+            yield Trial(data="tied", head=HEAD, widths=tuple(args.widths), kind="geo", seed=seed, geometry=geometry)
+        for data, head in (("everywhere", HEAD), ("tied", "flatten")):
+            yield from variants(args, data, head, seed).values()
+
+
+def variants(args: PositionalBiasArguments, data: str, head: str, seed: int) -> dict[str, Trial]:
+    shared = {"data": data, "head": head, "widths": tuple(args.widths), "seed": seed}
+    return {
+        "conv": Trial(kind="conv", **shared),
+        "coord": Trial(kind="coord", **shared),
+        "coord with shift": Trial(kind="geo", geometry=COORD_SHIFT, **shared),
+        "no shift": Trial(kind="geo", geometry=NO_SHIFT, **shared),
+        "default": Trial(kind="geo", geometry=DEFAULT, **shared),
+    }
+
+
+def main() -> None:
+    args = parse_arguments(PositionalBiasArguments)
+    accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
+    start_trackers(accelerator, args.training_settings())
+    set_seed(0)
+    task = build_task(args)
+    trials = list(comparison_trials(args))
+    for label, more in (("comparison", []), ("sweep", other_trials(args))):
+        trials += more
+        records = run_trials(trials, task, args, accelerator, label)
+        if accelerator.is_main_process and records:
+            write_results("positional_bias", records, args, head=HEAD)
+            print(f"wrote {len(records)} runs to {args.results}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    run_script(main)

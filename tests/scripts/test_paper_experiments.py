@@ -1,0 +1,95 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geopos_diffusers.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[2]
+TINY = {
+    "seeds": 2,
+    "matched_seeds": 1,
+    "map_seeds": 1,
+    "steps": 2,
+    "batch_size": 2,
+    "train_count": 16,
+    "test_count": 4,
+    "sweep_shifts": [0.0, 0.25],
+}
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name, folder, monkeypatch, **changes):
+    argv = [f"{name}.py", "--config", str(REPOSITORY / "configs" / f"{name}.yaml")]
+    argv += ["--output_dir", str(folder / name), "--results", str(folder / f"{name}.json")]
+    for option, value in {**TINY, **changes}.items():
+        argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+    monkeypatch.setattr(sys, "argv", argv)
+    load(name).main()
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_experiments_and_their_page(tmp_path, monkeypatch):
+    points = run(
+        "paper_center_of_mass", tmp_path, monkeypatch, widths=[4, 4], shallow_widths=[4], map_shifts=[0.0, 0.25]
+    )
+    numerals = run("paper_positional_bias", tmp_path, monkeypatch, widths=[2, 4])
+    assert (
+        {run["kind"] for run in points["runs"]} == {run["kind"] for run in numerals["runs"]} == {"conv", "coord", "geo"}
+    )
+    assert {run["data"] for run in points["runs"]} >= {"all/everywhere", "all/three_quarters", "dense/everywhere"}
+    assert all(0 <= value <= 1 for run in numerals["runs"] for value in run["scores"].values())
+    chosen = points["chosen_on_validation"]["all/everywhere"]
+    candidates = [
+        run
+        for run in points["runs"]
+        if run["kind"] == "geo" and run["data"] == "all/everywhere" and run["head"] == "average"
+        if run["widths"] == [4, 4] and run["seed"] == 0
+    ]
+    best = min(candidates, key=lambda run: run["scores"]["validation"])
+    assert chosen == {"encoding": best["encoding"], "shift_range": best["shift_range"]}
+
+    monkeypatch.setattr(sys, "argv", ["paper_report.py", "--results", str(tmp_path), "--output", str(tmp_path)])
+    load("paper_report").main()
+    page = (tmp_path / "paper.md").read_text()
+    assert all(f"| {claim} |" in page for claim in ("C1", "C2", "N1"))
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    script = REPOSITORY / "scripts" / "paper_report.py"
+    result = subprocess.run(
+        [sys.executable, script, "--results", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "holds no results" in result.stderr
+
+
+def test_bad_option(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="steps must be at least 1; got 0"):
+        run("paper_positional_bias", tmp_path, monkeypatch, steps=0)
+
+
+def test_benchmark(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "cost.json"
+    monkeypatch.setattr(
+        sys, "argv", ["benchmark_baselines.py", "--rounds", "1", "--steps", "1", "--output", str(output)]
+    )
+    script = load("benchmark_baselines")
+    monkeypatch.setattr(script, "NETWORKS", {"tiny": ((2, 3), 8, 2)})
+    script.main()
+    variants = json.loads(output.read_text())["networks"][0]["variants"]
+    parameters = {name: values["parameters"] for name, values in variants.items()}
+    assert parameters["geo"] - parameters["conv"] == 9 * (2 + 3)
+    assert parameters["coord"] == parameters["coord-concat"] == parameters["conv"] + 2 * 9 * (2 + 3)
+    assert variants["conv"]["ratio"] == 1

@@ -1,0 +1,102 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import mse_loss
+
+from geopos_diffusers.baselines.trial import Trial
+from geopos_diffusers.data.points import draw_points
+from geopos_diffusers.errors import ConfigError, DataError
+from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, write_results
+from geopos_diffusers.training.tracking import build_accelerator
+
+TRIALS = [
+    Trial(data="all/everywhere", head="average", widths=(4, 4), kind=kind, seed=seed)
+    for kind, seed in (("conv", 0), ("coord", 0), ("geo", 0), ("geo", 1))
+]
+
+
+def arguments(folder, **changes):
+    values = {"steps": 6, "batch_size": 4, "train_count": 32, "test_count": 8, "size": 16, "warmup_steps": 2}
+    values |= {"output_dir": str(folder / "runs"), "results": str(folder / "results.json"), **changes}
+    return ComparisonArguments(**values)
+
+
+def run(args, trials=TRIALS):
+    def draw(data):
+        return draw_points(args.train_count, args.size, *data.split("/"), seed=1)
+
+    task = Task(2, args.size, mse_loss, mse_loss, draw, lambda data: {"validation": draw(data), "test": draw(data)})
+    return run_trials(trials, task, args, build_accelerator(args.output_dir, None, 1, "none"), "runs")
+
+
+def without_times(records):
+    return [{key: value for key, value in record.items() if "seconds" not in key} for record in records]
+
+
+def weights(folder):
+    paths = sorted((folder / "runs").glob("*/checkpoint-6/training_state/weights.safetensors"))
+    return {path.parents[2].name: load_file(path) for path in paths}
+
+
+def test_stopped_runs_continue_exactly(tmp_path):
+    whole = run(arguments(tmp_path / "whole"))
+    assert run(arguments(tmp_path / "parts", stop_at_step=3)) == []
+    torch.manual_seed(12345)
+    resumed = run(arguments(tmp_path / "parts"))
+    assert without_times(resumed) == without_times(whole)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert len(first) == len(TRIALS)
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        assert all(torch.equal(values[key], second[name][key]) for key in values)
+
+
+def test_finished_runs_are_skipped_and_repeated_ones_made_once(tmp_path):
+    first = run(arguments(tmp_path))
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert run(arguments(tmp_path), [*TRIALS, *TRIALS]) == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()} == files
+
+
+def test_other_settings_are_other_runs(tmp_path):
+    run(arguments(tmp_path), TRIALS[:1])
+    run(arguments(tmp_path, learning_rate=1e-3), TRIALS[:1])
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_kinds_and_seeds_give_different_scores(tmp_path):
+    losses = [record["scores"]["test"] for record in run(arguments(tmp_path))]
+    assert len(set(losses)) == len(TRIALS)
+    assert all(0 < loss < 2 for loss in losses)
+
+
+def test_results_file(tmp_path):
+    args = arguments(tmp_path)
+    records = run(args)
+    write_results("center_of_mass", records, args, head="average")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["runs"] == records
+    assert results["settings"]["steps"] == 6
+    assert results["head"] == "average"
+    assert results["cpu_seconds"] == pytest.approx(sum(record["cpu_seconds"] for record in records), abs=0.05)
+    assert str(tmp_path) not in json.dumps(results["settings"])
+    geo = next(record for record in records if record["kind"] == "geo")
+    conv = next(record for record in records if record["kind"] == "conv")
+    assert geo["encoding"] == "product"
+    assert "encoding" not in conv
+    assert geo["parameters"] - conv["parameters"] == 9 * (4 + 4)
+
+
+def test_damaged_record(tmp_path):
+    run(arguments(tmp_path), TRIALS[:1])
+    next((tmp_path / "runs").glob("*/record.json")).write_text("{")
+    with pytest.raises(DataError, match="damaged"):
+        run(arguments(tmp_path), TRIALS[:1])
+
+
+@pytest.mark.parametrize("name", ["seeds", "steps", "batch_size", "size"])
+def test_counts_must_be_positive(tmp_path, name):
+    with pytest.raises(ConfigError, match=f"{name} must be at least 1; got 0"):
+        arguments(tmp_path, **{name: 0})
