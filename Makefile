@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: help setup test test-slow lint demo clean
+.PHONY: help setup test test-slow lint demo paper-quick clean
 
 help:
 	@echo "make demo       fine-tune the packaged model with GeoConv, score it, write runs/demo/index.html"
 	@echo "make test       lint and the fast tests"
+	@echo "make paper-quick  the paper's experiments at a small size, and their page in runs/paper-quick/results"
 	@echo "make test-slow  the long tests too"
 
 setup: $(READY)
@@ -30,6 +31,22 @@ test-slow: lint
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output runs/demo
+
+# Each experiment's whole path in a minute or two; the real runs are the same commands without the sizes.
+QUICK = runs/paper-quick
+paper-quick: $(READY)
+	$(BIN)/python scripts/paper_center_of_mass.py --config configs/paper_center_of_mass.yaml \
+		--output_dir $(QUICK)/center_of_mass --results $(QUICK)/results/paper_center_of_mass.json --seeds 2 --map_seeds 1 \
+		--steps 20 --train_count 256 --test_count 64 --map_shifts 0 0.25 --sweep_shifts 0 0.25
+	$(BIN)/python scripts/paper_positional_bias.py --config configs/paper_positional_bias.yaml \
+		--output_dir $(QUICK)/positional_bias --results $(QUICK)/results/paper_positional_bias.json --seeds 2 --map_seeds 1 \
+		--steps 20 --train_count 256 --test_count 64 --sweep_shifts 0 0.25
+	$(BIN)/geopos data hands --count 256 --size 32 --seed 1 --output $(QUICK)/hands --overwrite
+	$(BIN)/python scripts/paper_gan.py --config configs/paper_gan.yaml --train_data $(QUICK)/hands \
+		--output_dir $(QUICK)/gan --results $(QUICK)/results/gan_hands --seeds 0 --epochs 10 --width 8 --bins 16 \
+		--samples 128 --pairs 50 --mobilenet_every 0
+	$(BIN)/python scripts/benchmark_baselines.py --rounds 3 --steps 3 --output $(QUICK)/results/paper_cost.json
+	$(BIN)/python scripts/paper_report.py --results $(QUICK)/results --output $(QUICK)/results
 
 clean:
 	rm -rf $(VENV) build *.egg-info

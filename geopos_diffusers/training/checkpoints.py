@@ -9,9 +9,10 @@ loads.
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class TrainingState:
     """All that changes while training, beyond the step.
 
     parameters: what is trained, by name. optimizer: as `accelerator.prepare` returned it, over those parameters in that
-    order. settings: what a continued run must share, JSON-ready.
+    order; or several, each over the parameters that follow those of the one before. settings: what a continued run must
+    share, JSON-ready. buffers: what else the forward pass changes, such as the running means of batch normalisation.
     """
 
     accelerator: Accelerator
@@ -43,6 +45,13 @@ class TrainingState:
     optimizer: Any
     ema: EMAModel | None
     settings: dict[str, Any]
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+    def optimizers(self) -> Iterator[tuple[Any, list[str]]]:
+        """Each optimizer with the names of its parameters, in the order of its state's indices."""
+        names = iter(self.parameters)
+        for optimizer in self.optimizer if isinstance(self.optimizer, (list, tuple)) else [self.optimizer]:
+            yield optimizer, list(islice(names, sum(len(group["params"]) for group in optimizer.param_groups)))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -132,19 +141,23 @@ def save_checkpoint(
 
 def _write_state(state: TrainingState, step: int, random_states: dict[str, Tensor], folder: Path) -> None:
     folder.mkdir()
-    names = list(state.parameters)
     save_file(
         {name: value.detach().contiguous() for name, value in state.parameters.items()}, folder / "weights.safetensors"
     )
     moments = {
-        f"{names[index]}:{key}": torch.as_tensor(value).contiguous()
-        for index, values in state.optimizer.state_dict()["state"].items()
+        f"{owned[index]}:{key}": torch.as_tensor(value).contiguous()
+        for optimizer, owned in state.optimizers()
+        for index, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
     }
     save_file(moments, folder / "optimizer.safetensors")
     save_file(random_states, folder / "random_states.safetensors")
+    if state.buffers:
+        save_file({name: value.contiguous() for name, value in state.buffers.items()}, folder / "buffers.safetensors")
     if state.ema is not None:
-        average = {name: value.contiguous() for name, value in zip(names, state.ema.shadow_params, strict=True)}
+        average = {
+            name: value.contiguous() for name, value in zip(state.parameters, state.ema.shadow_params, strict=True)
+        }
         save_file(average, folder / "ema.safetensors")
     values = {
         "format_version": FORMAT_VERSION,
@@ -173,14 +186,12 @@ def load_checkpoint(state: TrainingState, checkpoint: Path) -> int:
         for name, parameter in state.parameters.items():
             parameter.copy_(weights[name])
 
-    index = {name: position for position, name in enumerate(state.parameters)}
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _read_tensors(folder / "optimizer.safetensors").items():
-        parameter_name, _, key = name.rpartition(":")
-        if parameter_name not in index:
-            raise AdapterError(f"{folder / 'optimizer.safetensors'}: {name} belongs to nothing that is trained")
-        moments.setdefault(index[parameter_name], {})[key] = value
-    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
+    _load_moments(state, folder / "optimizer.safetensors")
+    if state.buffers:
+        buffers = _read_tensors(folder / "buffers.safetensors")
+        _check_names(buffers, state.buffers, folder / "buffers.safetensors")
+        for name, value in state.buffers.items():
+            value.copy_(buffers[name])
     if state.ema is not None:
         average = _read_tensors(folder / "ema.safetensors")
         _check_names(average, state.parameters, folder / "ema.safetensors")
@@ -191,6 +202,18 @@ def load_checkpoint(state: TrainingState, checkpoint: Path) -> int:
         state.accelerator.scaler.load_state_dict(values["loss_scaler"])
     _restore_random_states(state.accelerator, _read_tensors(folder / "random_states.safetensors"))
     return values["step"]
+
+
+def _load_moments(state: TrainingState, file: Path) -> None:
+    moments: dict[str, dict[str, Tensor]] = {}
+    for name, value in _read_tensors(file).items():
+        parameter_name, _, key = name.rpartition(":")
+        if parameter_name not in state.parameters:
+            raise AdapterError(f"{file}: {name} belongs to nothing that is trained")
+        moments.setdefault(parameter_name, {})[key] = value
+    for optimizer, owned in state.optimizers():
+        known = {index: moments[name] for index, name in enumerate(owned) if name in moments}
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": known})
 
 
 def _check_settings(state: TrainingState, values: dict[str, Any], checkpoint: Path) -> None:
@@ -211,7 +234,7 @@ def _check_settings(state: TrainingState, values: dict[str, Any], checkpoint: Pa
             raise ConfigError(f"{checkpoint} was made with {name}={before}; this run has {name}={now}")
 
 
-def _check_names(tensors: dict[str, Tensor], parameters: dict[str, Parameter], file: Path) -> None:
+def _check_names(tensors: dict[str, Tensor], parameters: Mapping[str, Tensor], file: Path) -> None:
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     expected = {name: tuple(value.shape) for name, value in parameters.items()}
     if found != expected:

@@ -58,6 +58,34 @@ def test_a_restored_state_continues_bit_for_bit(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(other.ema.shadow_params, state.ema.shadow_params, strict=True))
 
 
+def test_two_optimizers_and_buffers_continue_bit_for_bit(tmp_path):
+    def make(seed):
+        state = make_state(seed, names=("b", "a", "c"))
+        first, second = (list(state.parameters.values())[part] for part in (slice(1), slice(1, 3)))
+        state.optimizer = (torch.optim.Adam(first, lr=0.1), torch.optim.AdamW(second, lr=0.01))
+        state.ema, state.buffers = None, {"mean": torch.full((2,), float(seed)), "count": torch.tensor(seed)}
+        return state
+
+    def advance_both(state):
+        for parameter in state.parameters.values():
+            parameter.grad = torch.randn_like(parameter)
+        for optimizer in state.optimizer:
+            optimizer.step()
+        return torch.cat([parameter.detach().flatten() for parameter in state.parameters.values()])
+
+    state, other = make(0), make(5)
+    advance_both(state)
+    folder = save(state, 1, tmp_path)
+    expected = [advance_both(state) for _ in range(3)]
+    assert load_checkpoint(other, folder) == 1
+    assert torch.equal(other.buffers["mean"], torch.zeros(2))
+    assert other.buffers["count"] == 0
+    assert all(torch.equal(advance_both(other), value) for value in expected)
+    other.buffers["mean"] = torch.zeros(3)
+    with pytest.raises(AdapterError, match=r"mean has shape \(2,\) here and \(3,\)"):
+        load_checkpoint(other, folder)
+
+
 def test_parts_hold_the_average_and_saving_changes_nothing(tmp_path):
     state = make_state()
     advance(state, 3)

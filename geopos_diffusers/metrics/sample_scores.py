@@ -1,0 +1,71 @@
+"""Scores of a generator's samples beside real images in one feature space, and the features of small images."""
+
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import DataError
+from .features import IMAGENET_MEAN, IMAGENET_STD, MobileNetV2
+from .mode_coverage import fit_bins, mode_coverage
+from .neighbourhoods import neighbourhoods
+from .vendi import vendi_score
+
+PIXEL_SIDE = 16  # finer detail is mostly noise to a distance of pixels, and costs four times as much
+MOBILENET_SIDE = 96  # small images gain nothing from the network's 224, which costs five times as much
+
+
+def pixel_features(images: Tensor) -> np.ndarray:
+    """Pixels of images [N, C, S, S] in [-1, 1], averaged to 16x16: [N, 256 C] float32."""
+    return functional.adaptive_avg_pool2d(images.float(), min(PIXEL_SIDE, images.shape[-1])).flatten(1).numpy()
+
+
+@torch.inference_mode()
+def mobilenet_features(network: MobileNetV2, images: Tensor, batch_size: int = 64) -> np.ndarray:
+    """MobileNetV2's features [N, 1280] float32 of images [N, 3, S, S] in [-1, 1], resized to 96 pixels (bilinear)."""
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    parts = []
+    for part in images.split(batch_size):
+        larger = functional.interpolate(part, size=(MOBILENET_SIDE, MOBILENET_SIDE), mode="bilinear")
+        parts.append(network(((larger + 1) / 2 - mean) / deviation).numpy())
+    return np.concatenate(parts)
+
+
+class SampleScores:
+    """Scores samples' features beside those of real images, [N, D].
+
+    Args:
+        bins: number of k-means bins. seed: of the bins.
+
+    Raises:
+        DataError: too few images for the bins.
+    """
+
+    def __init__(self, real: np.ndarray, bins: int, seed: int) -> None:
+        self.real, self.center = real, real.mean(0)
+        self.bins = fit_bins(real, bins, seed)
+
+    def __call__(self, samples: np.ndarray) -> dict[str, float]:
+        """Scores of features [M, D] by name: those of `ModeCoverage` and `Neighbourhoods`, and "vendi".
+
+        The Vendi score's cosine is that of features without the real images' mean: raw ones all point the same way.
+
+        Raises:
+            DataError: values that are not finite, or features of another length.
+        """
+        if not np.isfinite(samples).all():
+            raise DataError("the samples' features are not all finite: the training has diverged")
+        return {
+            **asdict(mode_coverage(samples, self.bins)),
+            **asdict(neighbourhoods(samples, self.real)),
+            "vendi": vendi_score(samples - self.center),
+        }
+
+
+def half_scores(real: np.ndarray, bins: int, seed: int) -> dict[str, float]:
+    """What real images themselves reach: scores of a random half of features [N, D] beside the other half."""
+    order = np.random.default_rng(seed).permutation(len(real))
+    first, second = real[order[: len(real) // 2]], real[order[len(real) // 2 :]]
+    return SampleScores(first, bins, seed)(second)

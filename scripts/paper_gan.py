@@ -1,0 +1,100 @@
+"""Train DCGANs with plain, CoordConv and GeoConv layers and measure when they collapse (claim C3, questions Q1, N3).
+
+    accelerate launch scripts/paper_gan.py --config configs/paper_gan.yaml --train_data DATA --output_dir RUNS \
+        --results docs/results/gan_hands
+
+One run a variant and seed, each in a folder of its own. Started again with the same options, finished runs are skipped
+and a stopped one continues where its last checkpoint is, with the same figures as without the stop. The results hold
+all finished runs of the variants and seeds that are asked for.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from geopos_diffusers.errors import DataError
+from geopos_diffusers.metrics.features import load_mobilenet
+from geopos_diffusers.metrics.kid import kid
+from geopos_diffusers.metrics.mode_coverage import MINIMUM_REAL
+from geopos_diffusers.metrics.ms_ssim import mean_pairwise_ms_ssim
+from geopos_diffusers.metrics.sample_scores import SampleScores, half_scores, mobilenet_features, pixel_features
+from geopos_diffusers.training.arguments import parse_arguments
+from geopos_diffusers.training.gan_arguments import GanArguments
+from geopos_diffusers.training.gan_results import write_results
+from geopos_diffusers.training.gan_run import train_gan
+from geopos_diffusers.training.image_text_data import load_image_text
+from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.tracking import build_accelerator
+
+SCORE_SEED = 0  # of bins, pairs and halves: the same ones in every run
+
+
+def load_images(args: GanArguments, show_progress: bool) -> Tensor:
+    """All training images [N, 3, S, S] in [-1, 1], decoded once.
+
+    Raises:
+        DataError: no such data, or too few images for the bins or for a batch.
+    """
+    data = load_image_text(args.train_data, args.size, limit=args.limit, show_progress=show_progress)
+    images = torch.stack(
+        [data[index]["pixels"] for index in tqdm(range(len(data)), "decoding", disable=not show_progress)]
+    )
+    needed = max(args.batch_size, MINIMUM_REAL * args.bins)
+    if len(images) < needed:
+        raise DataError(f"{args.train_data} has {len(images)} images; this batch size and these bins need {needed}")
+    return images
+
+
+class Scores:
+    """Scores of samples at an epoch: by pixels always, by MobileNetV2's features ("mobilenet_...") now and then.
+
+    `real` has the same scores of one half of the real images beside the other half, with half of the bins.
+    """
+
+    def __init__(self, args: GanArguments, images: Tensor) -> None:
+        self.args = args
+        pixels = pixel_features(images)
+        self.by_pixels = SampleScores(pixels, args.bins, SCORE_SEED)
+        self.real = half_scores(pixels, args.bins // 2, SCORE_SEED)
+        self.real["ms_ssim"] = mean_pairwise_ms_ssim(images, args.pairs, SCORE_SEED)
+        if args.mobilenet_every:
+            self.network = load_mobilenet()
+            features = mobilenet_features(self.network, images)
+            self.by_mobilenet = SampleScores(features, args.bins, SCORE_SEED)
+            scores = half_scores(features, args.bins // 2, SCORE_SEED)
+            self.real |= {f"mobilenet_{name}": value for name, value in scores.items()}
+
+    def __call__(self, samples: Tensor, epoch: int) -> dict[str, float]:
+        scores = self.by_pixels(pixel_features(samples))
+        scores["ms_ssim"] = mean_pairwise_ms_ssim(samples, self.args.pairs, SCORE_SEED)
+        every = self.args.mobilenet_every
+        if every and (epoch % every == 0 or epoch == self.args.epochs):
+            features = mobilenet_features(self.network, samples)
+            known = {**self.by_mobilenet(features), "kid": kid(features, self.by_mobilenet.real, SCORE_SEED).value}
+            scores |= {f"mobilenet_{name}": value for name, value in known.items()}
+        return scores
+
+
+def main() -> None:
+    args = parse_arguments(GanArguments)
+    accelerator = build_accelerator(args.output_dir, "no", 1, args.report_to)
+    if accelerator.log_with:
+        accelerator.init_trackers("paper_gan")
+    # Collapsed networks have vanishing gradients, and numbers below 1e-38 take a CPU a hundred times as long.
+    torch.set_flush_denormal(True)
+    images = load_images(args, accelerator.is_main_process)
+    scores = Scores(args, images)
+    if not args.results_only:
+        for seed in args.seeds:
+            for variant in args.variants:
+                train_gan(args, accelerator, variant, seed, images, scores)
+    if args.results is not None and accelerator.is_main_process:
+        for path in write_results(args, len(images), scores.real, Path(args.results)):
+            print(f"wrote {path}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    run_script(main)
