@@ -161,6 +161,8 @@ def _add_product(output: Tensor, left: Tensor, right: Tensor) -> Tensor:
         samples = max(left.shape[0], right.shape[0])
         response = torch.bmm(left.expand(samples, -1, -1), right.expand(samples, -1, -1))
         return output.add_(response) if in_place else output + response.to(output.dtype)
+    if not in_place and left.shape[0] == right.shape[0] == 1:
+        return output + torch.bmm(left, right)  # its backward pass adds up the batch before the products
     left, right = left.expand(output.shape[0], -1, -1), right.expand(output.shape[0], -1, -1)
     return output.baddbmm_(left, right) if in_place else torch.baddbmm(output, left, right)
 
