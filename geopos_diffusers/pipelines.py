@@ -1,5 +1,6 @@
 """Loading pipelines: the packaged one, a local folder, or a Hub id; safetensors only."""
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 DEFAULT_MODEL = "hands64"
+GENERATION_CONFIG = "generation_config.json"
 PACKAGED_MODELS = Path(__file__).parent / "pretrained"
 
 
@@ -21,6 +23,16 @@ def resolve_model(model: str | os.PathLike) -> str:
     if "/" not in name and not Path(name).exists() and (packaged / "model_index.json").is_file():
         return str(packaged)
     return name
+
+
+def recommended_guidance(model: str | os.PathLike) -> float | None:
+    """The guidance scale that a packaged model or local folder names in its generation_config.json, if it does."""
+    path = Path(resolve_model(model)) / GENERATION_CONFIG
+    try:
+        scale = json.loads(path.read_text(encoding="utf-8")).get("guidance_scale")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return float(scale) if isinstance(scale, (int, float)) else None
 
 
 def load_pipeline(

@@ -1,4 +1,4 @@
-"""Train a small Stable Diffusion pipeline from rendered hands: autoencoder, then UNet and text encoder.
+"""Train a small Stable Diffusion pipeline from rendered hands: autoencoder, text encoder, UNet.
 
     geopos data hands --count 30000 --size 64 ... --output DATA
     accelerate launch scripts/pretrain_hands.py --config configs/pretrain_hands.yaml --train_data DATA --output_dir RUN
@@ -31,6 +31,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from geopos_diffusers.contact_sheet import contact_sheet
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import atomic_directory, atomic_path, write_json, write_text
+from geopos_diffusers.pipelines import GENERATION_CONFIG
 from geopos_diffusers.training.arguments import parse_arguments
 from geopos_diffusers.training.autoencoder_loss import (
     AutoencoderLoss,
@@ -40,6 +41,7 @@ from geopos_diffusers.training.autoencoder_loss import (
     reconstruct,
 )
 from geopos_diffusers.training.caption_tokenizer import train_caption_tokenizer
+from geopos_diffusers.training.contrastive_loss import ContrastiveLoss, LatentEncoder
 from geopos_diffusers.training.image_text_data import load_image_text
 from geopos_diffusers.training.learning_rate import learning_rate_factor
 from geopos_diffusers.training.loop import Stage, step_generator, train_stage
@@ -232,14 +234,50 @@ def encode_data(args: PretrainingArguments, accelerator: Accelerator, data: Hand
     return (means - center.view(-1, 1, 1)) * scaling_factor
 
 
-def train_denoiser(
-    args: PretrainingArguments, accelerator: Accelerator, data: HandData, vae: AutoencoderKL, latents: Tensor
-) -> tuple[StableDiffusionPipeline, dict]:
-    """Stage 3: the UNet and the text encoder, together, on the latents."""
+def train_text_encoder(
+    args: PretrainingArguments, accelerator: Accelerator, data: HandData, latents: Tensor
+) -> tuple[CLIPTokenizer, CLIPTextModel, dict]:
+    """Stage 3: the tokenizer, and the text encoder against the latents of the images."""
     tokenizer = train_caption_tokenizer(data.captions[: data.train_count], args.vocabulary_size, args.text_length)
+    text_encoder = build_text_encoder(args, tokenizer)
+    input_ids = tokenize(tokenizer, data.captions)
+    loss = ContrastiveLoss(text_encoder, LatentEncoder(latents.shape[1], latents.shape[-1], args.text_width))
+
+    def draw_batch(indices: list[int], step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"latents": latents[indices], "input_ids": input_ids[indices]}
+
+    def validate(folder: Path, step: int) -> dict[str, float]:
+        held_out = slice(data.train_count, None)
+        with torch.no_grad():
+            values = loss(latents[held_out].to(accelerator.device), input_ids[held_out].to(accelerator.device))
+        return {f"validation_{name}": value.item() for name, value in values.items()}
+
+    def learning_rate(step: int) -> float:
+        return args.text_learning_rate * learning_rate_factor("cosine", step, args.warmup_steps, args.text_steps)
+
+    stage = Stage(
+        "text", 3, loss, args.text_steps, args.text_batch_size, learning_rate, draw_batch, validate,
+        lambda folder: text_encoder.save_pretrained(folder / "text_encoder"),
+    )  # fmt: skip
+    settings = settings_of(args, ("unet_", "denoiser_", "caption_", "snr_", "timestep_"))
+    return tokenizer, text_encoder, train_stage(stage, args, accelerator, data.train_count, settings)
+
+
+def train_denoiser(
+    args: PretrainingArguments,
+    accelerator: Accelerator,
+    data: HandData,
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    text_encoder: CLIPTextModel,
+    latents: Tensor,
+) -> tuple[StableDiffusionPipeline, dict]:
+    """Stage 4: the UNet, on the latents."""
     input_ids = tokenize(tokenizer, data.captions)
     no_caption = tokenize(tokenizer, [""])
-    unet, text_encoder = build_unet(args), build_text_encoder(args, tokenizer)
+    unet = build_unet(args)
+    if args.denoiser_init:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(args.denoiser_init).state_dict())
     pipe = build_pipeline(vae, text_encoder, tokenizer, unet)
     pipe.set_progress_bar_config(disable=True)
     noise_scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
@@ -310,7 +348,7 @@ def save_grid(images: list[Image.Image], target: Path, columns: int) -> None:
 
 
 def package(pipe: StableDiffusionPipeline, args: PretrainingArguments, summary: dict) -> Path:
-    """Stage 4: the pipeline in half precision, with its model card, in `output_dir`/pipeline."""
+    """Stage 5: the pipeline in half precision, with its model card, in `output_dir`/pipeline."""
     target = Path(args.output_dir) / "pipeline"
     for model in (pipe.vae, pipe.unet, pipe.text_encoder):
         model.half()
@@ -320,6 +358,7 @@ def package(pipe: StableDiffusionPipeline, args: PretrainingArguments, summary: 
         # the loaded parts would not fit together.
         config = folder / "text_encoder" / "config.json"
         write_json(config, {**json.loads(config.read_text(encoding="utf-8")), "dtype": "float32"})
+        write_json(folder / GENERATION_CONFIG, {"guidance_scale": args.guidance_scale})
         write_text(folder / "README.md", write_model_card(args, summary))
     return target
 
@@ -354,7 +393,12 @@ def main() -> None:
     if not report("latents", {"scaling_factor": vae.config.scaling_factor}):
         return
     set_seed(args.seed)
-    pipe, values = train_denoiser(args, accelerator, data, vae, latents)
+    tokenizer, text_encoder, values = train_text_encoder(args, accelerator, data, latents)
+    if not report("text", values):
+        return
+    text_encoder.requires_grad_(False).eval().to(accelerator.device)
+    set_seed(args.seed)
+    pipe, values = train_denoiser(args, accelerator, data, vae, tokenizer, text_encoder, latents)
     models = {"autoencoder": vae, "UNet": pipe.unet, "text encoder": pipe.text_encoder}
     summary["parameters"] = {name: model.num_parameters() for name, model in models.items()}
     if report("denoiser", values) and accelerator.is_main_process:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="seed of the first image; the next has the next (default: 0)"
     )
     parser.add_argument("--steps", type=int, default=25, help="denoising steps (default: %(default)s)")
-    parser.add_argument("--guidance-scale", type=float, help="classifier-free guidance (default: the pipeline's own)")
+    parser.add_argument("--guidance-scale", type=float, help="classifier-free guidance (default: the model's own)")
     parser.add_argument("--height", type=int, help="pixels (default: the model's own size)")
     parser.add_argument("--width", type=int, help="pixels (default: the model's own size)")
     parser.add_argument("--batch-size", type=int, default=8, help="images drawn at a time (default: %(default)s)")
@@ -86,7 +86,7 @@ def load(args: argparse.Namespace):
 
     from ..adapter import load_geoconv_weights
     from ..errors import AdapterError, ConfigError
-    from ..pipelines import load_pipeline
+    from ..pipelines import load_pipeline, recommended_guidance
     from ..surgery import set_geoconv_scale
 
     pipe = load_pipeline(args.model, dtype=getattr(torch, args.dtype))
@@ -103,6 +103,8 @@ def load(args: argparse.Namespace):
         pipe.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from error
+    if args.guidance_scale is None:
+        args.guidance_scale = recommended_guidance(args.model)
     names = ("model", "geoconv", "geoconv_scale", "lora", "negative_prompt", "steps", "guidance_scale", "dtype")
     return pipe, {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ConfigError
 
-STAGES = ("all", "vae", "latents", "denoiser", "package")
+STAGES = ("all", "vae", "latents", "text", "denoiser", "package")
 
 
 def option(default, text: str):
@@ -24,7 +24,7 @@ class PretrainingArguments:
     validation_count: int = option(256, "images at the end of the data that are never trained on")
     seed: int = option(0, "seed of the weights, of the data order and of all noise")
     mixed_precision: str = option(
-        "no", "no, fp16 or bf16, of UNet and text encoder; the autoencoder learns in full precision"
+        "no", "no, fp16 or bf16, of text encoder and UNet; the autoencoder learns in full precision"
     )
     report_to: str = option("tensorboard", "an accelerate tracker, or none")
     checkpoint_every: int = option(500, "steps between checkpoints, one of which is kept per stage")
@@ -49,8 +49,12 @@ class PretrainingArguments:
     text_width: int = option(192, "width of the text encoder")
     text_layers: int = option(3, "layers of the text encoder")
     text_length: int = option(32, "tokens of a caption, start and end included")
+    text_steps: int = option(800, "optimizer steps of the text encoder, against the images' latents")
+    text_batch_size: int = option(128, "pairs a step, over all processes; each process tells its own pairs apart")
+    text_learning_rate: float = option(1e-3, "peak, after the warm-up and before the cosine down to 0")
     vocabulary_size: int = option(1024, "the most tokens")
-    denoiser_steps: int = option(6000, "optimizer steps of the UNet and the text encoder")
+    denoiser_steps: int = option(6000, "optimizer steps of the UNet")
+    denoiser_init: str | None = option(None, "folder of a UNet of the same shape whose weights to begin with")
     denoiser_batch_size: int = option(32, "samples a step, over all processes")
     denoiser_learning_rate: float = option(1e-3, "peak, after the warm-up and before the cosine down to 0")
     caption_dropout: float = option(0.1, "share of captions replaced by the empty one, for guidance")
@@ -71,7 +75,15 @@ class PretrainingArguments:
             raise ConfigError(
                 f"resolution {self.resolution}, vae_crop {self.vae_crop}: both in steps of 16, the crop no larger"
             )
-        for name in ("vae_steps", "vae_batch_size", "denoiser_steps", "denoiser_batch_size", "validation_count"):
+        for name in (
+            "vae_steps",
+            "vae_batch_size",
+            "text_steps",
+            "text_batch_size",
+            "denoiser_steps",
+            "denoiser_batch_size",
+            "validation_count",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.caption_dropout < 1:

@@ -1,4 +1,4 @@
-"""The loss of a latent text-to-image model whose denoiser and text encoder learn together."""
+"""The loss of a latent text-to-image model whose denoiser learns."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from .diffusion_loss import diffusion_loss, prediction_target
 
 
 class TextToImageLoss(nn.Module):
-    """Denoising loss of a UNet2DConditionModel and a CLIPTextModel, as a module so that it can be distributed.
+    """Denoising loss of a UNet2DConditionModel under a frozen CLIPTextModel, as a module so that it can be distributed.
 
     Args:
         scheduler: a DDPMScheduler; its prediction type says what the UNet learns.
@@ -26,7 +26,9 @@ class TextToImageLoss(nn.Module):
             "loss": a scalar.
         """
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        prediction = self.unet(noisy, timesteps, self.text_encoder(input_ids)[0]).sample
+        with torch.no_grad():
+            text = self.text_encoder(input_ids)[0]
+        prediction = self.unet(noisy, timesteps, text).sample
         target = prediction_target(self.scheduler, latents, noise, timesteps)
         return {"loss": diffusion_loss(prediction, target, self.scheduler, timesteps, self.snr_gamma)}
 

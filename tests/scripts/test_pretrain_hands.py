@@ -25,6 +25,8 @@ TINY = {
     "text_width": 32,
     "text_layers": 1,
     "vocabulary_size": 600,
+    "text_steps": 4,
+    "text_batch_size": 4,
     "denoiser_steps": 4,
     "denoiser_batch_size": 4,
     "warmup_steps": 2,
@@ -125,11 +127,13 @@ def test_latents_of_the_training_images_are_centred_and_scaled(whole_run, script
     assert latents.std().item() == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("stage", ["vae", "denoiser"])
-def test_resumed_run_has_the_losses_of_an_uninterrupted_one(script, monkeypatch, images, whole_run, tmp_path, stage):
-    if stage == "denoiser":
-        # The stop would also end the autoencoder, so that one is run to its end first.
-        run(script, monkeypatch, images, tmp_path, stage="latents")
+@pytest.mark.parametrize(("stage", "before"), [("vae", None), ("text", "latents"), ("denoiser", "text")])
+def test_resumed_run_has_the_losses_of_an_uninterrupted_one(
+    script, monkeypatch, images, whole_run, tmp_path, stage, before
+):
+    if before is not None:
+        # The stop would also end the stages before this one, so they are run to their end first.
+        run(script, monkeypatch, images, tmp_path, stage=before)
     run(script, monkeypatch, images, tmp_path, stop_at_step=2)
     assert len(losses(tmp_path, stage)) == 2
     run(script, monkeypatch, images, tmp_path)
