@@ -53,6 +53,6 @@ Parameters: {counts}.
 
 {scores}## Limits
 It knows rendered hands only: upright, palm or back, counting gestures, plain backgrounds of eight colours, one hand in
-the picture. Left and right hands were not seen to be told apart. It has no notion of anything else, and any other words of a prompt are ignored or disturb the image. It is
-meant for trying and measuring methods, not for pictures of people.
+the picture. Left and right hands were not seen to be told apart. It has no notion of anything else, and any other words
+of a prompt are ignored or disturb the image. It is meant for trying and measuring methods, not for pictures of people.
 """
