@@ -201,7 +201,8 @@ def read_adapter(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
             text = (file.metadata() or {}).get(_METADATA_KEY)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError, OverflowError) as error:
-        raise AdapterError(f"{path} is not a readable safetensors file: {error}") from error
+        reason = " ".join(str(error).split())  # which quotes the file, line breaks and all
+        raise AdapterError(f"{path} is not a readable safetensors file: {reason}") from error
     if text is None:
         raise AdapterError(f"{path} holds no GeoConv config: not a GeoConv adapter")
     try:

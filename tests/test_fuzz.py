@@ -209,6 +209,11 @@ class TestLoading:
     def test_all_or_nothing(self, folder, original, kind):
         FAST(given(kind(original))(lambda content: check_load(folder, content)))()
 
+    def test_a_line_break_in_what_the_error_quotes(self, folder, original):
+        header, data = split(original)
+        header["unet.0.geo_weight"]["dtype"] = "\n"
+        check_load(folder, join(header, data))
+
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     def test_thousands(self, folder, original, kind):
