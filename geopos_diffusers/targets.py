@@ -10,7 +10,7 @@ from .errors import SurgeryError
 from .layers import GeometryTerm, stored_parameter
 from .offload import group_offload_kinds, takes_offloaded
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _WRAPPER_NAMES = ("base_layer", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
@@ -33,7 +33,7 @@ def _convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if hasattr(module, "base_layer") and isinstance(module.base_layer, nn.Module):
             kept = set(module.base_layer.modules())
             added.update(part for part in module.modules() if part is not module and part not in kept)
-        if isinstance(module, _CONVOLUTIONS) and module not in added:
+        if isinstance(module, CONVOLUTIONS) and module not in added:
             yield canonical_name(name), module
 
 
@@ -102,7 +102,7 @@ def forward_is_hooked(conv: nn.Module) -> bool:
 
 def _reaches_geometry(cls: type[nn.Module]) -> bool:
     """Whether the class's forward ends in torch's own, where the geometry term is added."""
-    stock = next(base for base in cls.__mro__ if base in _CONVOLUTIONS)
+    stock = next(base for base in cls.__mro__ if base in CONVOLUTIONS)
     for base in cls.__mro__[: cls.__mro__.index(stock)]:
         for method in (vars(base).get("forward"), vars(base).get("_conv_forward")):
             code = getattr(method, "__code__", None)

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from geopos_diffusers.baselines.kinds import set_kind
+from geopos_diffusers.baselines.kinds import parameter_count, set_kind
 from geopos_diffusers.baselines.position_network import PositionNetwork
-from geopos_diffusers.baselines.trial import count_parameters
 from geopos_diffusers.config import GeoPosConfig
 from geopos_diffusers.encoding import geopos_channels
 from geopos_diffusers.files import write_json
@@ -91,7 +90,7 @@ def measure(widths: tuple[int, ...], size: int, batch: int, rounds: int, steps: 
         ratios = np.array(times[variant]) / np.array(times["conv"])
         interval = bootstrap_interval(np.median, ratios, seed=0)
         results[variant] = {
-            "parameters": count_parameters(networks[variant]),
+            "parameters": parameter_count(networks[variant]),
             "seconds": statistics.median(times[variant]),
             "ratio": interval.value,
             "low": interval.low,

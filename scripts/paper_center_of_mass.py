@@ -13,6 +13,7 @@ Started again, it skips the runs that are finished and continues the one that is
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from statistics import fmean
 from typing import Any
 
@@ -20,12 +21,13 @@ import torch
 from accelerate.utils import set_seed
 from torch.nn.functional import mse_loss
 
+from geopos_diffusers.baselines.position_network import PositionNetwork, PositionTrial
 from geopos_diffusers.baselines.sweep import geometry_sweep
-from geopos_diffusers.baselines.trial import Trial, match_parameters
+from geopos_diffusers.baselines.trial import match_parameters
 from geopos_diffusers.config import GeoPosConfig
 from geopos_diffusers.data.points import DENSITIES, REGIONS, draw_points
 from geopos_diffusers.training.arguments import parse_arguments
-from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, write_results
+from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
 from geopos_diffusers.training.processes import run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
@@ -66,24 +68,37 @@ def build_task(args: CenterOfMassArguments) -> Task:
     for data in tests:
         tests[data] = draw(data, args.test_count, TEST_SEED)
 
+    @cache
     def test_sets(data: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         return {"validation": draw(data, args.test_count, VALIDATION_SEED), **tests}
 
-    return Task(2, args.size, mse_loss, mse_loss, lambda data: draw(data, args.train_count, TRAIN_SEED), test_sets)
+    return Task(
+        build=lambda trial: build_network(trial, args.size),
+        loss=lambda outputs, targets: {"loss": mse_loss(outputs, targets)},
+        train_set=lambda data: draw(data, args.train_count, TRAIN_SEED),
+        scores=lambda network, trial: score_sets(network, test_sets(trial.data), mse_loss),
+    )
 
 
-def map_trials(args: CenterOfMassArguments) -> Iterator[Trial]:
+def build_network(trial: PositionTrial, size: int) -> PositionNetwork:
+    """From images [B, 1, size, size] to x and y [B, 2]."""
+    return PositionNetwork(trial.widths, 2, trial.head, size)
+
+
+def map_trials(args: CenterOfMassArguments) -> Iterator[PositionTrial]:
     """The part of stage 1 that the choice is made by: the comparison's own network and data."""
     geometries = [GeoPosConfig(encoding=name, shift_range=shift) for name in MAPPED for shift in args.map_shifts]
     for data in (EVERYWHERE, HELD_OUT):
         yield from variants(data, HEAD, args.widths, geometries, args.map_seeds)
 
 
-def other_trials(args: CenterOfMassArguments) -> Iterator[Trial]:
+def other_trials(args: CenterOfMassArguments) -> Iterator[PositionTrial]:
     """The rest of stage 1, and stage 3 on the data that shows both the fit and what becomes of it elsewhere."""
     for seed in range(args.map_seeds):
         for geometry in geometry_sweep(args.sweep_shifts):
-            yield Trial(data=HELD_OUT, head=HEAD, widths=tuple(args.widths), kind="geo", seed=seed, geometry=geometry)
+            yield PositionTrial(
+                data=HELD_OUT, head=HEAD, widths=tuple(args.widths), kind="geo", seed=seed, geometry=geometry
+            )
     few = [GeoPosConfig(shift_range=shift) for shift in args.map_shifts[:2]]
     yield from variants(EVERYWHERE, "flatten", args.widths, few, args.map_seeds)
     for data in (EVERYWHERE, HELD_OUT):
@@ -93,18 +108,21 @@ def other_trials(args: CenterOfMassArguments) -> Iterator[Trial]:
 
 
 def variants(
-    data: str, head: str, widths: list[int], geometries: list[GeoPosConfig], seeds: int, matched_seeds: int = 0
-) -> Iterator[Trial]:
-    """conv, coord and GeoConvs; conv and the first GeoConv also with as many parameters as coord."""
+    data: str, head: str, widths: list[int], geometries: list[GeoPosConfig], seeds: int
+) -> Iterator[PositionTrial]:
+    """conv, coord and GeoConvs."""
     for seed in range(seeds):
-        trials = [Trial(data=data, head=head, widths=tuple(widths), kind=kind, seed=seed) for kind in ("conv", "coord")]
-        trials += [
-            Trial(data=data, head=head, widths=tuple(widths), kind="geo", seed=seed, geometry=geometry)
-            for geometry in geometries
-        ]
-        yield from trials
-        if seed < matched_seeds:
-            yield from (match_parameters(trial, 2, 32) for trial in (trials[0], trials[2]))
+        shared = {"data": data, "head": head, "widths": tuple(widths), "seed": seed}
+        yield from (PositionTrial(kind=kind, **shared) for kind in ("conv", "coord"))
+        yield from (PositionTrial(kind="geo", geometry=geometry, **shared) for geometry in geometries)
+
+
+def matched_variants(args: CenterOfMassArguments, data: str, geometry: GeoPosConfig) -> Iterator[PositionTrial]:
+    """conv and GeoConv with as many parameters as coord."""
+    build = partial(build_network, size=args.size)
+    for trial in variants(data, HEAD, args.widths, [geometry], args.matched_seeds):
+        if trial.kind != "coord":
+            yield match_parameters(trial, build)
 
 
 def choose_geometry(records: list[dict[str, Any]], data: str, head: str, widths: list[int]) -> GeoPosConfig:
@@ -132,7 +150,8 @@ def main() -> None:
         geometry = choose_geometry(records, data, HEAD, args.widths)
         chosen[data] = {"encoding": geometry.encoding, "shift_range": geometry.shift_range}
         geometries = list(dict.fromkeys([geometry, GeoPosConfig()]))
-        trials += variants(data, HEAD, args.widths, geometries, args.seeds, args.matched_seeds)
+        trials += variants(data, HEAD, args.widths, geometries, args.seeds)
+        trials += matched_variants(args, data, geometry)
     for label, more in (("comparison", []), ("sweep and rest of the map", other_trials(args))):
         trials += more
         records = run_trials(trials, task, args, accelerator, label)

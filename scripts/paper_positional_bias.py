@@ -15,17 +15,19 @@ Started again, it skips the runs that are finished and continues the one that is
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from geopos_diffusers.baselines.position_network import PositionNetwork, PositionTrial
 from geopos_diffusers.baselines.sweep import geometry_sweep
-from geopos_diffusers.baselines.trial import Trial, match_parameters
+from geopos_diffusers.baselines.trial import match_parameters
 from geopos_diffusers.config import GeoPosConfig
 from geopos_diffusers.data.greek import NUMERALS, PLACEMENTS, draw_numerals
 from geopos_diffusers.training.arguments import parse_arguments
-from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, write_results
+from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
 from geopos_diffusers.training.processes import run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
@@ -55,41 +57,52 @@ def accuracy(logits: Tensor, classes: Tensor) -> Tensor:
 def build_task(args: PositionalBiasArguments) -> Task:
     tests = {placement: draw_numerals(args.test_count, args.size, placement, TEST_SEED) for placement in PLACEMENTS}
 
+    @cache
     def test_sets(data: str) -> dict[str, tuple[Tensor, Tensor]]:
         return {"validation": draw_numerals(args.test_count, args.size, data, VALIDATION_SEED), **tests}
 
     return Task(
-        len(NUMERALS), args.size, cross_entropy, accuracy,
-        lambda data: draw_numerals(args.train_count, args.size, data, TRAIN_SEED), test_sets,
-    )  # fmt: skip
+        build=lambda trial: build_network(trial, args.size),
+        loss=lambda logits, classes: {"loss": cross_entropy(logits, classes)},
+        train_set=lambda data: draw_numerals(args.train_count, args.size, data, TRAIN_SEED),
+        scores=lambda network, trial: score_sets(network, test_sets(trial.data), accuracy),
+    )
 
 
-def comparison_trials(args: PositionalBiasArguments) -> Iterator[Trial]:
+def build_network(trial: PositionTrial, size: int) -> PositionNetwork:
+    """From images [B, 1, size, size] to the logits of the numerals [B, K]."""
+    return PositionNetwork(trial.widths, len(NUMERALS), trial.head, size)
+
+
+def comparison_trials(args: PositionalBiasArguments) -> Iterator[PositionTrial]:
     """Stage 1."""
     for seed in range(args.seeds):
         kinds = variants(args, "tied", HEAD, seed)
         yield from kinds.values()
         if seed < args.matched_seeds:
-            yield from (match_parameters(kinds[name], len(NUMERALS), args.size) for name in ("conv", "default"))
+            build = partial(build_network, size=args.size)
+            yield from (match_parameters(kinds[name], build) for name in ("conv", "default"))
 
 
-def other_trials(args: PositionalBiasArguments) -> Iterator[Trial]:
+def other_trials(args: PositionalBiasArguments) -> Iterator[PositionTrial]:
     """Stages 2 and 3."""
     for seed in range(args.map_seeds):
         for geometry in geometry_sweep(args.sweep_shifts):
-            yield Trial(data="tied", head=HEAD, widths=tuple(args.widths), kind="geo", seed=seed, geometry=geometry)
+            yield PositionTrial(
+                data="tied", head=HEAD, widths=tuple(args.widths), kind="geo", seed=seed, geometry=geometry
+            )
         for data, head in (("everywhere", HEAD), ("tied", "flatten")):
             yield from variants(args, data, head, seed).values()
 
 
-def variants(args: PositionalBiasArguments, data: str, head: str, seed: int) -> dict[str, Trial]:
+def variants(args: PositionalBiasArguments, data: str, head: str, seed: int) -> dict[str, PositionTrial]:
     shared = {"data": data, "head": head, "widths": tuple(args.widths), "seed": seed}
     return {
-        "conv": Trial(kind="conv", **shared),
-        "coord": Trial(kind="coord", **shared),
-        "coord with shift": Trial(kind="geo", geometry=COORD_SHIFT, **shared),
-        "no shift": Trial(kind="geo", geometry=NO_SHIFT, **shared),
-        "default": Trial(kind="geo", geometry=DEFAULT, **shared),
+        "conv": PositionTrial(kind="conv", **shared),
+        "coord": PositionTrial(kind="coord", **shared),
+        "coord with shift": PositionTrial(kind="geo", geometry=COORD_SHIFT, **shared),
+        "no shift": PositionTrial(kind="geo", geometry=NO_SHIFT, **shared),
+        "default": PositionTrial(kind="geo", geometry=DEFAULT, **shared),
     }
 
 

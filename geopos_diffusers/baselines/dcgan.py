@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..config import GeoConvConfig
 from ..errors import ConfigError
-from .kinds import kind_config, set_kind
+from .kinds import parameter_count, set_kind
 
 SIZES = (32, 64)
 SLOPE = 0.2  # of the leaky ReLU
@@ -129,18 +129,11 @@ def matched_widths(
     def count(channels: tuple[int, ...], of_kind: str) -> int:
         with torch.device("meta"):
             network = build(channels, latent_size)
-        axes = kind_config(of_kind, config)
-        extra = 0 if axes is None else axes.channels(2)
-        convolutions = [layer for layer in network if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))]
-        return parameter_count(network) + sum(extra * layer.out_channels * 16 for layer in convolutions)
+        return parameter_count(network, of_kind, config)
 
     target = count(widths, "coord")
     candidates = [tuple(map(sum, zip(widths, more, strict=True))) for more in product(range(4), repeat=len(widths))]
     return min(candidates, key=lambda channels: (abs(count(channels, kind) - target), channels))
-
-
-def parameter_count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from torch import nn
 from ..config import GeoConvConfig
 from ..errors import ConfigError
 from ..surgery import apply_geoconv
+from ..targets import CONVOLUTIONS
 
 KINDS = ("conv", "coord", "geo")
 INITIALISATIONS = ("torch", "dcgan")
 DCGAN_DEVIATION = 0.02  # of all weights
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def kind_config(kind: str, config: GeoConvConfig | None = None) -> GeoConvConfig | None:
@@ -59,6 +59,18 @@ def set_kind(
     return network
 
 
+def parameter_count(network: nn.Module, kind: str = "conv", config: GeoConvConfig | None = None) -> int:
+    """The parameters that a network of plain convolutions has as `kind`; those it has, for "conv"."""
+    total = sum(parameter.numel() for parameter in network.parameters())
+    if (geometry := kind_config(kind, config)) is None:
+        return total
+    filters = [layer for layer in network.modules() if isinstance(layer, CONVOLUTIONS)]
+    return total + sum(
+        geometry.channels(len(layer.kernel_size)) * layer.out_channels * math.prod(layer.kernel_size)
+        for layer in filters
+    )
+
+
 def draw_weights(network: nn.Module, seed: int, initialisation: str = "torch") -> None:
     """Draw the weights of all convolutions and linear layers; for "dcgan" also those of batch normalisation.
 
@@ -79,7 +91,7 @@ def draw_weights(network: nn.Module, seed: int, initialisation: str = "torch") -
     for module in network.modules():
         if initialisation == "dcgan":
             _draw_dcgan(module, base, geometry)
-        elif isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+        elif isinstance(module, (*CONVOLUTIONS, nn.Linear)):
             _draw_torch(module, base, geometry)
 
 
@@ -98,7 +110,7 @@ def _draw_torch(module: nn.Module, base: torch.Generator, geometry: torch.Genera
 @torch.no_grad()
 def _draw_dcgan(module: nn.Module, base: torch.Generator, geometry: torch.Generator) -> None:
     normalises = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine
-    if not normalises and not isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+    if not normalises and not isinstance(module, (*CONVOLUTIONS, nn.Linear)):
         return
     module.weight.normal_(1.0 if normalises else 0.0, DCGAN_DEVIATION, generator=base)
     if module.bias is not None:

@@ -1,10 +1,12 @@
 """The small network of the centre-of-mass and positional-bias experiments: strided convolutions and a linear head."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .trial import Trial
 
 HEADS = ("average", "maximum", "flatten")
 
@@ -43,3 +45,10 @@ class PositionNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.linear(self.pool(self.convolutions(images)).flatten(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionTrial(Trial):
+    """A training of a `PositionNetwork` with this head."""
+
+    head: str

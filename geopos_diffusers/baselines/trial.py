@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -11,13 +11,15 @@ from torch import nn
 
 from ..config import GeoConvConfig, GeoPosConfig
 from ..errors import ConfigError
-from .kinds import kind_config, set_kind
-from .position_network import PositionNetwork
+from .kinds import kind_config, parameter_count, set_kind
+
+# Options of the geometry channel that no comparison varies.
+_UNVARIED = ("reference_size", "shift_distribution", "shift_at_inference")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A network, what it learns from and its seed.
+    """What an experiment trains; experiments add fields of their own, such as a head or the size of the latents.
 
     data: name of the training data. widths: channels of the convolutions. geometry: of kind "geo".
 
@@ -26,7 +28,6 @@ class Trial:
     """
 
     data: str
-    head: str
     widths: tuple[int, ...]
     kind: str
     seed: int
@@ -35,22 +36,16 @@ class Trial:
     def __post_init__(self) -> None:
         kind_config(self.kind)
 
-    def network(self, outputs: int, size: int) -> nn.Module:
-        """The network with the weights that the seed gives. Its convolutions have the kind's coordinate channels."""
-        network = PositionNetwork(self.widths, outputs, self.head, size)
-        return set_kind(network, self.kind, GeoConvConfig(**asdict(self.geometry)), self.seed)
+    def config(self) -> GeoConvConfig:
+        """The geometry channel as the surgery takes it."""
+        return GeoConvConfig(**asdict(self.geometry))
 
     def record(self) -> dict[str, Any]:
         """What the trial is, JSON-ready. Options of the geometry channel are there for kind "geo" only."""
-        values = {name: getattr(self, name) for name in ("data", "head", "kind", "seed")}
+        values = {option.name: getattr(self, option.name) for option in fields(self) if option.name != "geometry"}
         values["widths"] = list(self.widths)
         if self.kind == "geo":
-            unused = {"reference_size", "shift_distribution", "shift_at_inference"}
-            values |= {
-                option.name: getattr(self.geometry, option.name)
-                for option in fields(GeoPosConfig)
-                if option.name not in unused
-            }
+            values |= {name: value for name, value in asdict(self.geometry).items() if name not in _UNVARIED}
         return values
 
     def name(self, settings: dict[str, Any]) -> str:
@@ -59,8 +54,13 @@ class Trial:
         return f"{self.kind}-seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def count_parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+# A trial's network, of plain convolutions.
+Build = Callable[[Trial], nn.Module]
+
+
+def trial_network(trial: Trial, build: Build) -> nn.Module:
+    """The network with the coordinate channels of the trial's kind and the weights that its seed gives."""
+    return set_kind(build(trial), trial.kind, trial.config(), trial.seed)
 
 
 def match_last_width(widths: Sequence[int], target: int, count: Callable[[tuple[int, ...]], int]) -> tuple[int, ...]:
@@ -76,16 +76,13 @@ def match_last_width(widths: Sequence[int], target: int, count: Callable[[tuple[
     return min(zip(candidates, counts, strict=True), key=lambda pair: abs(pair[1] - target))[0]
 
 
-def match_parameters(trial: Trial, outputs: int, size: int) -> Trial:
+def match_parameters(trial: Trial, build: Build) -> Trial:
     """`trial` with its last convolution as wide as gives it the parameters that CoordConv has at the same widths."""
 
     def count(kind: str, widths: tuple[int, ...]) -> int:
         with torch.device("meta"):
-            network = PositionNetwork(widths, outputs, trial.head, size)
-        total = count_parameters(network)
-        axes = {"conv": 0, "coord": 2, "geo": trial.geometry.channels(2)}[kind]
-        return total + axes * 9 * sum(widths)
+            network = build(replace(trial, widths=widths))
+        return parameter_count(network, kind, trial.config())
 
     widths = match_last_width(trial.widths, count("coord", trial.widths), lambda widths: count(trial.kind, widths))
-    values = {option.name: getattr(trial, option.name) for option in fields(trial)}
-    return Trial(**values | {"widths": widths})
+    return replace(trial, widths=widths)

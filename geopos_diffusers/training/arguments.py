@@ -2,13 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import field, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import ConfigError
 
 Arguments = TypeVar("Arguments")
+
+
+def option(default: Any, text: str) -> Any:
+    """A dataclass field with a default and a help text."""
+    return field(default=default, metadata={"help": text})
 
 
 def parse_arguments(arguments_class: type[Arguments], argv: Sequence[str] | None = None) -> Arguments:

@@ -7,10 +7,12 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -18,19 +20,21 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..baselines.trial import Trial, count_parameters
+from ..baselines.kinds import parameter_count
+from ..baselines.trial import Build, Trial, trial_network
 from ..errors import ConfigError, DataError
 from ..files import write_json, write_text
+from .arguments import option
 from .learning_rate import learning_rate_factor
 from .loop import Stage, train_stage
-from .pretraining_arguments import option
+from .loss_log import read_losses
 
 FORMAT_VERSION = 1
-RECORD_FILE = "record.json"
+RECORD_FILE, CURVE_FILE = "record.json", "scores.jsonl"
 # Settings that, with its trial, decide what a run gives.
 RUN_SETTINGS = (
     *("steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"),
-    *("train_count", "test_count", "size"),
+    *("train_count", "test_count", "size", "score_every"),
 )
 NOT_RECORDED = ("output_dir", "results", "report_to", "stop_at_step", "finished_only")
 
@@ -58,6 +62,7 @@ class ComparisonArguments:
     test_count: int = option(1024, "images of each validation and test set")
     size: int = option(32, "side of the images in pixels")
     report_to: str = option("none", "an accelerate tracker, or none")
+    score_every: int | None = option(None, "steps between scores, which make a curve; without it at the end alone")
     checkpoint_every: int = option(1000, "steps between checkpoints, of which the last is kept")
     stop_at_step: int | None = option(None, "end every run at this step, with a checkpoint")
     finished_only: bool = option(False, "train nothing, and write the results of the runs that are finished")
@@ -75,6 +80,8 @@ class ComparisonArguments:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.score_every is not None and self.score_every < 1:
+            raise ConfigError(f"score_every must be at least 1; got {self.score_every}")
 
     def training_settings(self) -> dict[str, Any]:
         """What a run is continued under, beside its trial."""
@@ -83,18 +90,20 @@ class ComparisonArguments:
 
 @dataclass
 class Task:
-    """What is learnt: a loss over the network's `outputs` numbers, and images with their targets.
+    """What is learnt, and how it is scored.
 
-    loss, score: from outputs [B, outputs] and targets [B, ...] to a scalar. train_set(data): of `Trial.data`.
-    test_sets(data): by name, those of validation and test that a run on that data is scored on.
+    build(trial): the network, of plain convolutions.
+    loss(outputs, targets): scalars by name, "loss" among them, of what the network makes of a batch [B, ...].
+    train_set(data): all inputs [N, ...] and targets [N, ...] of `Trial.data`, on the CPU; called once for each name.
+    scores(network, trial): of the network in eval mode, on validation and test data.
+    finish(network, trial, folder): more of the record of a trained network in eval mode; may write files into `folder`.
     """
 
-    outputs: int
-    size: int
-    loss: Callable[[Tensor, Tensor], Tensor]
-    score: Callable[[Tensor, Tensor], Tensor]
+    build: Build
+    loss: Callable[[Any, Tensor], dict[str, Tensor]]
     train_set: Callable[[str], tuple[Tensor, Tensor]]
-    test_sets: Callable[[str], dict[str, tuple[Tensor, Tensor]]]
+    scores: Callable[[nn.Module, Trial], dict[str, float]]
+    finish: Callable[[nn.Module, Trial, Path], dict[str, Any]] | None = None
 
 
 @dataclass
@@ -112,22 +121,21 @@ class RunOptions:
 
 
 class TaskLoss(nn.Module):
-    """A network with its loss: images [B, 1, S, S] and targets to {"loss": scalar}."""
+    """A network with its loss: images and targets [B, ...] to scalars by name."""
 
-    def __init__(self, network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, network: nn.Module, loss: Callable[[Any, Tensor], dict[str, Tensor]]) -> None:
         super().__init__()
         self.network, self.loss = network, loss
 
     def forward(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        return {"loss": self.loss(self.network(images), targets)}
+        return self.loss(self.network(images), targets)
 
 
 def run_trials(
     trials: Iterable[Trial], task: Task, args: ComparisonArguments, accelerator: Accelerator, label: str
 ) -> list[dict[str, Any]]:
     """Train all that has not been trained, each trial once; the records of those that are finished, in their order."""
-    train_set, test_sets = cache(task.train_set), cache(task.test_sets)
-    cached = Task(task.outputs, task.size, task.loss, task.score, train_set, test_sets)
+    task = replace(task, train_set=cache(task.train_set))
     records = []
     gc.freeze()  # accelerate collects garbage after every run, which is slow through all that was imported
     for trial in tqdm(list(dict.fromkeys(trials)), desc=label, disable=not accelerator.is_main_process):
@@ -135,7 +143,7 @@ def run_trials(
         if not (folder / RECORD_FILE).is_file():
             if args.finished_only:
                 continue
-            record = run_trial(trial, cached, args, accelerator, folder)
+            record = run_trial(trial, task, args, accelerator, folder)
             if record is None:
                 continue
             if accelerator.is_main_process:
@@ -150,7 +158,7 @@ def run_trial(
 ) -> dict[str, Any] | None:
     """Train one network from its last checkpoint on. Returns its record, or None if it stopped before its end."""
     began = time.process_time()
-    network = trial.network(task.outputs, task.size)
+    network = trial_network(trial, task.build)
     images, targets = task.train_set(trial.data)
     torch.manual_seed(trial.seed)  # the shifts are drawn from the global generator
 
@@ -161,11 +169,13 @@ def run_trial(
     def validate(folder: Path, step: int) -> dict[str, float]:
         network.eval()
         with torch.no_grad():
-            scores = {
-                name: task.score(network(test_images.to(accelerator.device)), answers.to(accelerator.device)).item()
-                for name, (test_images, answers) in task.test_sets(trial.data).items()
-            }
+            scores = task.scores(network, trial)
         network.train()
+        if args.score_every is not None:
+            lines = [line for line in read_losses(folder / CURVE_FILE) if line["step"] < step]
+            write_text(
+                folder / CURVE_FILE, "".join(json.dumps(line) + "\n" for line in [*lines, {"step": step, **scores}])
+            )
         return scores
 
     def learning_rate(step: int) -> float:
@@ -177,22 +187,55 @@ def run_trial(
         short=True,
     )  # fmt: skip
     options = RunOptions(
-        str(folder.parent), trial.seed, args.checkpoint_every, args.steps, args.stop_at_step, args.weight_decay,
-        args.max_grad_norm,
+        str(folder.parent), trial.seed, args.checkpoint_every, args.score_every or args.steps, args.stop_at_step,
+        args.weight_decay, args.max_grad_norm,
     )  # fmt: skip
     settings = {**trial.record(), **args.training_settings()}
     summary = train_stage(stage, options, accelerator, len(images), settings)
     if not summary.pop("finished"):
         return None
     steps, seconds = summary.pop("steps"), summary.pop("seconds")
-    scores = {name: round(value, 7) for name, value in summary.items()}
+    record = {"scores": {name: round(value, 7) for name, value in summary.items()}}
+    if args.score_every is not None and accelerator.is_main_process:
+        record["curves"] = read_curves(folder, args.score_every, steps)
+    if task.finish is not None and accelerator.is_main_process:
+        with torch.no_grad():
+            record |= task.finish(network.eval(), trial, folder)
     return {
         **trial.record(),
-        "parameters": count_parameters(network),
+        "parameters": parameter_count(network),
         "steps": steps,
         "seconds": seconds,
         "cpu_seconds": round(time.process_time() - began, 1),
-        "scores": scores,
+        **record,
+    }
+
+
+def read_curves(folder: Path, every: int, last: int) -> dict[str, list[float]]:
+    """Scores at every so many steps and at the last, and the mean losses since the step before, as "train_...".
+
+    Scores of a step at which the run was only stopped are left out, so that a continued run has the same curves.
+    """
+    scored = [line for line in read_losses(folder / CURVE_FILE) if line["step"] % every == 0 or line["step"] == last]
+    steps = [line["step"] for line in scored]
+    curves = {name: [line[name] for line in scored] for name in scored[0]}
+    losses = read_losses(folder / "losses.jsonl")
+    for name in losses[0].keys() - {"step", "seconds", "learning_rate", "grad_norm"}:
+        values = [line[name] for line in losses]
+        curves[f"train_{name}"] = [fmean(values[begin:end]) for begin, end in pairwise([0, *steps])]
+    return {
+        name: values if name == "step" else [float(f"{value:.5g}") for value in values]
+        for name, values in sorted(curves.items())
+    }
+
+
+def score_sets(
+    network: nn.Module, sets: dict[str, tuple[Tensor, Tensor]], score: Callable[[Any, Tensor], Tensor]
+) -> dict[str, float]:
+    """`score(outputs, targets)` of each set of images and targets."""
+    device = next(network.parameters()).device
+    return {
+        name: score(network(images.to(device)), targets.to(device)).item() for name, (images, targets) in sets.items()
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ..config import GeoConvConfig
 from ..errors import ConfigError
 from ..pipelines import DEFAULT_MODEL
+from .arguments import option
 
 TRAIN_CHOICES = ("geoconv", "lora", "geoconv+lora", "full", "geoconv+full")
 
@@ -40,10 +41,6 @@ FREE_ON_RESUME = frozenset(
 )
 
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass(kw_only=True)
 class FinetuningArguments:
     """Fine-tune a text-to-image pipeline on pictures with captions.
@@ -56,12 +53,12 @@ class FinetuningArguments:
         metadata={"help": "image folder with metadata.jsonl (file_name, text), a Parquet file, or a Hub data set id"}
     )
     output_dir: str = field(metadata={"help": "folder of the run: losses, checkpoints, validation images, final/"})
-    model: str = _option(DEFAULT_MODEL, "pipeline to fine-tune: a folder, a Hub id, or the name of a packaged one")
+    model: str = option(DEFAULT_MODEL, "pipeline to fine-tune: a folder, a Hub id, or the name of a packaged one")
 
-    train: str = _option("geoconv", f"what is trained: one of {', '.join(TRAIN_CHOICES)}")
-    encoding: str = _option("product", "geometry channel: product, squares, sum, cartesian or cartesian_radius")
-    shift_range: float = _option(0.25, "half the width of the random shift of the coordinates; 0 turns it off")
-    normalization: str = _option("unit", "scale of the coordinates: unit, aspect or pixel")
+    train: str = option("geoconv", f"what is trained: one of {', '.join(TRAIN_CHOICES)}")
+    encoding: str = option("product", "geometry channel: product, squares, sum, cartesian or cartesian_radius")
+    shift_range: float = option(0.25, "half the width of the random shift of the coordinates; 0 turns it off")
+    normalization: str = option("unit", "scale of the coordinates: unit, aspect or pixel")
     target_modules: list[str] | None = field(
         default=None,
         metadata={
@@ -74,59 +71,59 @@ class FinetuningArguments:
     components: list[str] | None = field(
         default=None, metadata={"help": "parts of the pipeline to patch; this script trains the unet only"}
     )
-    lora_rank: int = _option(8, "rank of the LoRA factors")
-    lora_alpha: float | None = _option(None, "LoRA scale times its rank; by default the rank (scale 1)")
+    lora_rank: int = option(8, "rank of the LoRA factors")
+    lora_alpha: float | None = option(None, "LoRA scale times its rank; by default the rank (scale 1)")
     lora_target_modules: list[str] | None = field(
         default=None,
         metadata={"help": "layers that get LoRA: names or name endings; by default the attention projections"},
     )
 
-    dataset_split: str = _option("train", "split of a Hub data set")
-    image_column: str = _option("image", "column of images in a Parquet file or Hub data set")
-    caption_column: str = _option("text", "column, or field of metadata.jsonl, that holds the captions")
-    max_train_samples: int | None = _option(None, "use the first N images only")
-    resolution: int | None = _option(None, "images are scaled and centre-cropped to this size; by default the model's")
-    random_flip: bool = _option(False, "mirror every other image; wrong where captions say left or right")
-    caption_dropout: float = _option(0.1, "share of captions replaced by the empty one, for classifier-free guidance")
-    cache_latents: bool = _option(False, "encode every image once and keep its latents in memory")
-    num_workers: int = _option(0, "processes that read images beside the training process")
+    dataset_split: str = option("train", "split of a Hub data set")
+    image_column: str = option("image", "column of images in a Parquet file or Hub data set")
+    caption_column: str = option("text", "column, or field of metadata.jsonl, that holds the captions")
+    max_train_samples: int | None = option(None, "use the first N images only")
+    resolution: int | None = option(None, "images are scaled and centre-cropped to this size; by default the model's")
+    random_flip: bool = option(False, "mirror every other image; wrong where captions say left or right")
+    caption_dropout: float = option(0.1, "share of captions replaced by the empty one, for classifier-free guidance")
+    cache_latents: bool = option(False, "encode every image once and keep its latents in memory")
+    num_workers: int = option(0, "processes that read images beside the training process")
 
-    train_batch_size: int = _option(4, "images per step and process")
-    gradient_accumulation_steps: int = _option(1, "batches added up before each optimizer step")
-    gradient_checkpointing: bool = _option(False, "recompute activations in the backward pass: less memory, more time")
-    mixed_precision: Literal["no", "fp16", "bf16"] | None = _option(
+    train_batch_size: int = option(4, "images per step and process")
+    gradient_accumulation_steps: int = option(1, "batches added up before each optimizer step")
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = option(
         None,
         "precision of the frozen weights and of the arithmetic; what trains stays in float32; by default accelerate's",
     )
-    max_train_steps: int | None = _option(None, "optimizer steps in all; this or num_train_epochs is needed")
-    num_train_epochs: float | None = _option(None, "passes over the data, where max_train_steps is not given")
-    learning_rate: float = _option(1e-4, "peak learning rate")
-    lr_scheduler: Literal["constant", "cosine", "linear"] = _option("constant", "its course after the warm-up")
-    lr_warmup_steps: int = _option(0, "steps over which the learning rate rises linearly from zero")
-    adam_beta1: float = _option(0.9, "AdamW's beta 1")
-    adam_beta2: float = _option(0.999, "AdamW's beta 2")
-    adam_weight_decay: float = _option(0.01, "AdamW's weight decay")
-    adam_epsilon: float = _option(1e-8, "AdamW's epsilon")
-    max_grad_norm: float = _option(1.0, "gradients are clipped to this norm")
-    snr_gamma: float | None = _option(None, "min-SNR-gamma loss weighting (arXiv 2303.09556); 5 in the paper")
-    noise_offset: float = _option(0.0, "noise that is constant over each channel, for darker and brighter images")
-    prediction_type: str | None = _option(None, "epsilon, v_prediction or sample; by default what the model predicts")
-    use_ema: bool = _option(False, "keep a moving average of what is trained, and save that")
-    ema_decay: float = _option(0.999, "decay of the moving average once it has warmed up")
-    seed: int = _option(0, "seed of the data order, noise, shifts, timesteps and validation images")
+    max_train_steps: int | None = option(None, "optimizer steps in all; this or num_train_epochs is needed")
+    num_train_epochs: float | None = option(None, "passes over the data, where max_train_steps is not given")
+    learning_rate: float = option(1e-4, "peak learning rate")
+    lr_scheduler: Literal["constant", "cosine", "linear"] = option("constant", "its course after the warm-up")
+    lr_warmup_steps: int = option(0, "steps over which the learning rate rises linearly from zero")
+    adam_beta1: float = option(0.9, "AdamW's beta 1")
+    adam_beta2: float = option(0.999, "AdamW's beta 2")
+    adam_weight_decay: float = option(0.01, "AdamW's weight decay")
+    adam_epsilon: float = option(1e-8, "AdamW's epsilon")
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
+    snr_gamma: float | None = option(None, "min-SNR-gamma loss weighting (arXiv 2303.09556); 5 in the paper")
+    noise_offset: float = option(0.0, "noise that is constant over each channel, for darker and brighter images")
+    prediction_type: str | None = option(None, "epsilon, v_prediction or sample; by default what the model predicts")
+    use_ema: bool = option(False, "keep a moving average of what is trained, and save that")
+    ema_decay: float = option(0.999, "decay of the moving average once it has warmed up")
+    seed: int = option(0, "seed of the data order, noise, shifts, timesteps and validation images")
 
     validation_prompts: list[str] | None = field(
         default=None, metadata={"help": "prompts to draw, as a grid of images, while training"}
     )
-    validation_steps: int = _option(500, "steps between two grids")
-    validation_inference_steps: int = _option(25, "denoising steps of each validation image")
-    validation_guidance_scale: float = _option(5.0, "classifier-free guidance of the validation images")
-    report_to: str = _option("tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none")
-    checkpointing_steps: int = _option(500, "steps between two checkpoints; the last step always makes one")
-    checkpoints_total_limit: int | None = _option(None, "keep only the newest N checkpoints")
-    resume_from_checkpoint: str | None = _option(None, "checkpoint folder, or latest, to continue from")
-    overwrite: bool = _option(False, "discard the run that output_dir already holds")
-    dry_run: bool = _option(False, "load and patch, print what would be trained, and stop")
+    validation_steps: int = option(500, "steps between two grids")
+    validation_inference_steps: int = option(25, "denoising steps of each validation image")
+    validation_guidance_scale: float = option(5.0, "classifier-free guidance of the validation images")
+    report_to: str = option("tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none")
+    checkpointing_steps: int = option(500, "steps between two checkpoints; the last step always makes one")
+    checkpoints_total_limit: int | None = option(None, "keep only the newest N checkpoints")
+    resume_from_checkpoint: str | None = option(None, "checkpoint folder, or latest, to continue from")
+    overwrite: bool = option(False, "discard the run that output_dir already holds")
+    dry_run: bool = option(False, "load and patch, print what would be trained, and stop")
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -194,18 +191,18 @@ _CHOICES = {
 
 def _check_types(arguments: FinetuningArguments) -> None:
     """A YAML file may hold anything: a single text stands for a list of one, other types are refused."""
-    for option in fields(arguments):
-        value = getattr(arguments, option.name)
-        if option.name in _LISTS:
-            value = [value] if isinstance(value, str) and option.name not in _LAYER_CHOICES else value
-            setattr(arguments, option.name, value)
+    for known in fields(arguments):
+        value = getattr(arguments, known.name)
+        if known.name in _LISTS:
+            value = [value] if isinstance(value, str) and known.name not in _LAYER_CHOICES else value
+            setattr(arguments, known.name, value)
             accepted = value is None or (isinstance(value, (list, str)) and all(isinstance(i, str) for i in value))
             if not accepted or (value is not None and not value):
-                raise ConfigError(f"{option.name} must be a list of texts; got {value!r}")
-        elif isinstance(option.default, bool) and not isinstance(value, bool):
-            raise ConfigError(f"{option.name} must be true or false; got {value!r}")
-        elif option.name in ("dataset", "output_dir", "model") and not (isinstance(value, str) and value):
-            raise ConfigError(f"{option.name} must be a name or path; got {value!r}")
+                raise ConfigError(f"{known.name} must be a list of texts; got {value!r}")
+        elif isinstance(known.default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"{known.name} must be true or false; got {value!r}")
+        elif known.name in ("dataset", "output_dir", "model") and not (isinstance(value, str) and value):
+            raise ConfigError(f"{known.name} must be a name or path; got {value!r}")
 
 
 _LAYER_CHOICES = ("target_modules", "exclude_modules")

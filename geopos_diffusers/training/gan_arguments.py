@@ -6,7 +6,7 @@ from typing import Any
 from ..baselines.dcgan import SIZES, VARIANTS
 from ..config import GeoConvConfig
 from ..errors import ConfigError
-from .pretraining_arguments import option
+from .arguments import option
 
 # Settings that change what is written or when, and not what is learnt: a run may be continued under other values.
 FREE_SETTINGS = (

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..baselines.dcgan import VARIANTS, build_dcgan, discriminator_loss, generator_loss, parameter_count
+from ..baselines.dcgan import VARIANTS, build_dcgan, discriminator_loss, generator_loss
+from ..baselines.kinds import parameter_count
 from ..files import atomic_path, write_json
 from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, save_checkpoint
 from .data_order import DataOrder

@@ -3,13 +3,9 @@
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
+from .arguments import option
 
 STAGES = ("all", "vae", "latents", "text", "denoiser", "package")
-
-
-def option(default, text: str):
-    """A dataclass field with a default and a help text."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass

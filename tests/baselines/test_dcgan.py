@@ -9,9 +9,9 @@ from geopos_diffusers.baselines.dcgan import (
     build_dcgan,
     discriminator_loss,
     generator_loss,
-    parameter_count,
     stage_widths,
 )
+from geopos_diffusers.baselines.kinds import parameter_count
 from geopos_diffusers.errors import ConfigError
 
 

@@ -2,13 +2,18 @@ import pytest
 import torch
 
 from geopos_diffusers import GeoPosConfig
-from geopos_diffusers.baselines.position_network import HEADS, PositionNetwork
-from geopos_diffusers.baselines.trial import Trial, count_parameters, match_last_width, match_parameters
+from geopos_diffusers.baselines.kinds import parameter_count
+from geopos_diffusers.baselines.position_network import HEADS, PositionNetwork, PositionTrial
+from geopos_diffusers.baselines.trial import match_last_width, match_parameters, trial_network
 from geopos_diffusers.errors import ConfigError
 
 
 def trial(kind, **changes):
-    return Trial(**{"data": "x", "head": "average", "widths": (8, 16, 32), "kind": kind, "seed": 0, **changes})
+    return PositionTrial(**{"data": "x", "head": "average", "widths": (8, 16, 32), "kind": kind, "seed": 0, **changes})
+
+
+def build(trial):
+    return PositionNetwork(trial.widths, 9, trial.head, size=32)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -37,7 +42,7 @@ def test_bad_options(widths, head, size, message):
 
 
 def test_coordinate_channels_cost_their_parameters():
-    counts = {kind: count_parameters(trial(kind).network(2, 32)) for kind in ("conv", "geo", "coord")}
+    counts = {kind: parameter_count(trial_network(trial(kind), build)) for kind in ("conv", "geo", "coord")}
     filters = 8 + 16 + 32
     assert counts["geo"] - counts["conv"] == 9 * filters
     assert counts["coord"] - counts["geo"] == (2 - 1) * 9 * filters
@@ -46,11 +51,11 @@ def test_coordinate_channels_cost_their_parameters():
 @pytest.mark.parametrize("kind", ["conv", "geo"])
 @pytest.mark.parametrize("head", HEADS)
 def test_matched_networks_have_the_parameters_of_coordconv(kind, head):
-    wanted = count_parameters(trial("coord", head=head).network(9, 32))
-    matched = match_parameters(trial(kind, head=head), 9, 32)
+    wanted = parameter_count(trial_network(trial("coord", head=head), build))
+    matched = match_parameters(trial(kind, head=head), build)
     assert matched.widths[:-1] == (8, 16)
     step = 9 * 16 + 1 + 9 * (16 if head == "flatten" else 1) + (9 if kind == "geo" else 0)
-    assert abs(count_parameters(matched.network(9, 32)) - wanted) <= step / 2
+    assert abs(parameter_count(trial_network(matched, build)) - wanted) <= step / 2
 
 
 def test_match_last_width():

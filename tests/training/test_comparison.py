@@ -5,14 +5,15 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import mse_loss
 
-from geopos_diffusers.baselines.trial import Trial
+from geopos_diffusers.baselines.position_network import PositionNetwork, PositionTrial
 from geopos_diffusers.data.points import draw_points
 from geopos_diffusers.errors import ConfigError, DataError
-from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, write_results
+from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
+from geopos_diffusers.training.loss_log import read_losses
 from geopos_diffusers.training.tracking import build_accelerator
 
 TRIALS = [
-    Trial(data="all/everywhere", head="average", widths=(4, 4), kind=kind, seed=seed)
+    PositionTrial(data="all/everywhere", head="average", widths=(4, 4), kind=kind, seed=seed)
     for kind, seed in (("conv", 0), ("coord", 0), ("geo", 0), ("geo", 1))
 ]
 
@@ -23,11 +24,20 @@ def arguments(folder, **changes):
     return ComparisonArguments(**values)
 
 
-def run(args, trials=TRIALS):
+def run(args, trials=TRIALS, finish=None):
     def draw(data):
         return draw_points(args.train_count, args.size, *data.split("/"), seed=1)
 
-    task = Task(2, args.size, mse_loss, mse_loss, draw, lambda data: {"validation": draw(data), "test": draw(data)})
+    def sets(data):
+        return {"validation": draw(data), "test": draw(data)}
+
+    task = Task(
+        build=lambda trial: PositionNetwork(trial.widths, 2, trial.head, args.size),
+        loss=lambda outputs, targets: {"loss": mse_loss(outputs, targets)},
+        train_set=draw,
+        scores=lambda network, trial: score_sets(network, sets(trial.data), mse_loss),
+        finish=finish,
+    )
     return run_trials(trials, task, args, build_accelerator(args.output_dir, None, 1, "none"), "runs")
 
 
@@ -89,6 +99,32 @@ def test_results_file(tmp_path):
     assert geo["parameters"] - conv["parameters"] == 9 * (4 + 4)
 
 
+def test_curves_hold_scores_and_mean_losses_and_are_the_same_after_a_stop(tmp_path):
+    (whole,) = run(arguments(tmp_path / "whole", score_every=2, steps=5), TRIALS[2:3])
+    assert run(arguments(tmp_path / "parts", score_every=2, steps=5, stop_at_step=3), TRIALS[2:3]) == []
+    (resumed,) = run(arguments(tmp_path / "parts", score_every=2, steps=5), TRIALS[2:3])
+    curves = whole["curves"]
+    assert resumed["curves"] == curves
+    assert curves["step"] == [2, 4, 5]
+    assert curves["test"][-1] == pytest.approx(whole["scores"]["test"], rel=1e-4)
+    lines = read_losses(next((tmp_path / "whole").rglob("losses.jsonl")))
+    losses = [line["loss"] for line in lines]
+    assert curves["train_loss"] == pytest.approx([sum(losses[:2]) / 2, sum(losses[2:4]) / 2, losses[4]], rel=1e-4)
+    assert set(curves) == {"step", "test", "validation", "train_loss"}
+
+
+def test_a_trained_network_can_add_to_its_record(tmp_path):
+    def finish(network, trial, folder):
+        assert not network.training
+        (folder / "sample.txt").write_text(trial.kind)
+        return {"bias": network.linear.bias.tolist()}
+
+    (record,) = run(arguments(tmp_path), TRIALS[:1], finish)
+    trained = next(iter(weights(tmp_path).values()))
+    assert record["bias"] == trained["network.linear.bias"].tolist()
+    assert next((tmp_path / "runs").glob("*/sample.txt")).read_text() == "conv"
+
+
 def test_damaged_record(tmp_path):
     run(arguments(tmp_path), TRIALS[:1])
     next((tmp_path / "runs").glob("*/record.json")).write_text("{")
@@ -96,7 +132,7 @@ def test_damaged_record(tmp_path):
         run(arguments(tmp_path), TRIALS[:1])
 
 
-@pytest.mark.parametrize("name", ["seeds", "steps", "batch_size", "size"])
+@pytest.mark.parametrize("name", ["seeds", "steps", "batch_size", "size", "score_every"])
 def test_counts_must_be_positive(tmp_path, name):
     with pytest.raises(ConfigError, match=f"{name} must be at least 1; got 0"):
         arguments(tmp_path, **{name: 0})
