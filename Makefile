@@ -43,7 +43,7 @@ paper-quick: $(READY)
 		--steps 20 --train_count 256 --test_count 64 --sweep_shifts 0 0.25
 	$(BIN)/geopos data hands --count 256 --size 32 --seed 1 --output $(QUICK)/hands --overwrite
 	$(BIN)/python scripts/paper_gan.py --config configs/paper_gan.yaml --train_data $(QUICK)/hands \
-		--output_dir $(QUICK)/gan --results $(QUICK)/results/gan_hands --seeds 0 --epochs 10 --width 8 --bins 16 \
+		--output_dir $(QUICK)/gan --results $(QUICK)/results/paper_gan_hands --seeds 0 --epochs 10 --width 8 --bins 16 \
 		--samples 128 --pairs 50 --mobilenet_every 0
 	$(BIN)/python scripts/benchmark_baselines.py --rounds 3 --steps 3 --output $(QUICK)/results/paper_cost.json
 	$(BIN)/python scripts/paper_report.py --results $(QUICK)/results --output $(QUICK)/results

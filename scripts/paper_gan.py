@@ -1,7 +1,7 @@
 """Train DCGANs with plain, CoordConv and GeoConv layers and measure when they collapse (claim C3, questions Q1, N3).
 
     accelerate launch scripts/paper_gan.py --config configs/paper_gan.yaml --train_data DATA --output_dir RUNS \
-        --results docs/results/gan_hands
+        --results docs/results/paper_gan_hands
 
 One run a variant and seed, each in a folder of its own. Started again with the same options, finished runs are skipped
 and a stopped one continues where its last checkpoint is, with the same figures as without the stop. The results hold

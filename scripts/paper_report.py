@@ -11,7 +11,7 @@ from pathlib import Path
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import write_text
-from geopos_diffusers.paper import center_of_mass, cost, positional_bias, sensitivity
+from geopos_diffusers.paper import center_of_mass, cost, gan, positional_bias, sensitivity
 from geopos_diffusers.paper.page import Paragraph, Section, render_html, render_markdown
 from geopos_diffusers.paper.runs import read_results
 from geopos_diffusers.training.processes import run_script
@@ -44,7 +44,8 @@ def build_sections(results: Path, figures: Path) -> list[Section]:
         for experiment in ("center_of_mass", "positional_bias", "cost")
         if (path := results / f"paper_{experiment}.json").is_file()
     }
-    if not found:
+    gans = {path.stem: read_results(path, "gan") for path in sorted(results.glob("paper_gan*.json"))}
+    if not found and not gans:
         raise DataError(f"{results} holds no results: no paper_*.json")
     sections = []
     points, numerals = found.get("center_of_mass"), found.get("positional_bias")
@@ -54,6 +55,7 @@ def build_sections(results: Path, figures: Path) -> list[Section]:
         sections.append(positional_bias.build_section(numerals, figures))
     if points and numerals:
         sections.append(sensitivity.build_section(points, numerals, figures))
+    sections += [gan.build_section(value, name, results, figures) for name, value in gans.items()]
     if "cost" in found:
         sections.append(cost.build_section(found["cost"]))
     return sections

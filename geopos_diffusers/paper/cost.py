@@ -35,7 +35,7 @@ def build_section(results: dict[str, Any]) -> Section:
             "Processor time of a training step (forward, backward, optimizer); variants take turns within rounds, and "
             "ratios are medians over rounds of the ratio within a round. In these tiny networks a step is mostly "
             "Python and kernel launches, of which every layer with coordinates has some more. Time in networks of "
-            "real width is in the documents on supported models. A GeoConv filter of kernel k x k has k^2 weights "
+            "real width is in `docs/results/overhead.md`. A GeoConv filter of kernel k x k has k^2 weights "
             "more than a plain one, a CoordConv filter 2 k^2: counted here and tested."
         ),
         Table(header, rows),

@@ -27,7 +27,7 @@ class GanArguments:
     limit: int | None = option(None, "use the first so many images only")
     results: str | None = option(
         None,
-        "write RESULTS.json and figures RESULTS-*.png of all finished runs asked for, such as docs/results/gan_hands",
+        "write RESULTS.json and RESULTS-*.png of all finished runs asked for, such as docs/results/paper_gan_hands",
     )
     publish_samples: bool = option(False, "put the film strip of samples beside the results (mind the data's licence)")
     results_only: bool = option(False, "train nothing; write the results of the runs that are there")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ..contact_sheet import contact_sheet
 from ..errors import DataError
 from ..files import atomic_path, write_json
 from ..metrics.collapse import FALL, LEARNT, PATIENCE, Collapse, find_collapse, surviving_share
+from .comparison import FORMAT_VERSION
 from .gan_arguments import GanArguments
 from .gan_run import run_folder
 from .loss_log import read_losses
@@ -71,6 +73,7 @@ def collect_results(args: GanArguments, image_count: int, real: dict[str, float]
         raise DataError(f"{args.output_dir} holds no finished run of the variants and seeds that were asked for")
     criterion = f"covered < {FALL} x best so far, {PATIENCE} evaluations in a row, after covered >= {LEARNT} once"
     return {
+        "format_version": FORMAT_VERSION,
         "experiment": "gan",
         "claims": ["C3", "Q1", "N3"],
         "command": reported_command(sys.argv),
@@ -81,7 +84,7 @@ def collect_results(args: GanArguments, image_count: int, real: dict[str, float]
         "criterion": criterion,
         "real_note": "a random half of the real images scored beside the other half, with half of the bins",
         "real": {name: _rounded(value) for name, value in real.items()},
-        "total_cpu_seconds": round(sum(run["cpu_seconds"] for run in runs)),
+        "cpu_seconds": round(sum(run["cpu_seconds"] for run in runs)),
         "runs": runs,
         "variants": {
             variant: summarise([run for run in runs if run["variant"] == variant])
@@ -133,9 +136,10 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """A variant's runs in short: survival at the paper's epochs, and scores, as means over the last fifth of epochs."""
     collapses = [Collapse(**run["collapse"]) for run in runs]
     scores = {}
-    for name in [name for name in runs[0]["curves"] if name != "epoch"]:
-        values = [_late_mean(run, name) for run in runs]
-        scores[name] = {"mean": _rounded(sum(values) / len(values)), "runs": [_rounded(value) for value in values]}
+    late = [late_scores(run) for run in runs]
+    for name in late[0]:
+        values = [run[name] for run in late]
+        scores[name] = {"mean": _rounded(fmean(values)), "runs": [_rounded(value) for value in values]}
     learnt = sum(collapse.learnt_at is not None for collapse in collapses)
     return {
         "runs": len(runs),
@@ -152,10 +156,19 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _late_mean(run: dict[str, Any], name: str) -> float:
+def late_scores(run: dict[str, Any]) -> dict[str, float]:
+    """Each score's mean over the evaluations in the last fifth of the epochs."""
     epochs = run["curves"]["epoch"]
-    late = [value for epoch, value in zip(epochs, run["curves"][name], strict=True) if epoch > 0.8 * epochs[-1]]
-    return sum(late) / len(late)
+    courses = {name: dict(zip(epochs, values, strict=True)) for name, values in run["curves"].items()}
+    courses |= {
+        name: {int(epoch): value for epoch, value in values.items()}
+        for name, values in run["scores_at_some_epochs"].items()
+    }
+    return {
+        name: fmean(value for epoch, value in course.items() if epoch > 0.8 * epochs[-1])
+        for name, course in courses.items()
+        if name != "epoch"
+    }
 
 
 def _rounded(value: float) -> float:

@@ -17,6 +17,7 @@ def run(covered: list[float], collapsed_at: int | None, seed: int = 0) -> dict:
             "last": covered[-1],
         },
         "curves": {"epoch": [100, 200, 300, 400, 500], "covered": covered},
+        "scores_at_some_epochs": {"kid": {"200": 9.0, "500": 2.0 + seed}},
     }
 
 
@@ -27,6 +28,7 @@ def test_summary_by_hand():
     assert summary["surviving_share"] == {"30": 1.0, "250": 0.5, "300": 0.5, "450": 0.5}
     # The last fifth of 500 epochs begins after epoch 400.
     assert summary["last_fifth"]["covered"] == {"mean": pytest.approx(0.6), "runs": [0.8, 0.4]}
+    assert summary["last_fifth"]["kid"] == {"mean": 2.5, "runs": [2.0, 3.0]}
 
 
 def test_survival_of_runs_that_never_learnt_is_unknown(tmp_path):
