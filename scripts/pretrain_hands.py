@@ -43,7 +43,7 @@ from geopos_diffusers.training.autoencoder_loss import (
 from geopos_diffusers.training.caption_tokenizer import train_caption_tokenizer
 from geopos_diffusers.training.contrastive_loss import ContrastiveLoss, LatentEncoder
 from geopos_diffusers.training.image_text_data import load_image_text
-from geopos_diffusers.training.learning_rate import learning_rate_factor
+from geopos_diffusers.training.learning_rate import cosine_schedule
 from geopos_diffusers.training.loop import Stage, step_generator, train_stage
 from geopos_diffusers.training.pretrained_card import write_model_card
 from geopos_diffusers.training.pretraining_arguments import PretrainingArguments
@@ -205,9 +205,7 @@ def train_autoencoder(
         save_grid([to_picture(picture) for picture in pairs], folder / f"reconstructions-{step:06d}.png", columns=12)
         return {"psnr": peak_signal_to_noise(held_out, decoded).mean().item()}
 
-    def learning_rate(step: int) -> float:
-        return args.vae_learning_rate * learning_rate_factor("cosine", step, args.warmup_steps, args.vae_steps)
-
+    learning_rate = cosine_schedule(args.vae_learning_rate, args.warmup_steps, args.vae_steps)
     stage = Stage(
         "vae", 1, loss, args.vae_steps, args.vae_batch_size, learning_rate, draw_batch, validate,
         lambda folder: vae.save_pretrained(folder / "vae"),
@@ -252,9 +250,7 @@ def train_text_encoder(
             values = loss(latents[held_out].to(accelerator.device), input_ids[held_out].to(accelerator.device))
         return {f"validation_{name}": value.item() for name, value in values.items()}
 
-    def learning_rate(step: int) -> float:
-        return args.text_learning_rate * learning_rate_factor("cosine", step, args.warmup_steps, args.text_steps)
-
+    learning_rate = cosine_schedule(args.text_learning_rate, args.warmup_steps, args.text_steps)
     stage = Stage(
         "text", 3, loss, args.text_steps, args.text_batch_size, learning_rate, draw_batch, validate,
         lambda folder: text_encoder.save_pretrained(folder / "text_encoder"),
@@ -312,10 +308,7 @@ def train_denoiser(
         save_grid(images, folder / f"samples-{step:06d}.png", columns=8)
         return {"validation_loss": torch.stack(losses).mean().item()}
 
-    def learning_rate(step: int) -> float:
-        factor = learning_rate_factor("cosine", step, args.warmup_steps, args.denoiser_steps)
-        return args.denoiser_learning_rate * factor
-
+    learning_rate = cosine_schedule(args.denoiser_learning_rate, args.warmup_steps, args.denoiser_steps)
     stage = Stage(
         "denoiser", 2, loss, args.denoiser_steps, args.denoiser_batch_size, learning_rate, draw_batch,
         validate, lambda folder: pipe.save_pretrained(folder / "pipeline"),

@@ -25,7 +25,7 @@ from ..baselines.trial import Build, Trial, trial_network
 from ..errors import ConfigError, DataError
 from ..files import write_json, write_text
 from .arguments import option
-from .learning_rate import learning_rate_factor
+from .learning_rate import cosine_schedule
 from .loop import Stage, train_stage
 from .loss_log import read_losses
 
@@ -178,9 +178,7 @@ def run_trial(
             )
         return scores
 
-    def learning_rate(step: int) -> float:
-        return args.learning_rate * learning_rate_factor("cosine", step, args.warmup_steps, args.steps)
-
+    learning_rate = cosine_schedule(args.learning_rate, args.warmup_steps, args.steps)
     loss = TaskLoss(network, task.loss).train()
     stage = Stage(
         folder.name, 0, loss, args.steps, args.batch_size, learning_rate, draw_batch, validate, lambda folder: None,

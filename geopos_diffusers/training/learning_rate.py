@@ -1,6 +1,7 @@
 """The course of the learning rate, a pure function of the step: there is no scheduler state to save."""
 
 import math
+from collections.abc import Callable
 
 
 def learning_rate_factor(kind: str, step: int, warmup_steps: int, total_steps: int) -> float:
@@ -23,3 +24,8 @@ def learning_rate_factor(kind: str, step: int, warmup_steps: int, total_steps: i
     if kind == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * progress))
     raise ValueError(f"learning rate schedule {kind!r} is not one of constant, linear, cosine")
+
+
+def cosine_schedule(peak: float, warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+    """The learning rate of a step, counted from 0: a linear rise to `peak`, then half a cosine down to 0."""
+    return lambda step: peak * learning_rate_factor("cosine", step, warmup_steps, total_steps)

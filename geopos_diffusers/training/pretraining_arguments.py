@@ -57,7 +57,7 @@ class PretrainingArguments:
     timestep_shift: float = option(1.0, "above 1 trains more on noisy latents, where the layout of a hand is decided")
     snr_gamma: float | None = option(None, "min-SNR weighting; none weights the error of the velocity alike")
 
-    warmup_steps: int = option(200, "steps of linear rise of the learning rate, in both stages")
+    warmup_steps: int = option(200, "steps of linear rise of the learning rate, in every stage")
     weight_decay: float = option(0.01, "of AdamW")
     ema_decay: float = option(0.999, "of the moving average of the weights, reached after a warm-up")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
