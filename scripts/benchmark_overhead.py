@@ -4,7 +4,8 @@
 
 Variants: unpatched; geoconv (the package); geoconv-concat and coordconv-concat (plain concatenation of the coordinate
 channels, as the usual PyTorch implementations do it); lora (PEFT, r=4, on the same layers). Models have their real
-widths and random weights, so nothing is downloaded. One model is patched and unpatched between measurements.
+widths and random weights, so nothing is downloaded. One model is patched and unpatched between measurements; with
+--compile each variant has a model of its own, compiled once, and peak memory is not measured.
 Writes <output>-<model>-<mode>-b<batch>.json, prints a table, and draws all files of the same beginning as <output>.png.
 """
 
@@ -16,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -141,6 +142,7 @@ def patched(model: nn.Module, variant: str) -> Iterator[list[nn.Parameter]]:
         inject_adapter_in_model(LoraConfig(r=4, target_modules=list(layers)), model)
         yield [parameter for name, parameter in model.named_parameters() if "lora_" in name]
         recurse_remove_peft_layers(model)
+        del model.peft_config
     else:
         yield []
 
@@ -187,29 +189,52 @@ def interval(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": medians[50], "high": medians[1949]}
 
 
-def measure(args: argparse.Namespace) -> dict:
+def build(args: argparse.Namespace) -> tuple[nn.Module, Callable]:
+    """The model with the seed's weights, and how it is called on the seed's input."""
     torch.manual_seed(args.seed)
     model, call = MODELS[args.model](args.batch)
-    model.requires_grad_(False)
+    return model.requires_grad_(False), call
+
+
+@contextmanager
+def compiled_visit(args: argparse.Namespace, variant: str) -> Iterator[tuple]:
+    """A model of the variant's own with its call and trained parameters, compiled and warm."""
+    model, call = build(args)
+    with patched(model, variant) as adapter:
+        model.compile()
+        for _ in range(2):
+            step(model, call, args.mode, adapter)
+        yield model, call, adapter
+        model._compiled_call_impl = None
+
+
+def time_steps(args: argparse.Namespace, model: nn.Module, call: Callable, adapter: list[nn.Parameter]) -> float:
+    """Mean seconds of `--repeats` steps."""
+    start = time.perf_counter()
+    for _ in range(args.repeats):
+        step(model, call, args.mode, adapter)
+    return (time.perf_counter() - start) / args.repeats
+
+
+def measure(args: argparse.Namespace) -> dict:
     modes = [v for v in args.variants if not (args.mode == "adapter-step" and v == "unpatched")]
+    model, call = build(args)
     seconds, memory, patching = ({variant: [] for variant in modes} for _ in range(3))
     order = random.Random(args.seed)
-    for _ in tqdm(range(args.rounds), desc=f"{args.model} {args.mode} b{args.batch}"):
-        for variant in order.sample(modes, len(modes)):
-            start = time.perf_counter()
-            with patched(model, variant) as adapter:
-                patching[variant].append(time.perf_counter() - start)
+    with ExitStack() as stack:
+        compiled = {variant: stack.enter_context(compiled_visit(args, variant)) for variant in modes if args.compile}
+        for _ in tqdm(range(args.rounds), desc=f"{args.model} {args.mode} b{args.batch}"):
+            for variant in order.sample(modes, len(modes)):
                 if args.compile:
-                    torch._dynamo.reset()
-                    model.compile()
-                step(model, call, args.mode, adapter)  # warms up
-                with peak_memory() as peak:
-                    start = time.perf_counter()
-                    for _ in range(args.repeats):
-                        step(model, call, args.mode, adapter)
-                    seconds[variant].append((time.perf_counter() - start) / args.repeats)
-                    memory[variant].append(peak())
-                model._compiled_call_impl = None
+                    seconds[variant].append(time_steps(args, *compiled[variant]))
+                    continue
+                start = time.perf_counter()
+                with patched(model, variant) as adapter:
+                    patching[variant].append(time.perf_counter() - start)
+                    step(model, call, args.mode, adapter)  # warms up
+                    with peak_memory() as peak:
+                        seconds[variant].append(time_steps(args, model, call, adapter))
+                        memory[variant].append(peak())
     base = "unpatched" if "unpatched" in modes else "lora"
     return {
         "model": args.model,
@@ -222,10 +247,16 @@ def measure(args: argparse.Namespace) -> dict:
             variant: {
                 "seconds": interval(seconds[variant]),
                 "ratio": interval([a / b for a, b in zip(seconds[variant], seconds[base], strict=True)]),
-                "peak_mib": interval(memory[variant]),
-                "peak_ratio": interval([a / b for a, b in zip(memory[variant], memory[base], strict=True)]),
-                "patch_seconds": interval(patching[variant]),
             }
+            | (
+                {
+                    "peak_mib": interval(memory[variant]),
+                    "peak_ratio": interval([a / b for a, b in zip(memory[variant], memory[base], strict=True)]),
+                    "patch_seconds": interval(patching[variant]),
+                }
+                if memory[variant]
+                else {}
+            )
             for variant in modes
         },
         "adapter_bytes": adapter_size(model),
@@ -265,12 +296,13 @@ def print_table(result: dict) -> None:
     title = f"{result['model']} {result['mode']} batch {result['batch']}"
     print(f"{title}: ratio to {result['ratio_to']}, {result['rounds']} rounds")
     for variant, row in result["variants"].items():
-        ratio, memory = row["ratio"], row["peak_ratio"]
-        spread = f"[{ratio['low']:.3f}, {ratio['high']:.3f}]"
-        print(
-            f"  {variant:17} {row['seconds']['median']:8.3f} s  {ratio['median']:.3f} {spread}"
-            f"  memory {memory['median']:.3f}  patching {row['patch_seconds']['median']:.3f} s"
-        )
+        ratio = row["ratio"]
+        text = f"  {variant:17} {row['seconds']['median']:8.3f} s  "
+        text += f"{ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
+        if "peak_ratio" in row:
+            patching = row["patch_seconds"]["median"]
+            text += f"  memory {row['peak_ratio']['median']:.3f}  patching {patching:.3f} s"
+        print(text)
     sizes = result["adapter_bytes"]
     print(
         f"  adapter: {sizes['float32']:,} bytes, {sizes['float16']:,} in float16; "
