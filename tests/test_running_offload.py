@@ -18,6 +18,7 @@ from trained_models import denoise, draw_geometry, latents_and_text, relative_er
 from geopos_diffusers import (
     GeoConvConfig,
     apply_geoconv,
+    geoconv_parameters,
     geoconv_status,
     load_geoconv_weights,
     remove_geoconv,
@@ -248,20 +249,29 @@ class TestLayerwiseCasting:
 
 
 class TestInt8Weights:
-    """torchao's weight-only quantisation: it touches linear layers alone unless convolutions are asked for."""
+    """torchao's weight-only quantisation.
+
+    `Int8WeightOnlyConfig` is for linear layers (its tensor has no convolution); `IntxWeightOnlyConfig` takes both.
+    """
 
     @pytest.mark.parametrize("order", ["before patching", "after patching"])
-    def test_either_order(self, trained, order):
+    @pytest.mark.parametrize("layers", [nn.Linear, nn.Conv2d])
+    def test_either_order(self, trained, layers, order):
         quantization = pytest.importorskip("torchao.quantization")
         folder, expected = trained
         unet = tiny_stable_diffusion().unet
         if order == "after patching":
             load_geoconv_weights(unet, folder)
-        quantization.quantize_(unet, quantization.Int8WeightOnlyConfig())
+        config = quantization.Int8WeightOnlyConfig()
+        if layers is nn.Conv2d:
+            config = quantization.IntxWeightOnlyConfig(weight_dtype=torch.int8)
+        quantization.quantize_(unet, config, filter_fn=lambda module, name: isinstance(module, layers))
         if order == "before patching":
             load_geoconv_weights(unet, folder)
-        quantized = [m for m in unet.modules() if isinstance(m, nn.Linear) and type(m.weight) is not nn.Parameter]
-        assert quantized
+        chosen = [module for module in unet.modules() if isinstance(module, layers)]
+        assert chosen
+        assert all(type(module.weight) is not nn.Parameter for module in chosen)
+        assert all(type(weight) is nn.Parameter for weight in geoconv_parameters(unet).values())
         assert relative_error(denoise(unet), expected) < 0.05
         latents, text = latents_and_text()
         unet(latents, 7, text).sample.sum().backward()
