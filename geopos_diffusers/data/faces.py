@@ -31,6 +31,8 @@ class FaceOptions:
     max_yaw, max_pitch, max_roll: degrees by which the head is turned aside, up or down, and leant, 0 to 90, 45 and 45.
     backgrounds: "plain", "gradient" or "both"; colours: names of the background colours, two or more.
     fill: range of the head's longer side as a share of the image's.
+    focal: focal length in image sides of a camera that comes as near as `fill` asks for; None for one that stands at
+        12 decimetres and zooms.
     samples: rays per pixel side.
     """
 
@@ -42,6 +44,7 @@ class FaceOptions:
     backgrounds: str = "both"
     colours: tuple[str, ...] = tuple(BACKGROUNDS)
     fill: tuple[float, float] = (0.75, 0.95)
+    focal: float | None = None
     samples: int = 2
 
     def __post_init__(self) -> None:
@@ -52,7 +55,7 @@ class FaceOptions:
         check_degrees("max_yaw", self.max_yaw, 90.0)
         check_degrees("max_pitch", self.max_pitch, 45.0)
         check_degrees("max_roll", self.max_roll, 45.0)
-        check_drawing(self.fill, self.samples)
+        check_drawing(self.fill, self.samples, self.focal)
 
 
 @dataclass(frozen=True)
@@ -116,9 +119,9 @@ class FaceRenderer:
         low, high = bounds(vertices[: model.head_vertices])
         vertices = vertices - (high + low) / 2
         shown = vertices[: model.head_vertices]
-        camera = frame_camera(
-            shown, self.size, generator.uniform(*options.fill), tuple(generator.uniform(-0.4, 0.4, 2)), distance=12.0
-        )
+        fill = generator.uniform(*options.fill)
+        shift = tuple(generator.uniform(-0.4, 0.4, 2))
+        camera = frame_camera(shown, self.size, fill, shift, 12.0, options.focal)
         monk = generator.uniform(1.0, 10.0)
         outer, inner = skin_albedo(monk, generator.uniform(-1.0, 1.0))
         iris = _IRISES[int(generator.integers(len(_IRISES) if monk < 5.0 else 2))]

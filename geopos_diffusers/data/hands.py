@@ -36,6 +36,8 @@ class HandOptions:
     backgrounds: "plain", "gradient" or "both".
     colours: names of the background colours, two or more.
     fill: range of the hand's longer side as a share of the image's.
+    focal: focal length in image sides of a camera that comes as near as `fill` asks for; None for one that stands at
+        7 palm lengths and zooms.
     samples: rays per pixel side.
     """
 
@@ -47,6 +49,7 @@ class HandOptions:
     backgrounds: str = "both"
     colours: tuple[str, ...] = tuple(BACKGROUNDS)
     fill: tuple[float, float] = (0.6, 0.92)
+    focal: float | None = None
     samples: int = 2
 
     def __post_init__(self) -> None:
@@ -57,7 +60,7 @@ class HandOptions:
         check_choices("colours", self.colours, tuple(BACKGROUNDS), least=2)
         check_degrees("max_tilt", self.max_tilt, 60.0)
         check_degrees("max_rotation", self.max_rotation, 180.0)
-        check_drawing(self.fill, self.samples)
+        check_drawing(self.fill, self.samples, self.focal)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ class HandRenderer:
         hand = vertices[: model.hand_vertices]
         extent = (high - low)[:2].max()
         fill = generator.uniform(*options.fill) * min(1.0, extent / _SMALLEST_FRAME)
-        camera = frame_camera(hand, self.size, fill, tuple(generator.uniform(-0.5, 0.5, 2)))
+        shift = tuple(generator.uniform(-0.5, 0.5, 2))
+        camera = frame_camera(hand, self.size, fill, shift, 7.0, options.focal)
         monk = generator.uniform(1.0, 10.0)
         outer, inner = skin_albedo(monk, generator.uniform(-1.0, 1.0))
         light = sample_light(generator)

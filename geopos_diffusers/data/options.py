@@ -23,15 +23,18 @@ def check_degrees(name: str, value: float, high: float) -> None:
         raise DataError(f"{name} is {value}; it must be between 0 and {high:g} degrees")
 
 
-def check_drawing(fill: tuple[float, float], samples: int) -> None:
-    """The range of the subject's share of the image, and the rays per pixel side.
+def check_drawing(fill: tuple[float, float], samples: int, focal: float | None = None) -> None:
+    """The range of the subject's share of the image, the rays per pixel side, and the focal length in image sides.
 
-    In a share below 0.4 the end of the arm or neck could come into the picture.
+    In a share below 0.4 the end of the arm or neck could come into the picture. A shorter focal length could bring the
+    camera into the arm.
     """
     if not 0.4 <= fill[0] <= fill[1] <= 1.0:
         raise DataError(f"fill is {fill}; it must be two shares in order, each between 0.4 and 1")
     if samples not in (1, 2, 3, 4):
         raise DataError(f"samples is {samples}; it must be 1, 2, 3 or 4 rays per pixel side")
+    if focal is not None and not 2.0 <= focal <= 20.0:
+        raise DataError(f"focal is {focal}; it must be between 2 and 20 image sides, or not given")
 
 
 def check_picture(size: int, seed: int) -> None:

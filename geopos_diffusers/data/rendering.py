@@ -4,7 +4,7 @@ Rays go only where the mesh can be: through the projected box of its vertices. E
 `samples` x `samples` rays, so the result is antialiased and has no random part.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ _LAMP_POINTS = np.array(
     [[-0.4, -0.8], [0.8, -0.4], [-0.8, 0.4], [0.4, 0.8]]
 )  # where the four rays look, on a unit disc
 _LAMP_EDGE = 0.9  # how far from the middle of that disc they look
+_SEARCH_STEPS = 16  # for a distance: each shrinks the error by about the points' relief as a share of the distance
 _SHADOW_OFFSET = 4e-3  # in world units: rays start this far off the surface, or they would hit where they start
 
 
@@ -72,12 +73,28 @@ class Rendering:
 
 
 def frame_camera(
-    points: np.ndarray, size: int, fill: float, shift: tuple[float, float] = (0.0, 0.0), distance: float = 7.0
+    points: np.ndarray,
+    size: int,
+    fill: float,
+    shift: tuple[float, float] = (0.0, 0.0),
+    distance: float = 7.0,
+    focal: float | None = None,
 ) -> Camera:
     """A camera that shows `points` [N, 3] in a box whose longer side is `fill` of the image.
 
-    `shift` moves the box from the middle, each in [-1, 1], where 1 touches the image's edge.
+    `shift` moves the box from the middle, each in [-1, 1], where 1 touches the image's edge. The camera stands at
+    `distance` and zooms; with `focal`, in image sides, it does not zoom but comes nearer or goes away.
     """
+    camera = _zoom_camera(points, size, fill, shift, distance)
+    if focal is None:
+        return camera
+    for _ in range(_SEARCH_STEPS):
+        distance *= focal * size / camera.focal
+        camera = _zoom_camera(points, size, fill, shift, distance)
+    return replace(camera, focal=focal * size)
+
+
+def _zoom_camera(points: np.ndarray, size: int, fill: float, shift: tuple[float, float], distance: float) -> Camera:
     unit = Camera(size=size, distance=distance, focal=1.0, centre=(0.0, 0.0)).project(points)
     low, high = bounds(unit)
     focal = fill * size / (high - low).max()
