@@ -45,6 +45,9 @@ paper-quick: $(READY)
 	$(BIN)/python scripts/paper_gan.py --config configs/paper_gan.yaml --train_data $(QUICK)/hands \
 		--output_dir $(QUICK)/gan --results $(QUICK)/results/paper_gan_hands --seeds 0 --epochs 10 --width 8 --bins 16 \
 		--samples 128 --pairs 50 --mobilenet_every 0
+	$(BIN)/python scripts/paper_depth.py --config configs/paper_depth.yaml \
+		--output_dir $(QUICK)/depth --results $(QUICK)/results/paper_depth.json --seeds 1 --matched_seeds 0 --size 32 \
+		--steps 40 --score_every 20 --train_count 128 --test_count 32
 	$(BIN)/python scripts/benchmark_baselines.py --rounds 3 --steps 3 --output $(QUICK)/results/paper_cost.json
 	$(BIN)/python scripts/paper_report.py --results $(QUICK)/results --output $(QUICK)/results
 

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from geopos_diffusers.errors import ConfigError
+from geopos_diffusers.errors import ConfigError, DataError
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = {
@@ -29,10 +30,10 @@ def load(name):
     return module
 
 
-def run(name, folder, monkeypatch, **changes):
+def run(name, folder, monkeypatch, tiny=None, **changes):
     argv = [f"{name}.py", "--config", str(REPOSITORY / "configs" / f"{name}.yaml")]
     argv += ["--output_dir", str(folder / name), "--results", str(folder / f"{name}.json")]
-    for option, value in {**TINY, **changes}.items():
+    for option, value in {**(tiny or TINY), **changes}.items():
         argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     monkeypatch.setattr(sys, "argv", argv)
     load(name).main()
@@ -63,6 +64,45 @@ def test_experiments_and_their_page(tmp_path, monkeypatch):
     load("paper_report").main()
     page = (tmp_path / "paper.md").read_text()
     assert all(f"| {claim} |" in page for claim in ("C1", "C2", "N1"))
+
+
+DEPTH = {name: value for name, value in TINY.items() if name not in ("map_seeds", "sweep_shifts")}
+DEPTH |= {"seeds": 1, "widths": [4, 8], "size": 16, "train_count": 8, "score_every": 1}
+
+
+def test_depth_stopped_and_continued(tmp_path, monkeypatch):
+    whole = run("paper_depth", tmp_path / "whole", monkeypatch, DEPTH)
+    runs = [(run["data"], run["kind"], run.get("shift_range"), run["widths"][-1], run["seed"]) for run in whole["runs"]]
+    assert len(set(runs)) == len(runs) == 2 * (4 + 2)
+    assert {run[0] for run in runs} == {"hands", "heads"}
+    for data, errors in whole["constant"].items():
+        found = [run["scores"] for run in whole["runs"] if run["data"] == data]
+        assert all(score.keys() == {"validation", *errors} - {"depth"} for score in found)
+        assert all(0 <= score[f"delta_{t}"] <= 1 for score in [errors, *found] for t in ("1.05", "1.25"))
+    picture = tmp_path / "whole" / "paper_depth_samples.png"
+    with Image.open(picture) as sheet:
+        assert sheet.width > 8 * 128  # four hands and four heads
+
+    with pytest.raises(FileNotFoundError):  # no run is finished, so there are no results
+        run("paper_depth", tmp_path / "parts", monkeypatch, DEPTH, stop_at_step=1)
+    again = run("paper_depth", tmp_path / "parts", monkeypatch, DEPTH)
+    assert [(run["scores"], run["curves"]) for run in again["runs"]] == [
+        (run["scores"], run["curves"]) for run in whole["runs"]
+    ]
+    assert (tmp_path / "parts" / picture.name).read_bytes() == picture.read_bytes()
+
+    monkeypatch.setattr(
+        sys, "argv", ["paper_report.py", "--results", str(picture.parent), "--output", str(picture.parent)]
+    )
+    load("paper_report").main()
+    page = (picture.parent / "paper.md").read_text()
+    assert page.count("| C6 |") == 4
+    assert f"]({picture.name})" in page
+
+    for file in (tmp_path / "whole" / "paper_depth").rglob("predictions.safetensors"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"predictions\.safetensors is missing or damaged"):
+        run("paper_depth", tmp_path / "whole", monkeypatch, DEPTH)
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
