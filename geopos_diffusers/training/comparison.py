@@ -3,7 +3,6 @@
 import gc
 import json
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -28,6 +27,7 @@ from .arguments import option
 from .learning_rate import cosine_schedule
 from .loop import Stage, train_stage
 from .loss_log import read_losses
+from .reported_command import reported_command
 
 FORMAT_VERSION = 1
 RECORD_FILE, CURVE_FILE = "record.json", "scores.jsonl"
@@ -247,15 +247,10 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_results(experiment: str, records: list[dict[str, Any]], args: ComparisonArguments, **more: Any) -> None:
     """Write the results file: how, when and on what it was made, `more`, and one line a run."""
-    argv = sys.argv
-    if "--finished_only" in argv:  # the command is the one that trains them
-        position = argv.index("--finished_only")
-        argv = argv[:position] + argv[position + 2 :]
-    command = shlex.join(["python", *argv])
     head = {
         "format_version": FORMAT_VERSION,
         "experiment": experiment,
-        "command": command,
+        "command": reported_command(sys.argv),
         "date": date.today().isoformat(),
         "machine": {
             "threads": torch.get_num_threads(),

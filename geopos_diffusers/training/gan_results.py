@@ -3,7 +3,6 @@
 import datetime
 import json
 import platform
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from .comparison import FORMAT_VERSION
 from .gan_arguments import GanArguments
 from .gan_run import run_folder
 from .loss_log import read_losses
+from .reported_command import reported_command
 
 PAPER_EPOCHS = (30, 250, 300, 450, 1000)  # those that the paper names; 30 for CoordConv, 250 to 300 for convolutions
 OTHER_FALLS = (0.25, 0.75)  # how much the epochs of collapse depend on the criterion
@@ -92,16 +92,6 @@ def collect_results(args: GanArguments, image_count: int, real: dict[str, float]
             if any(run["variant"] == variant for run in runs)
         },
     }
-
-
-def reported_command(argv: Sequence[str]) -> str:
-    """The command that makes the runs and their results, with this machine's folders left out of its paths."""
-    words = [word if not Path(word).is_absolute() else Path(word).name for word in argv[1:]]
-    if "--results_only" in words:  # the runs were made before, by the same command without it
-        start = words.index("--results_only")
-        end = start + 1 + (words[start + 1 : start + 2] in (["true"], ["True"]))
-        words = words[:start] + words[end:]
-    return shlex.join(["python", f"scripts/{Path(argv[0]).name}", *words])
 
 
 def _read_run(folder: Path, epochs: int) -> dict[str, Any] | None:

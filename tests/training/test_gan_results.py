@@ -1,6 +1,6 @@
 import pytest
 
-from geopos_diffusers.training.gan_results import draw_survival, reported_command, summarise
+from geopos_diffusers.training.gan_results import draw_survival, summarise
 
 
 def run(covered: list[float], collapsed_at: int | None, seed: int = 0) -> dict:
@@ -40,16 +40,3 @@ def test_survival_of_runs_that_never_learnt_is_unknown(tmp_path):
         tmp_path / "survival.png",
     )
     assert (tmp_path / "survival.png").stat().st_size > 1000
-
-
-def test_command_has_no_folders_of_the_machine():
-    command = reported_command(
-        ["/home/me/scripts/paper_gan.py", "--output_dir", "/home/me/runs", "--seeds", "0", "a b"]
-    )
-    assert command == "python scripts/paper_gan.py --output_dir runs --seeds 0 'a b'"
-
-
-@pytest.mark.parametrize("option", [["--results_only"], ["--results_only", "true"]])
-def test_command_is_the_one_that_trains(option):
-    assert reported_command(["paper_gan.py", *option, "--width", "8"]) == "python scripts/paper_gan.py --width 8"
-    assert reported_command(["paper_gan.py", "--width", "8", *option]) == "python scripts/paper_gan.py --width 8"
