@@ -136,7 +136,7 @@ def draw_plot(result: dict, target: Path) -> None:
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set_xticks(positions, [f"{row['height']}x{row['width']}" for row in result["sizes"]])
     axes.set(xlabel="height x width in pixels", ylabel="loss, ratio to the base model")
-    axes.legend(title="normalization")
+    figure.legend(title="normalization", loc="outside right upper", frameon=False)
     with atomic_path(target) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
