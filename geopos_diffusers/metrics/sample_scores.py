@@ -9,7 +9,9 @@ from torch.nn import functional
 
 from ..errors import DataError
 from .features import IMAGENET_MEAN, IMAGENET_STD, MobileNetV2
+from .kid import kid
 from .mode_coverage import fit_bins, mode_coverage
+from .ms_ssim import mean_pairwise_ms_ssim
 from .neighbourhoods import neighbourhoods
 from .vendi import vendi_score
 
@@ -69,3 +71,35 @@ def half_scores(real: np.ndarray, bins: int, seed: int) -> dict[str, float]:
     order = np.random.default_rng(seed).permutation(len(real))
     first, second = real[order[: len(real) // 2]], real[order[len(real) // 2 :]]
     return SampleScores(first, bins, seed)(second)
+
+
+class DiversityScores:
+    """Scores of samples [N, 3, S, S] in [-1, 1] beside real images, without bins: for sets too small to fill them.
+
+    Args:
+        real: images [M, 3, S, S] in [-1, 1]. pairs: of samples, for the mean MS-SSIM. seed: of the pairs and of KID.
+        network: without it, there are no "mobilenet_..." scores.
+    """
+
+    def __init__(self, real: Tensor, pairs: int, seed: int, network: MobileNetV2 | None = None) -> None:
+        self.pairs, self.seed, self.network = pairs, seed, network
+        self.real = self.features(real)
+
+    def features(self, images: Tensor) -> dict[str, np.ndarray]:
+        found = {"": pixel_features(images)}
+        return found if self.network is None else {**found, "mobilenet_": mobilenet_features(self.network, images)}
+
+    def __call__(self, samples: Tensor) -> dict[str, float]:
+        """ "vendi" (as in `SampleScores`) and "ms_ssim"; with a network also "mobilenet_vendi" and "mobilenet_kid".
+
+        Raises:
+            DataError: values that are not finite.
+        """
+        if not samples.isfinite().all():
+            raise DataError("the samples are not all finite: the training has diverged")
+        scores = {"ms_ssim": mean_pairwise_ms_ssim(samples, self.pairs, self.seed)}
+        for prefix, features in self.features(samples).items():
+            scores[f"{prefix}vendi"] = vendi_score(features - self.real[prefix].mean(0))
+            if prefix:
+                scores[f"{prefix}kid"] = kid(features, self.real[prefix], self.seed).value
+        return scores

@@ -3,7 +3,13 @@ import pytest
 import torch
 
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.metrics.sample_scores import SampleScores, half_scores, mobilenet_features, pixel_features
+from geopos_diffusers.metrics.sample_scores import (
+    DiversityScores,
+    SampleScores,
+    half_scores,
+    mobilenet_features,
+    pixel_features,
+)
 
 KINDS = 8
 
@@ -59,3 +65,26 @@ def test_mobilenet_tells_pictures_apart(mobilenet):
     np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-4)
     between = np.linalg.norm(first[0] - first[1])
     assert np.linalg.norm(first[0] - first[2]) < 0.75 * between
+
+
+def test_diversity_falls_with_the_kinds_of_pictures(mobilenet):
+    scores = DiversityScores(pictures(KINDS, 64), 100, 0, mobilenet)
+    many, few = scores(pictures(KINDS, 64, seed=1)), scores(pictures(2, 64, seed=1))
+    assert many.keys() == few.keys() == {"ms_ssim", "vendi", "mobilenet_vendi", "mobilenet_kid"}
+    assert few["vendi"] < 0.5 * many["vendi"]
+    assert few["mobilenet_vendi"] < many["mobilenet_vendi"]
+    assert few["ms_ssim"] > many["ms_ssim"]
+    assert few["mobilenet_kid"] > many["mobilenet_kid"]
+
+
+def test_diversity_without_a_network():
+    images = pictures(KINDS, 400)
+    scores = DiversityScores(images, 100, seed=0)
+    values = scores(pictures(4, 300, seed=1))
+    assert values.keys() == {"ms_ssim", "vendi"}
+    # The same score as beside bins.
+    assert (
+        values["vendi"] == SampleScores(pixel_features(images), KINDS, 0)(pixel_features(pictures(4, 300, 1)))["vendi"]
+    )
+    with pytest.raises(DataError, match="diverged"):
+        scores(torch.full((20, 3, 32, 32), torch.inf))
