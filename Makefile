@@ -48,6 +48,11 @@ paper-quick: $(READY)
 	$(BIN)/python scripts/paper_depth.py --config configs/paper_depth.yaml \
 		--output_dir $(QUICK)/depth --results $(QUICK)/results/paper_depth.json --seeds 1 --matched_seeds 0 --size 32 \
 		--steps 40 --score_every 20 --train_count 128 --test_count 32
+	$(BIN)/geopos data hands --count 64 --size 32 --seed 2 --output $(QUICK)/hands_test --overwrite
+	$(BIN)/python scripts/paper_vae.py --config configs/paper_vae.yaml --data_name hands --train_data $(QUICK)/hands \
+		--test_data $(QUICK)/hands_test --output_dir $(QUICK)/vae --results $(QUICK)/results/paper_vae_hands.json --size 32 \
+		--seeds 2 --matched_seeds 1 --latent_sizes 4 8 --widths 8 16 32 --steps 40 --score_every 10 --validation_count 32 \
+		--samples 64 --pairs 50 --mobilenet false --publish_samples true
 	$(BIN)/python scripts/benchmark_baselines.py --rounds 3 --steps 3 --output $(QUICK)/results/paper_cost.json
 	$(BIN)/python scripts/paper_report.py --results $(QUICK)/results --output $(QUICK)/results
 

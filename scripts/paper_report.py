@@ -11,7 +11,7 @@ from pathlib import Path
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import write_text
-from geopos_diffusers.paper import center_of_mass, cost, depth, gan, positional_bias, sensitivity
+from geopos_diffusers.paper import center_of_mass, cost, depth, gan, positional_bias, sensitivity, vae
 from geopos_diffusers.paper.page import Paragraph, Section, render_html, render_markdown
 from geopos_diffusers.paper.runs import read_results
 from geopos_diffusers.training.processes import run_script
@@ -45,7 +45,8 @@ def build_sections(results: Path, figures: Path) -> list[Section]:
         if (path := results / f"paper_{experiment}.json").is_file()
     }
     gans = {path.stem: read_results(path, "gan") for path in sorted(results.glob("paper_gan*.json"))}
-    if not found and not gans:
+    autoencoders = [read_results(path, "vae") for path in sorted(results.glob("paper_vae_*.json"))]
+    if not (found or gans or autoencoders):
         raise DataError(f"{results} holds no results: no paper_*.json")
     sections = []
     points, numerals = found.get("center_of_mass"), found.get("positional_bias")
@@ -55,9 +56,10 @@ def build_sections(results: Path, figures: Path) -> list[Section]:
         sections.append(positional_bias.build_section(numerals, figures))
     if points and numerals:
         sections.append(sensitivity.build_section(points, numerals, figures))
+    sections += [vae.build_section(photographs, figures) for photographs in autoencoders]
+    sections += [gan.build_section(value, name, results, figures) for name, value in gans.items()]
     if "depth" in found:
         sections.append(depth.build_section(found["depth"], figures))
-    sections += [gan.build_section(value, name, results, figures) for name, value in gans.items()]
     if "cost" in found:
         sections.append(cost.build_section(found["cost"]))
     return sections

@@ -36,7 +36,7 @@ RUN_SETTINGS = (
     *("steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"),
     *("train_count", "test_count", "size", "score_every"),
 )
-NOT_RECORDED = ("output_dir", "results", "report_to", "stop_at_step", "finished_only")
+NOT_RECORDED = ("output_dir", "results", "train_data", "test_data", "report_to", "stop_at_step", "finished_only")
 
 
 @dataclass

@@ -199,9 +199,9 @@ def draw_samples(run: GanRun, shifted: bool = False) -> Tensor:
         return torch.cat([run.generator(part).cpu() for part in latents.split(run.args.batch_size)])
 
 
-def write_sheet(samples: Tensor, target: Path) -> None:
-    """A PNG of samples [N, 3, S, S] in [-1, 1], four in a row without gaps."""
-    rows = [torch.cat(list(part), dim=2) for part in samples.split(4) if len(part) == 4]
+def write_sheet(samples: Tensor, target: Path, columns: int = 4) -> None:
+    """A PNG of samples [N, 3, S, S] in [-1, 1], `columns` in a row without gaps."""
+    rows = [torch.cat(list(part), dim=2) for part in samples.split(columns) if len(part) == columns]
     pixels = ((torch.cat(rows, dim=1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
     with atomic_path(target) as temporary:
         Image.fromarray(pixels.numpy()).save(temporary, format="PNG")
