@@ -210,10 +210,11 @@ def compiled_visit(args: argparse.Namespace, variant: str) -> Iterator[tuple]:
 
 def time_steps(args: argparse.Namespace, model: nn.Module, call: Callable, adapter: list[nn.Parameter]) -> float:
     """Mean seconds of `--repeats` steps."""
-    start = time.perf_counter()
+    clock = time.process_time if args.clock == "cpu" else time.perf_counter
+    start = clock()
     for _ in range(args.repeats):
         step(model, call, args.mode, adapter)
-    return (time.perf_counter() - start) / args.repeats
+    return (clock() - start) / args.repeats
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -264,6 +265,7 @@ def measure(args: argparse.Namespace) -> dict:
         "rounds": args.rounds,
         "repeats": args.repeats,
         "seed": args.seed,
+        "clock": args.clock,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": platform.machine(),
@@ -348,6 +350,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="timed steps a visit, after one untimed (default: 1)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time, for one thread on a core that other work shares (default: wall)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", help="path and first part of the JSON file's name")
     args = parser.parse_args()

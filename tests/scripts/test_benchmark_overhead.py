@@ -43,8 +43,9 @@ def build(batch):
     ],
 )
 def test_ratios_of_all_variants(script, tmp_path, monkeypatch, mode, base, others):
-    result = run(script, tmp_path, monkeypatch, "--mode", mode, "--batch", "2")
+    result = run(script, tmp_path, monkeypatch, "--mode", mode, "--batch", "2", "--clock", "cpu")
     assert (result["mode"], result["batch"], result["ratio_to"]) == (mode, 2, base)
+    assert result["clock"] == "cpu"
     assert result["variants"].keys() == {base, *others}
     assert result["variants"][base]["ratio"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     for row in result["variants"].values():
