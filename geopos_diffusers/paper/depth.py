@@ -8,7 +8,7 @@ import numpy as np
 from ..files import atomic_path
 from ..metrics.bootstrap import Interval
 from .page import ClaimRow, Paragraph, Picture, Section, Table, format_interval
-from .runs import Run, geometry, mean_interval, ratio_interval, select
+from .runs import Run, by_variant, geometry, mean_interval, ratio_interval, select
 
 FIGURE, SAMPLES = "paper_depth.png", "paper_depth_samples.png"
 METRIC = "abs_rel"
@@ -33,15 +33,8 @@ def verdict(ratio: Interval, seeds: int) -> str:
 
 
 def compared(results: dict[str, Any], data: str) -> dict[str, list[Run]]:
-    """The runs of each variant on `data`; those of the same number of parameters are named "matched"."""
-    plain = results["settings"]["widths"]
-    runs = select(results["runs"], data=data)
-    narrow, wide = select(runs, widths=plain), [run for run in runs if run["widths"] != plain]
-    found = {}
-    for name, options in VARIANTS.items():
-        found[name] = select(narrow, **options)
-        found[f"{name}, matched"] = select(wide, **options)
-    return {name: runs for name, runs in found.items() if runs}
+    """The runs of each variant on `data`, as `by_variant` names them."""
+    return by_variant(select(results["runs"], data=data), VARIANTS, results["settings"]["widths"])
 
 
 def build_section(results: dict[str, Any], folder: Path) -> Section:

@@ -7,7 +7,7 @@ from typing import Any
 from ..files import atomic_path
 from ..metrics.bootstrap import Interval
 from .page import ClaimRow, Paragraph, Picture, Section, Table, format_interval
-from .runs import Run, difference_interval, geometry, mean_interval, select
+from .runs import Run, by_variant, difference_interval, geometry, mean_interval, select
 
 FIGURE = "paper_positional_bias.png"
 TESTS = {
@@ -40,15 +40,9 @@ def verdict(coord: Interval, geo: Interval) -> str:
 
 
 def compared(results: dict[str, Any], data: str = "tied", head: str | None = None) -> dict[str, list[Run]]:
-    """The runs of each variant; those of the same number of parameters are named "matched"."""
-    plain = results["settings"]["widths"]
+    """The runs of each variant, as `by_variant` names them."""
     runs = select(results["runs"], data=data, head=head or results["head"])
-    narrow, wide = select(runs, widths=plain), [run for run in runs if run["widths"] != plain]
-    found = {}
-    for name, options in VARIANTS.items():
-        found[name] = select(narrow, **options)
-        found[f"{name}, matched"] = select(wide, **options)
-    return {name: runs for name, runs in found.items() if runs}
+    return by_variant(runs, VARIANTS, results["settings"]["widths"])
 
 
 def learnt(runs: Sequence[Run]) -> list[Run]:

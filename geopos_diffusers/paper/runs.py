@@ -37,6 +37,20 @@ def select(runs: Sequence[Run], **wanted: Any) -> list[Run]:
     return [run for run in runs if all(run.get(key) == value for key, value in wanted.items())]
 
 
+def by_variant(runs: Sequence[Run], variants: dict[str, dict[str, Any]], widths: list[int]) -> dict[str, list[Run]]:
+    """The runs of each variant; those of other widths, with equal numbers of parameters, as "NAME, matched".
+
+    Args:
+        variants: what `select` needs, by name. widths: of the plain networks.
+    """
+    narrow, wide = select(runs, widths=widths), [run for run in runs if run["widths"] != widths]
+    found = {}
+    for name, options in variants.items():
+        found[name] = select(narrow, **options)
+        found[f"{name}, matched"] = select(wide, **options)
+    return {name: chosen for name, chosen in found.items() if chosen}
+
+
 def geometry(**changes: Any) -> dict[str, Any]:
     """What `select` needs to find GeoConv runs with the default channel but for `changes`."""
     default = GeoPosConfig()

@@ -10,7 +10,7 @@ from ..files import atomic_path
 from ..metrics.bootstrap import RESAMPLES, Interval, bootstrap_interval
 from .center_of_mass import verdict
 from .page import ClaimRow, Paragraph, Picture, Section, Table, format_interval
-from .runs import Run, geometry, mean_interval, ratio_interval, select
+from .runs import Run, by_variant, geometry, mean_interval, ratio_interval, select
 
 VARIANTS = {
     "convolution": {"kind": "conv"},
@@ -40,13 +40,8 @@ def read_runs(results: dict[str, Any]) -> list[Run]:
 
 
 def compared(results: dict[str, Any], latent_size: int) -> dict[str, list[Run]]:
-    """The runs of each variant at one size of latents; those of the same number of parameters are named "matched"."""
-    plain = results["settings"]["widths"]
-    runs = select(read_runs(results), latent_size=latent_size)
-    narrow, wide = select(runs, widths=plain), [run for run in runs if run["widths"] != plain]
-    found = {name: select(narrow, **options) for name, options in VARIANTS.items()}
-    found |= {f"{name}, matched": select(wide, **options) for name, options in VARIANTS.items()}
-    return {name: runs for name, runs in found.items() if runs}
+    """The runs of each variant at one size of latents, as `by_variant` names them."""
+    return by_variant(select(read_runs(results), latent_size=latent_size), VARIANTS, results["settings"]["widths"])
 
 
 def stack(results: dict[str, Any], variants: Sequence[str], value: Callable[[Run], Any]) -> np.ndarray:

@@ -1,9 +1,9 @@
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from script_loading import load_script
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.metrics.bootstrap import Interval
@@ -90,10 +90,7 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("paper_report", REPOSITORY / "scripts" / "paper_report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("paper_report")
 
 
 def test_page_from_results_files_alone(script, folder, monkeypatch):

@@ -1,10 +1,10 @@
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from script_loading import load_script
 from tiny_models import tiny_stable_diffusion
 
 REPOSITORY = Path(__file__).parents[2]
@@ -12,12 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location(
-        "benchmark_overhead", REPOSITORY / "scripts" / "benchmark_overhead.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmark_overhead")
 
 
 def run(script, folder, monkeypatch, *options):

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import subprocess
 import sys
@@ -6,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from script_loading import load_script
 
 from geopos_diffusers.errors import ConfigError, DataError
 
@@ -22,21 +22,13 @@ TINY = {
 }
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 def run(name, folder, monkeypatch, tiny=None, **changes):
     argv = [f"{name}.py", "--config", str(REPOSITORY / "configs" / f"{name}.yaml")]
     argv += ["--output_dir", str(folder / name), "--results", str(folder / f"{name}.json")]
     for option, value in {**(tiny or TINY), **changes}.items():
         argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     monkeypatch.setattr(sys, "argv", argv)
-    load(name).main()
+    load_script(name).main()
     return json.loads((folder / f"{name}.json").read_text())
 
 
@@ -61,7 +53,7 @@ def test_experiments_and_their_page(tmp_path, monkeypatch):
     assert chosen == {"encoding": best["encoding"], "shift_range": best["shift_range"]}
 
     monkeypatch.setattr(sys, "argv", ["paper_report.py", "--results", str(tmp_path), "--output", str(tmp_path)])
-    load("paper_report").main()
+    load_script("paper_report").main()
     page = (tmp_path / "paper.md").read_text()
     assert all(f"| {claim} |" in page for claim in ("C1", "C2", "N1"))
 
@@ -94,7 +86,7 @@ def test_depth_stopped_and_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(
         sys, "argv", ["paper_report.py", "--results", str(picture.parent), "--output", str(picture.parent)]
     )
-    load("paper_report").main()
+    load_script("paper_report").main()
     page = (picture.parent / "paper.md").read_text()
     assert page.count("| C6 |") == 4
     assert f"]({picture.name})" in page
@@ -125,7 +117,7 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         sys, "argv", ["benchmark_baselines.py", "--rounds", "1", "--steps", "1", "--output", str(output)]
     )
-    script = load("benchmark_baselines")
+    script = load_script("benchmark_baselines")
     monkeypatch.setattr(script, "NETWORKS", {"tiny": ((2, 3), 8, 2)})
     script.main()
     variants = json.loads(output.read_text())["networks"][0]["variants"]

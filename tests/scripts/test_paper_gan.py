@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
+from script_loading import load_script
 
 from geopos_diffusers.errors import ConfigError, DataError
 
@@ -29,10 +29,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("paper_gan", REPOSITORY / "scripts" / "paper_gan.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("paper_gan")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,3 @@
-import importlib.util
 import io
 import json
 import sys
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from script_loading import load_script
 
 from geopos_diffusers.errors import ConfigError, DataError
 
@@ -33,17 +33,9 @@ TINY = {
 }
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def script():
-    return load("paper_vae")
+    return load_script("paper_vae")
 
 
 def draw_squares(count, seed):
@@ -173,7 +165,7 @@ class TestResults:
 
     def test_page(self, whole, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["paper_report.py", "--results", str(whole), "--output", str(whole)])
-        load("paper_report").main()
+        load_script("paper_report").main()
         page = (whole / "paper.md").read_text(encoding="utf-8")
         assert "## VAE, squares (C4, Q2)" in page
         assert page.count("\n| C4 |") == 7  # one of them at equal parameters

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from script_loading import load_script
 
 from geopos_diffusers.errors import ConfigError, DataError
 
@@ -36,10 +36,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("pretrain_hands", REPOSITORY / "scripts" / "pretrain_hands.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("pretrain_hands")
 
 
 @pytest.fixture(scope="module")
