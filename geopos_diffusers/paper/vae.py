@@ -137,7 +137,8 @@ def build_section(results: dict[str, Any], folder: Path) -> Section:
         Paragraph(
             f"Samples: {settings['samples']} of the prior, the same latents for every network of a size, with the "
             "shift off; and the same number of a Gaussian with the mean and covariance of the training images' "
-            "latents, since a prior that latents do not follow after so few steps makes samples poor by itself. The "
+            "latents, since a prior that latents do not follow after so few steps makes samples poor by itself: these "
+            "were added after the first samples of the prior had been seen. The "
             f"last row is of {results['real']['count']} training images; they and the samples are scored beside the "
             "same other training images. A higher Vendi score and a lower MS-SSIM mean more diverse, a lower KID "
             "nearer to the photographs; noise is diverse too, so they belong together. The Vendi score is of features "
