@@ -40,11 +40,10 @@ def draw_shift(
         generator: where to draw from; None for the device's global generator, which gradient checkpointing and
             training checkpoints restore.
     """
-    shape = (samples if config.shift_unit == "sample" else 1, axes)
-    options = {"device": like.device, "dtype": like.dtype, "generator": generator}
+    shifts = like.new_empty(samples if config.shift_unit == "sample" else 1, axes)
     if config.shift_distribution == "normal":
-        return torch.randn(shape, **options) * config.shift_range
-    return torch.rand(shape, **options) * (2 * config.shift_range) - config.shift_range
+        return shifts.normal_(0.0, config.shift_range, generator=generator)
+    return shifts.uniform_(-config.shift_range, config.shift_range, generator=generator)
 
 
 def separable_terms(
@@ -53,7 +52,7 @@ def separable_terms(
     """The channel as a sum of terms, each a product over axes of one factor an axis.
 
     Args:
-        coordinates: one tensor [..., L_d] an axis, before the shift.
+        coordinates: one tensor [..., L_d] an axis, before the shift; 0 where the mask is.
         masks: of the same shapes; 0 where the channel is padded with zeros, else 1.
         shift: [S, axes] or None.
         encoding: product, squares, sum or cartesian.
@@ -61,11 +60,11 @@ def separable_terms(
     Returns:
         Pairs (channel index, factors): factors[d] has shape [S, ..., L_d] (S is 1 without a shift).
     """
-    shifted = [
-        (c if shift is None else c + shift[:, d].view(-1, *[1] * c.dim())) * mask
-        for d, (c, mask) in enumerate(zip(coordinates, masks, strict=True))
-    ]
-    shifted = [c if shift is not None else c.unsqueeze(0) for c in shifted]
+    if shift is None:
+        shifted = [c.unsqueeze(0) for c in coordinates]
+    else:
+        along = [s.view(-1, *[1] * coordinates[0].dim()) for s in shift.unbind(1)]
+        shifted = [torch.addcmul(c, mask, s) for c, mask, s in zip(coordinates, masks, along, strict=True)]
     if encoding == "product":
         return [(0, shifted)]
     if encoding == "squares":

@@ -47,11 +47,18 @@ def make(cls, layout: dict, **options):
     return cls(4, 6, **layout, config=GeoPosConfig(**options)).double().eval()
 
 
+@pytest.fixture(params=["dense", "separable"])
+def way(request, monkeypatch):
+    """Both ways to compute the term, whatever the size of the image."""
+    monkeypatch.setattr("geopos_diffusers.layers.DENSE_ELEMENTS", 2**18 if request.param == "dense" else 0)
+
+
 def picture(axes: int, size=SIZE) -> torch.Tensor:
     torch.manual_seed(1)
     return torch.randn(2, 4, *size[:axes], dtype=torch.float64)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("axes", [1, 2, 3])
 class TestEqualsConcatenation:
     @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
@@ -99,6 +106,7 @@ class TestEqualsConcatenation:
         assert shift.abs().max() > 0.01
 
 
+@pytest.mark.usefixtures("way")
 class TestGradients:
     @pytest.mark.parametrize(("axes", "encoding"), [*itertools.product([1, 2, 3], ENCODINGS)])
     def test_gradcheck(self, axes, encoding):
@@ -118,6 +126,7 @@ class TestGradients:
 
 
 class TestMemoryFormatAndPrecision:
+    @pytest.mark.usefixtures("way")
     @pytest.mark.parametrize("encoding", ENCODINGS)
     @pytest.mark.parametrize("training", [False, True])
     def test_channels_last_is_kept(self, encoding, training):
@@ -129,6 +138,13 @@ class TestMemoryFormatAndPrecision:
             output = layer(x.to(memory_format=torch.channels_last))
         assert output.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
+
+    def test_no_view_is_returned_in_training(self):
+        """Activations in place copy the memory of a view once more."""
+        layer = make(GeoConv2d, LAYOUTS["same size"]).train()
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            output = layer.to(memory_format=memory_format)(picture(2).to(memory_format=memory_format))
+            assert not output._is_view()
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision_keeps_differences_between_neighbours(self, dtype):
