@@ -16,10 +16,9 @@ from tqdm import tqdm
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.metrics.features import load_mobilenet
-from geopos_diffusers.metrics.kid import kid
 from geopos_diffusers.metrics.mode_coverage import MINIMUM_REAL
 from geopos_diffusers.metrics.ms_ssim import mean_pairwise_ms_ssim
-from geopos_diffusers.metrics.sample_scores import SampleScores, half_scores, mobilenet_features, pixel_features
+from geopos_diffusers.metrics.sample_scores import ImageScores
 from geopos_diffusers.training.arguments import parse_arguments
 from geopos_diffusers.training.gan_arguments import GanArguments
 from geopos_diffusers.training.gan_results import write_results
@@ -47,36 +46,6 @@ def load_images(args: GanArguments, show_progress: bool) -> Tensor:
     return images
 
 
-class Scores:
-    """Scores of samples at an epoch: by pixels always, by MobileNetV2's features ("mobilenet_...") now and then.
-
-    `real` has the same scores of one half of the real images beside the other half, with half of the bins.
-    """
-
-    def __init__(self, args: GanArguments, images: Tensor) -> None:
-        self.args = args
-        pixels = pixel_features(images)
-        self.by_pixels = SampleScores(pixels, args.bins, SCORE_SEED)
-        self.real = half_scores(pixels, args.bins // 2, SCORE_SEED)
-        self.real["ms_ssim"] = mean_pairwise_ms_ssim(images, args.pairs, SCORE_SEED)
-        if args.mobilenet_every:
-            self.network = load_mobilenet()
-            features = mobilenet_features(self.network, images)
-            self.by_mobilenet = SampleScores(features, args.bins, SCORE_SEED)
-            scores = half_scores(features, args.bins // 2, SCORE_SEED)
-            self.real |= {f"mobilenet_{name}": value for name, value in scores.items()}
-
-    def __call__(self, samples: Tensor, epoch: int) -> dict[str, float]:
-        scores = self.by_pixels(pixel_features(samples))
-        scores["ms_ssim"] = mean_pairwise_ms_ssim(samples, self.args.pairs, SCORE_SEED)
-        every = self.args.mobilenet_every
-        if every and (epoch % every == 0 or epoch == self.args.epochs):
-            features = mobilenet_features(self.network, samples)
-            known = {**self.by_mobilenet(features), "kid": kid(features, self.by_mobilenet.real, SCORE_SEED).value}
-            scores |= {f"mobilenet_{name}": value for name, value in known.items()}
-        return scores
-
-
 def main() -> None:
     args = parse_arguments(GanArguments)
     accelerator = build_accelerator(args.output_dir, "no", 1, args.report_to)
@@ -85,13 +54,21 @@ def main() -> None:
     # Collapsed networks have vanishing gradients, and numbers below 1e-38 take a CPU a hundred times as long.
     torch.set_flush_denormal(True)
     images = load_images(args, accelerator.is_main_process)
-    scores = Scores(args, images)
+    network = load_mobilenet() if args.mobilenet_every else None
+    scored = ImageScores(images, args.pairs, SCORE_SEED, network, args.bins)
+
+    def scores(samples: Tensor, epoch: int) -> dict[str, float]:
+        rare = args.mobilenet_every and (epoch % args.mobilenet_every == 0 or epoch == args.epochs)
+        return scored(samples, mobilenet=bool(rare))
+
     if not args.results_only:
         for seed in args.seeds:
             for variant in args.variants:
                 train_gan(args, accelerator, variant, seed, images, scores)
     if args.results is not None and accelerator.is_main_process:
-        for path in write_results(args, len(images), scores.real, Path(args.results)):
+        real = scored.of_halves(args.bins // 2)
+        real["ms_ssim"] = mean_pairwise_ms_ssim(images, args.pairs, SCORE_SEED)
+        for path in write_results(args, len(images), real, Path(args.results)):
             print(f"wrote {path}")
     accelerator.end_training()
 

@@ -16,6 +16,7 @@ Started again, it skips the runs that are finished and continues the one that is
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
+from typing import Any
 
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -26,7 +27,7 @@ from geopos_diffusers.baselines.sweep import geometry_sweep
 from geopos_diffusers.baselines.trial import match_parameters
 from geopos_diffusers.config import GeoPosConfig
 from geopos_diffusers.data.greek import NUMERALS, PLACEMENTS, draw_numerals
-from geopos_diffusers.training.arguments import parse_arguments
+from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
 from geopos_diffusers.training.processes import run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
@@ -44,6 +45,7 @@ class PositionalBiasArguments(ComparisonArguments):
     widths: list[int] = field(
         default_factory=lambda: [16, 32, 32], metadata={"help": "channels of the strided convolutions"}
     )
+    batch_norm: bool = option(False, "batch normalisation after each convolution, with which all kinds learn")
     sweep_shifts: list[float] = field(
         default_factory=lambda: [0.0, 0.25, 0.5, 1.0], metadata={"help": "shift ranges of the sweep"}
     )
@@ -71,7 +73,7 @@ def build_task(args: PositionalBiasArguments) -> Task:
 
 def build_network(trial: PositionTrial, size: int) -> PositionNetwork:
     """From images [B, 1, size, size] to the logits of the numerals [B, K]."""
-    return PositionNetwork(trial.widths, len(NUMERALS), trial.head, size)
+    return PositionNetwork(trial.widths, len(NUMERALS), trial.head, size, trial.batch_norm)
 
 
 def comparison_trials(args: PositionalBiasArguments) -> Iterator[PositionTrial]:
@@ -88,15 +90,13 @@ def other_trials(args: PositionalBiasArguments) -> Iterator[PositionTrial]:
     """Stages 2 and 3."""
     for seed in range(args.map_seeds):
         for geometry in geometry_sweep(args.sweep_shifts):
-            yield PositionTrial(
-                data="tied", head=HEAD, widths=tuple(args.widths), kind="geo", seed=seed, geometry=geometry
-            )
+            yield PositionTrial(kind="geo", geometry=geometry, **shared_options(args, "tied", HEAD, seed))
         for data, head in (("everywhere", HEAD), ("tied", "flatten")):
             yield from variants(args, data, head, seed).values()
 
 
 def variants(args: PositionalBiasArguments, data: str, head: str, seed: int) -> dict[str, PositionTrial]:
-    shared = {"data": data, "head": head, "widths": tuple(args.widths), "seed": seed}
+    shared = shared_options(args, data, head, seed)
     return {
         "conv": PositionTrial(kind="conv", **shared),
         "coord": PositionTrial(kind="coord", **shared),
@@ -104,6 +104,10 @@ def variants(args: PositionalBiasArguments, data: str, head: str, seed: int) -> 
         "no shift": PositionTrial(kind="geo", geometry=NO_SHIFT, **shared),
         "default": PositionTrial(kind="geo", geometry=DEFAULT, **shared),
     }
+
+
+def shared_options(args: PositionalBiasArguments, data: str, head: str, seed: int) -> dict[str, Any]:
+    return {"data": data, "head": head, "widths": tuple(args.widths), "seed": seed, "batch_norm": args.batch_norm}
 
 
 def main() -> None:

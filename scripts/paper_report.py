@@ -12,7 +12,7 @@ from pathlib import Path
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import write_text
 from geopos_diffusers.paper import center_of_mass, cost, depth, gan, positional_bias, sensitivity, vae
-from geopos_diffusers.paper.page import Paragraph, Section, render_html, render_markdown
+from geopos_diffusers.paper.page import Paragraph, Place, Section, render_html, render_markdown
 from geopos_diffusers.paper.runs import read_results
 from geopos_diffusers.training.processes import run_script
 
@@ -36,33 +36,30 @@ INTRODUCTION = (
 def build_sections(results: Path, figures: Path) -> list[Section]:
     """All sections whose results are in the folder `results`; figures are drawn into `figures`.
 
+    An experiment may have several results files, `paper_NAME*.json`, each with a section. The sensitivity sweep is that
+    of the first ones of its two experiments.
+
     Raises:
         DataError: there are none, or a file is damaged.
     """
     found = {
-        experiment: read_results(path, experiment)
-        for experiment in ("center_of_mass", "positional_bias", "depth", "cost")
-        if (path := results / f"paper_{experiment}.json").is_file()
+        experiment: {
+            Place(path, figures): read_results(path, experiment)
+            for path in sorted(results.glob(f"paper_{experiment}*.json"))
+        }
+        for experiment in ("center_of_mass", "positional_bias", "vae", "gan", "depth", "cost")
     }
-    gans = {path.stem: read_results(path, "gan") for path in sorted(results.glob("paper_gan*.json"))}
-    autoencoders = [read_results(path, "vae") for path in sorted(results.glob("paper_vae_*.json"))]
-    if not (found or gans or autoencoders):
+    if not any(found.values()):
         raise DataError(f"{results} holds no results: no paper_*.json")
     sections = []
-    points, numerals = found.get("center_of_mass"), found.get("positional_bias")
-    if points:
-        sections.append(center_of_mass.build_section(points, figures))
-    if numerals:
-        sections.append(positional_bias.build_section(numerals, figures))
-    if points and numerals:
+    for experiment, module in (("center_of_mass", center_of_mass), ("positional_bias", positional_bias)):
+        sections += [module.build_section(values, place) for place, values in found[experiment].items()]
+    if found["center_of_mass"] and found["positional_bias"]:
+        points, numerals = (next(iter(found[name].values())) for name in ("center_of_mass", "positional_bias"))
         sections.append(sensitivity.build_section(points, numerals, figures))
-    sections += [vae.build_section(photographs, figures) for photographs in autoencoders]
-    sections += [gan.build_section(value, name, results, figures) for name, value in gans.items()]
-    if "depth" in found:
-        sections.append(depth.build_section(found["depth"], figures))
-    if "cost" in found:
-        sections.append(cost.build_section(found["cost"]))
-    return sections
+    for experiment, module in (("vae", vae), ("gan", gan), ("depth", depth)):
+        sections += [module.build_section(values, place) for place, values in found[experiment].items()]
+    return sections + [cost.build_section(values) for values in found["cost"].values()]
 
 
 def main() -> None:

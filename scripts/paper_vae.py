@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate.utils import set_seed
@@ -30,7 +30,7 @@ from geopos_diffusers.contact_sheet import contact_sheet
 from geopos_diffusers.errors import ConfigError, DataError
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.metrics.features import load_mobilenet
-from geopos_diffusers.metrics.sample_scores import DiversityScores
+from geopos_diffusers.metrics.sample_scores import ImageScores
 from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, write_results
 from geopos_diffusers.training.gan_run import write_sheet
@@ -59,6 +59,8 @@ class VaeArguments(ComparisonArguments):
     Raises:
         ConfigError: as `ComparisonArguments`; or a number out of its range, no latent sizes, or a name with blanks.
     """
+
+    not_recorded: ClassVar[tuple[str, ...]] = (*ComparisonArguments.not_recorded, "train_data", "test_data")
 
     train_data: str = field(metadata={"help": "image folder with metadata.jsonl, or Parquet file; also of validation"})
     test_data: str = field(metadata={"help": "the same, of the test images"})
@@ -131,7 +133,7 @@ def decode(data: ImageTextData, indices: list[int]) -> Tensor:
     return torch.stack([data[index]["pixels"] for index in indices])
 
 
-def build_task(args: VaeArguments, photographs: Photographs, diversity: DiversityScores) -> Task:
+def build_task(args: VaeArguments, photographs: Photographs, diversity: ImageScores) -> Task:
     def scores(network: Vae, trial: VaeTrial) -> dict[str, float]:
         found = {}
         for name in ("validation", "test"):
@@ -236,7 +238,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     photographs = load_photographs(args, accelerator.is_main_process)
     reference, others = split_real(photographs.train, args.samples)
-    diversity = DiversityScores(reference, args.pairs, SCORE_SEED, load_mobilenet() if args.mobilenet else None)
+    diversity = ImageScores(reference, args.pairs, SCORE_SEED, load_mobilenet() if args.mobilenet else None)
     task = build_task(args, photographs, diversity)
     records = run_trials(comparison_trials(args), task, args, accelerator, args.data_name)
     if accelerator.is_main_process and records:

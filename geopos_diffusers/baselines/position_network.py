@@ -21,12 +21,15 @@ class PositionNetwork(nn.Module):
     Args:
         widths: channels of each convolution.
         outputs: numbers a sample. size: side of the images in pixels.
+        batch_norm: batch normalisation between each convolution and its ReLU.
 
     Raises:
         ConfigError: an unknown head, no or non-positive widths, or a size that the strides do not divide.
     """
 
-    def __init__(self, widths: Sequence[int], outputs: int, head: str, size: int = 32) -> None:
+    def __init__(
+        self, widths: Sequence[int], outputs: int, head: str, size: int = 32, batch_norm: bool = False
+    ) -> None:
         super().__init__()
         if head not in HEADS:
             raise ConfigError(f"head must be one of {', '.join(HEADS)}; got {head!r}")
@@ -37,7 +40,8 @@ class PositionNetwork(nn.Module):
         places = (size // 2 ** len(widths)) ** 2 if head == "flatten" else 1
         layers: list[nn.Module] = []
         for inputs, width in zip((1, *widths), widths, strict=False):
-            layers += [nn.Conv2d(inputs, width, 3, stride=2, padding=1), nn.ReLU()]
+            layers.append(nn.Conv2d(inputs, width, 3, stride=2, padding=1))
+            layers += [nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [nn.ReLU()]
         self.convolutions = nn.Sequential(*layers)
         pools = {"average": nn.AdaptiveAvgPool2d(1), "maximum": nn.AdaptiveMaxPool2d(1), "flatten": nn.Identity()}
         self.pool = pools[head]
@@ -49,6 +53,7 @@ class PositionNetwork(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class PositionTrial(Trial):
-    """A training of a `PositionNetwork` with this head."""
+    """A training of a `PositionNetwork` with this head, with or without batch normalisation."""
 
     head: str
+    batch_norm: bool = False

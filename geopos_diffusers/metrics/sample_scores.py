@@ -1,6 +1,8 @@
 """Scores of a generator's samples beside real images in one feature space, and the features of small images."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import torch
@@ -39,18 +41,19 @@ class SampleScores:
     """Scores samples' features beside those of real images, [N, D].
 
     Args:
-        bins: number of k-means bins. seed: of the bins.
+        bins: number of k-means bins; None for sets too small to fill them, which have the Vendi score alone.
+        seed: of the bins.
 
     Raises:
         DataError: too few images for the bins.
     """
 
-    def __init__(self, real: np.ndarray, bins: int, seed: int) -> None:
+    def __init__(self, real: np.ndarray, bins: int | None, seed: int) -> None:
         self.real, self.center = real, real.mean(0)
-        self.bins = fit_bins(real, bins, seed)
+        self.bins = None if bins is None else fit_bins(real, bins, seed)
 
     def __call__(self, samples: np.ndarray) -> dict[str, float]:
-        """Scores of features [M, D] by name: those of `ModeCoverage` and `Neighbourhoods`, and "vendi".
+        """Scores of features [M, D] by name: "vendi", and with bins those of `ModeCoverage` and `Neighbourhoods`.
 
         The Vendi score's cosine is that of features without the real images' mean: raw ones all point the same way.
 
@@ -59,11 +62,10 @@ class SampleScores:
         """
         if not np.isfinite(samples).all():
             raise DataError("the samples' features are not all finite: the training has diverged")
-        return {
-            **asdict(mode_coverage(samples, self.bins)),
-            **asdict(neighbourhoods(samples, self.real)),
-            "vendi": vendi_score(samples - self.center),
-        }
+        scores = {"vendi": vendi_score(samples - self.center)}
+        if self.bins is None:
+            return scores
+        return {**asdict(mode_coverage(samples, self.bins)), **asdict(neighbourhoods(samples, self.real)), **scores}
 
 
 def half_scores(real: np.ndarray, bins: int, seed: int) -> dict[str, float]:
@@ -73,24 +75,34 @@ def half_scores(real: np.ndarray, bins: int, seed: int) -> dict[str, float]:
     return SampleScores(first, bins, seed)(second)
 
 
-class DiversityScores:
-    """Scores of samples [N, 3, S, S] in [-1, 1] beside real images, without bins: for sets too small to fill them.
+class ImageScores:
+    """Scores of samples [N, 3, S, S] in [-1, 1] beside real images: by their pixels and by MobileNetV2's features.
 
     Args:
-        real: images [M, 3, S, S] in [-1, 1]. pairs: of samples, for the mean MS-SSIM. seed: of the pairs and of KID.
-        network: without it, there are no "mobilenet_..." scores.
+        real: images [M, 3, S, S] in [-1, 1]. pairs: of samples, for the mean MS-SSIM.
+        seed: of the pairs, of the bins and of KID. network: without it, there are no "mobilenet_..." scores.
+        bins: as of `SampleScores`.
+
+    Raises:
+        DataError: too few images for the bins.
     """
 
-    def __init__(self, real: Tensor, pairs: int, seed: int, network: MobileNetV2 | None = None) -> None:
-        self.pairs, self.seed, self.network = pairs, seed, network
-        self.real = self.features(real)
+    def __init__(
+        self, real: Tensor, pairs: int, seed: int, network: MobileNetV2 | None = None, bins: int | None = None
+    ) -> None:
+        self.pairs, self.seed = pairs, seed
+        self.features: dict[str, Callable[[Tensor], np.ndarray]] = {"": pixel_features}
+        if network is not None:
+            self.features["mobilenet_"] = partial(mobilenet_features, network)
+        self.by_features = {
+            prefix: SampleScores(features(real), bins, seed) for prefix, features in self.features.items()
+        }
 
-    def features(self, images: Tensor) -> dict[str, np.ndarray]:
-        found = {"": pixel_features(images)}
-        return found if self.network is None else {**found, "mobilenet_": mobilenet_features(self.network, images)}
+    def __call__(self, samples: Tensor, mobilenet: bool = True) -> dict[str, float]:
+        """ "ms_ssim", the scores of `SampleScores`, and with a network those again as "mobilenet_...", and its "kid".
 
-    def __call__(self, samples: Tensor) -> dict[str, float]:
-        """ "vendi" (as in `SampleScores`) and "ms_ssim"; with a network also "mobilenet_vendi" and "mobilenet_kid".
+        Args:
+            mobilenet: False leaves out what needs the network, which takes most of the time.
 
         Raises:
             DataError: values that are not finite.
@@ -98,8 +110,19 @@ class DiversityScores:
         if not samples.isfinite().all():
             raise DataError("the samples are not all finite: the training has diverged")
         scores = {"ms_ssim": mean_pairwise_ms_ssim(samples, self.pairs, self.seed)}
-        for prefix, features in self.features(samples).items():
-            scores[f"{prefix}vendi"] = vendi_score(features - self.real[prefix].mean(0))
+        for prefix, by_features in self.by_features.items():
+            if prefix and not mobilenet:
+                continue
+            features = self.features[prefix](samples)
+            scores |= {f"{prefix}{name}": value for name, value in by_features(features).items()}
             if prefix:
-                scores[f"{prefix}kid"] = kid(features, self.real[prefix], self.seed).value
+                scores[f"{prefix}kid"] = kid(features, by_features.real, self.seed).value
         return scores
+
+    def of_halves(self, bins: int) -> dict[str, float]:
+        """What real images themselves reach, with `bins`: `half_scores` of each kind of features."""
+        return {
+            f"{prefix}{name}": value
+            for prefix, by_features in self.by_features.items()
+            for name, value in half_scores(by_features.real, bins, self.seed).items()
+        }

@@ -6,14 +6,13 @@ from typing import Any
 
 from ..files import atomic_path
 from ..metrics.bootstrap import Interval
-from .page import ClaimRow, Paragraph, Picture, Section, Table, format_interval
-from .runs import Run, geometry, mean_interval, ratio_interval, scores, select
+from .page import ClaimRow, Paragraph, Picture, Place, Section, Table, format_interval
+from .runs import KIND_NAMES, Run, geometry, mean_interval, ratio_interval, scores, select
 
 EVERYWHERE, SEEN, UNSEEN = "all/everywhere", "all/three_quarters", "all/fourth_quarter"
-FIGURE = "paper_center_of_mass.png"
 # What the paper reports: GeoConv's loss is lower than the other's by this share.
 PAPER = {"conv": 0.46, "coord": 0.57}
-NAMES = {"conv": "convolution", "coord": "CoordConv"}
+NAMES = {kind: KIND_NAMES[kind] for kind in PAPER}
 # Where a network learnt, and where it is tested.
 TESTS = {
     "points everywhere": (EVERYWHERE, EVERYWHERE),
@@ -53,12 +52,11 @@ def compared(results: dict[str, Any], data: str) -> dict[str, list[Run]]:
     return {name: found for name, found in variants.items() if found}
 
 
-def build_section(results: dict[str, Any], folder: Path) -> Section:
-    section = Section(
-        "Centre of mass (C1)", results["command"], results["date"], results["cpu_seconds"], claim_rows(results)
-    )
-    settings = results["settings"]
-    draw_losses(results, folder / FIGURE)
+def build_section(results: dict[str, Any], place: Place) -> Section:
+    settings, figure = results["settings"], place.figure(".png")
+    title = f"Centre of mass, {settings['steps']} steps (C1)"
+    section = Section(title, results["command"], results["date"], results["cpu_seconds"], claim_rows(results))
+    draw_losses(results, figure)
     section.blocks = [
         Paragraph(
             f"Images of {settings['size']} x {settings['size']} pixels; each has a square of its own (5 pixels to the "
@@ -71,7 +69,7 @@ def build_section(results: dict[str, Any], folder: Path) -> Section:
             "paper at hand does not describe its data or network: all of this is our reading."
         ),
         *(block for data in (EVERYWHERE, SEEN) for block in comparison_blocks(results, data)),
-        Picture(FIGURE, "Test losses, a dot for each seed and a bar at the mean"),
+        Picture(figure.name, "Test losses, a dot for each seed and a bar at the mean"),
         Paragraph(
             "**The map**: networks, encodings, shifts and training regions, the mean test loss over the seeds named "
             "(trained everywhere / on three quarters). `three quarters` and `fourth quarter` are the seen and the "
@@ -106,7 +104,7 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
                         f"-{reduction:.0%}",
                         format_interval(change, 0, percent=True),
                         len(runs),
-                        f"{label}; {name}",
+                        f"{label}; {name}; {results['settings']['steps']} steps",
                         verdict(ratio, reduction),
                     )
                 )

@@ -7,10 +7,9 @@ import numpy as np
 
 from ..files import atomic_path
 from ..metrics.bootstrap import Interval
-from .page import ClaimRow, Paragraph, Picture, Section, Table, format_interval
+from .page import ClaimRow, Paragraph, Picture, Place, Section, Table, format_interval
 from .runs import Run, by_variant, geometry, mean_interval, ratio_interval, select
 
-FIGURE, SAMPLES = "paper_depth.png", "paper_depth_samples.png"
 METRIC = "abs_rel"
 VARIANTS = {
     "convolution": {"kind": "conv"},
@@ -37,10 +36,11 @@ def compared(results: dict[str, Any], data: str) -> dict[str, list[Run]]:
     return by_variant(select(results["runs"], data=data), VARIANTS, results["settings"]["widths"])
 
 
-def build_section(results: dict[str, Any], folder: Path) -> Section:
-    section = Section("Depth (C6)", results["command"], results["date"], results["cpu_seconds"], claim_rows(results))
-    settings, units = results["settings"], results["units"]
-    draw_curves(results, folder / FIGURE)
+def build_section(results: dict[str, Any], place: Place) -> Section:
+    settings, units, figure = results["settings"], results["units"], place.figure(".png")
+    title = f"Depth, {settings['steps']} steps (C6)"
+    section = Section(title, results["command"], results["date"], results["cpu_seconds"], claim_rows(results))
+    draw_curves(results, figure)
     section.blocks = [
         Paragraph(
             f"Rendered images of {settings['size']} x {settings['size']} pixels, {settings['train_count']} to train "
@@ -62,16 +62,13 @@ def build_section(results: dict[str, Any], folder: Path) -> Section:
             "data, network or figure for depth: all of this is our reading, and a small task."
         ),
         *(error_table(results, data) for data in units),
-        Picture(FIGURE, "AbsRel on test images while training: thin lines for seeds, thick for their mean"),
+        Picture(figure.name, "AbsRel on test images while training: thin lines for seeds, thick for their mean"),
+        *place.published(
+            "_samples.png",
+            "The first test images, their depth and the predictions of the first seed's networks, with AbsRel: near is "
+            "yellow, far is blue, over the range of each image",
+        ),
     ]
-    if (folder / SAMPLES).is_file():
-        section.blocks.append(
-            Picture(
-                SAMPLES,
-                "The first test images, their depth and the predictions of the first seed's networks, with AbsRel: "
-                "near is yellow, far is blue, over the range of each image",
-            )
-        )
     return section
 
 
@@ -88,7 +85,7 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
                     "mentioned, no figure",
                     format_interval(ratio),
                     len(variants[DEFAULT]),
-                    f"{data}; product, shift 0.25",
+                    f"{data}; product, shift 0.25; {results['settings']['steps']} steps",
                     verdict(ratio, len(variants[DEFAULT])),
                 )
             )

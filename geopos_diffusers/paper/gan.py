@@ -1,19 +1,14 @@
 """Claim C3 and questions Q1 and N3: when GANs collapse, and how diverse and how real their samples are."""
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 from ..metrics.bootstrap import Interval
 from ..metrics.collapse import Collapse, surviving_share
 from ..training.gan_results import draw_curves, draw_survival, late_scores
-from .page import ClaimRow, Paragraph, Picture, Section, Table, format_interval
-from .runs import Run, mean_interval, ratio_interval, select
+from .page import ClaimRow, Paragraph, Picture, Place, Section, Table, format_interval
+from .runs import KIND_NAMES, Run, mean_interval, ratio_interval, select
 
-NAMES = {
-    "conv": "convolution",
-    "coord": "CoordConv",
-    "geo": "GeoConv",
+NAMES = KIND_NAMES | {
     "geo-no-shift": "GeoConv without shift",
     "conv-matched": "convolution, matched",
     "geo-matched": "GeoConv, matched",
@@ -60,15 +55,15 @@ def ratio_verdict(ratio: Interval, more_is_better: bool) -> str:
     return "reproduced" if (ratio.low > 1 if more_is_better else ratio.high < 1) else "not reproduced"
 
 
-def build_section(results: dict[str, Any], name: str, results_folder: Path, folder: Path) -> Section:
-    """The section of one set of runs. `name`: the results file's, without its ending; figures go into `folder`."""
+def build_section(results: dict[str, Any], place: Place) -> Section:
+    """The section of one set of runs."""
     runs = scored_runs(results)
     settings, data = results["settings"], results["data"]
     title = f"GAN: {data['name']}, {settings['epochs']} epochs (C3, Q1{', N3' if settings['epochs'] >= 1000 else ''})"
     section = Section(title, results["command"], results["date"], results["cpu_seconds"], claim_rows(results, runs))
-    curves, survival = f"{name}-curves.png", f"{name}-survival.png"
-    draw_curves(results, folder / curves)
-    draw_survival(results, folder / survival)
+    curves, survival = place.figure("-curves.png"), place.figure("-survival.png")
+    draw_curves(results, curves)
+    draw_survival(results, survival)
     section.blocks = [
         Paragraph(
             f"DCGAN at {settings['size']} pixels, {settings['width']} channels at half the size, {data['images']} "
@@ -82,14 +77,10 @@ def build_section(results: dict[str, Any], name: str, results_folder: Path, fold
         ),
         survival_table(results),
         score_table(results, runs),
-        Picture(curves, "Scores over epochs"),
-        Picture(survival, "Share of runs not collapsed"),
+        Picture(curves.name, "Scores over epochs"),
+        Picture(survival.name, "Share of runs not collapsed"),
+        *place.published("-film.png", "Samples of four fixed latents over epochs, first seed"),
     ]
-    film = f"{name}-film.png"
-    if (results_folder / film).is_file():
-        if results_folder.resolve() != folder.resolve():
-            shutil.copyfile(results_folder / film, folder / film)
-        section.blocks.append(Picture(film, "Samples of four fixed latents over epochs, first seed"))
     return section
 
 

@@ -2,8 +2,10 @@
 
 import html
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..metrics.bootstrap import Interval
 
@@ -57,6 +59,30 @@ class Picture:
 
     file: str
     caption: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """An experiment's results file, `results`, and the folder of the page, `page`.
+
+    Pictures bear the results file's name with an ending, such as "paper_gan_hands" + "-curves.png".
+    """
+
+    results: Path
+    page: Path
+
+    def figure(self, ending: str) -> Path:
+        """Where to draw a figure of the page."""
+        return self.page / f"{self.results.stem}{ending}"
+
+    def published(self, ending: str, caption: str) -> list[Picture]:
+        """The picture that the experiment itself put beside its results, copied to the page; none if there is none."""
+        source, target = self.results.with_name(f"{self.results.stem}{ending}"), self.figure(ending)
+        if not source.is_file():
+            return []
+        if source.resolve() != target.resolve():
+            shutil.copyfile(source, target)
+        return [Picture(target.name, caption)]
 
 
 @dataclass

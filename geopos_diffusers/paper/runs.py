@@ -13,6 +13,7 @@ from ..metrics.bootstrap import Interval, bootstrap_interval, mean
 
 FORMAT_VERSION = 1
 Run = dict[str, Any]
+KIND_NAMES = {"conv": "convolution", "coord": "CoordConv", "geo": "GeoConv"}
 GEOMETRY = ("encoding", "normalization", "shift_range", "shift_scope", "shift_unit", "border")
 
 

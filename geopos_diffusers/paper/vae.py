@@ -9,7 +9,7 @@ import numpy as np
 from ..files import atomic_path
 from ..metrics.bootstrap import RESAMPLES, Interval, bootstrap_interval
 from .center_of_mass import verdict
-from .page import ClaimRow, Paragraph, Picture, Section, Table, format_interval
+from .page import ClaimRow, Paragraph, Picture, Place, Section, Table, format_interval
 from .runs import Run, by_variant, geometry, mean_interval, ratio_interval, select
 
 VARIANTS = {
@@ -105,14 +105,13 @@ def diversity_verdict(vendi: Interval, similarity: Interval) -> str:
     return "reproduced" if all(better) else "in part" if any(better) else "not reproduced"
 
 
-def build_section(results: dict[str, Any], folder: Path) -> Section:
-    """The section of one data set; its figure is paper_vae_NAME_curves.png in `folder`."""
+def build_section(results: dict[str, Any], place: Place) -> Section:
+    """The section of one data set and budget."""
     settings, data = results["settings"], results["data"]
-    name, figure = data["name"], f"paper_vae_{data['name']}_curves.png"
-    draw_curves(results, folder / figure)
-    section = Section(
-        f"VAE, {name} (C4, Q2)", results["command"], results["date"], results["cpu_seconds"], claim_rows(results)
-    )
+    name, figure = data["name"], place.figure("_curves.png")
+    draw_curves(results, figure)
+    title = f"VAE, {name}, {settings['steps']} steps (C4, Q2)"
+    section = Section(title, results["command"], results["date"], results["cpu_seconds"], claim_rows(results))
     section.blocks = [
         Paragraph(
             f"{data['train']} training, {data['validation']} validation and {data['test']} test images of {name}, "
@@ -127,7 +126,7 @@ def build_section(results: dict[str, Any], folder: Path) -> Section:
             "losses are smaller: this is our reading, and both comparisons are shown."
         ),
         loss_table(results),
-        Picture(figure, f"{name}: training and test losses, means over seeds with 95% bootstrap bands"),
+        Picture(figure.name, f"{name}: training and test losses, means over seeds with 95% bootstrap bands"),
         Paragraph(
             "Training losses are means over the steps since the point before, with the random shift on. **Width** is "
             "of the 95% interval of the test loss over seeds, the convolution's by this variant's, so that more than 1 "
@@ -145,16 +144,19 @@ def build_section(results: dict[str, Any], folder: Path) -> Section:
             "without the photographs' mean, so samples that are all unlike them in the same way have a low one, too."
         ),
         sample_table(results),
+        *place.published(
+            "_pictures.png",
+            f"{name}: the first test images, their reconstructions, samples, and ways from the first image to the "
+            "second",
+        ),
     ]
-    if results["pictures"] and (folder / results["pictures"]).is_file():
-        text = "the first test images, their reconstructions, samples, and ways from the first image to the second"
-        section.blocks.append(Picture(results["pictures"], f"{name}: {text}"))
     return section
 
 
 def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
     name, sizes = results["data"]["name"], results["settings"]["latent_sizes"]
-    over_sizes = f"{name}; latents of {', '.join(map(str, sizes))}"
+    budget = f"{results['settings']['steps']} steps"
+    over_sizes = f"{name}; latents of {', '.join(map(str, sizes))}; {budget}"
     middle = compared(results, sizes[len(sizes) // 2])
 
     def ratio(variant: str, other: str, score: str) -> Interval:
@@ -188,7 +190,7 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
                 "-10% to -25%",
                 change_text(found),
                 len(matched[0]),
-                f"{name}; latents of {matched[0][0]['latent_size']}",
+                f"{name}; latents of {matched[0][0]['latent_size']}; {budget}",
                 verdict(found, LEAST_REDUCTION),
             )
         )

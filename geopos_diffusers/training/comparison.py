@@ -12,7 +12,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -36,7 +36,6 @@ RUN_SETTINGS = (
     *("steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"),
     *("train_count", "test_count", "size", "score_every"),
 )
-NOT_RECORDED = ("output_dir", "results", "train_data", "test_data", "report_to", "stop_at_step", "finished_only")
 
 
 @dataclass
@@ -46,6 +45,9 @@ class ComparisonArguments:
     Raises:
         ConfigError: a number that must be at least 1 and is not.
     """
+
+    # Options that results files leave out: they say where things are, or only how far to go.
+    not_recorded: ClassVar[tuple[str, ...]] = ("output_dir", "results", "report_to", "stop_at_step", "finished_only")
 
     output_dir: str = field(metadata={"help": "folder of the runs, one folder each; finished runs are skipped"})
     results: str = field(metadata={"help": "JSON file to write"})
@@ -259,7 +261,7 @@ def write_results(experiment: str, records: list[dict[str, Any]], args: Comparis
             "device": "cuda" if torch.cuda.is_available() else "cpu",
         },
         "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 1),
-        "settings": {name: value for name, value in asdict(args).items() if name not in NOT_RECORDED},
+        "settings": {name: value for name, value in asdict(args).items() if name not in args.not_recorded},
         **more,
     }
     lines = ",\n".join(f"  {json.dumps(record, ensure_ascii=False)}" for record in records)

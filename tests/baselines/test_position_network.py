@@ -21,6 +21,15 @@ def test_shapes(head):
     assert PositionNetwork((4, 8), 3, head, size=16)(torch.rand(2, 1, 16, 16)).shape == (2, 3)
 
 
+def test_batch_normalisation_before_each_activation():
+    torch.manual_seed(0)
+    network = PositionNetwork((4, 8), 3, "average", size=16, batch_norm=True)
+    kinds = [type(layer).__name__ for layer in network.convolutions]
+    assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 2
+    hidden = network.convolutions[:-1](torch.rand(8, 1, 16, 16))
+    torch.testing.assert_close(hidden.mean((0, 2, 3)), torch.zeros(8), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("head", ["average", "maximum"])
 def test_plain_convolution_is_blind_to_moves_by_whole_strides_away_from_the_border(head):
     torch.manual_seed(0)

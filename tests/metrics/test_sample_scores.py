@@ -4,7 +4,7 @@ import torch
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.metrics.sample_scores import (
-    DiversityScores,
+    ImageScores,
     SampleScores,
     half_scores,
     mobilenet_features,
@@ -12,6 +12,7 @@ from geopos_diffusers.metrics.sample_scores import (
 )
 
 KINDS = 8
+NEIGHBOURHOODS = ("precision", "recall", "density", "coverage")
 
 
 def pictures(kinds: int, count: int, seed: int = 0) -> torch.Tensor:
@@ -68,7 +69,7 @@ def test_mobilenet_tells_pictures_apart(mobilenet):
 
 
 def test_diversity_falls_with_the_kinds_of_pictures(mobilenet):
-    scores = DiversityScores(pictures(KINDS, 64), 100, 0, mobilenet)
+    scores = ImageScores(pictures(KINDS, 64), 100, 0, mobilenet)
     many, few = scores(pictures(KINDS, 64, seed=1)), scores(pictures(2, 64, seed=1))
     assert many.keys() == few.keys() == {"ms_ssim", "vendi", "mobilenet_vendi", "mobilenet_kid"}
     assert few["vendi"] < 0.5 * many["vendi"]
@@ -79,7 +80,7 @@ def test_diversity_falls_with_the_kinds_of_pictures(mobilenet):
 
 def test_diversity_without_a_network():
     images = pictures(KINDS, 400)
-    scores = DiversityScores(images, 100, seed=0)
+    scores = ImageScores(images, 100, seed=0)
     values = scores(pictures(4, 300, seed=1))
     assert values.keys() == {"ms_ssim", "vendi"}
     # The same score as beside bins.
@@ -88,3 +89,16 @@ def test_diversity_without_a_network():
     )
     with pytest.raises(DataError, match="diverged"):
         scores(torch.full((20, 3, 32, 32), torch.inf))
+
+
+def test_scores_with_bins_and_with_and_without_the_network(mobilenet):
+    images = pictures(KINDS, 80)
+    scores = ImageScores(images, 100, 0, mobilenet, bins=4)
+    half, quick = scores(images[:40]), scores(images[:40], mobilenet=False)
+    assert quick.keys() == {"ms_ssim", "vendi", "covered", "different", "jensen_shannon", *NEIGHBOURHOODS}
+    assert half.keys() == {*quick, *(f"mobilenet_{name}" for name in quick if name != "ms_ssim"), "mobilenet_kid"}
+    assert quick == {name: half[name] for name in quick}
+    assert quick["covered"] == 1
+    real = scores.of_halves(2)
+    assert real.keys() == {name for name in half if name not in ("ms_ssim", "mobilenet_kid")}
+    assert real["covered"] == half_scores(pixel_features(images), 2, 0)["covered"]

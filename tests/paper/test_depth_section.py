@@ -3,7 +3,7 @@ from PIL import Image
 
 from geopos_diffusers.metrics.bootstrap import Interval
 from geopos_diffusers.paper import depth
-from geopos_diffusers.paper.page import Picture, Table
+from geopos_diffusers.paper.page import Picture, Place, Table
 from geopos_diffusers.paper.runs import geometry
 
 FACTORS = {"conv": 1.0, "coord": 0.6, 0.0: 1.2, 0.25: 0.8}  # of AbsRel, by kind or by GeoConv's shift
@@ -75,10 +75,15 @@ def test_table(results):
 
 
 def test_section_shows_the_picture_that_is_there(results, tmp_path):
-    sections = [depth.build_section(results, tmp_path)]
-    Image.new("RGB", (8, 8)).save(tmp_path / depth.SAMPLES)
-    sections.append(depth.build_section(results, tmp_path))
+    source, page = tmp_path / "results", tmp_path / "page"
+    source.mkdir()
+    page.mkdir()
+    place = Place(source / "paper_depth_x.json", page)
+    sections = [depth.build_section(results, place)]
+    Image.new("RGB", (8, 8)).save(source / "paper_depth_x_samples.png")
+    sections.append(depth.build_section(results, place))
     files = [[block.file for block in section.blocks if isinstance(block, Picture)] for section in sections]
-    assert files == [[depth.FIGURE], [depth.FIGURE, depth.SAMPLES]]
-    assert (tmp_path / depth.FIGURE).stat().st_size > 1000
+    assert files == [["paper_depth_x.png"], ["paper_depth_x.png", "paper_depth_x_samples.png"]]
+    assert (page / "paper_depth_x.png").stat().st_size > 1000
+    assert Image.open(page / "paper_depth_x_samples.png").width == 8
     assert sum(isinstance(block, Table) for block in sections[0].blocks) == 2

@@ -7,7 +7,7 @@ from geopos_diffusers.errors import DataError
 from geopos_diffusers.metrics.bootstrap import Interval
 from geopos_diffusers.metrics.collapse import Collapse
 from geopos_diffusers.paper.gan import build_section, collapse_verdict, describe, ratio_verdict, survival_verdict
-from geopos_diffusers.paper.page import Picture
+from geopos_diffusers.paper.page import Picture, Place
 from geopos_diffusers.paper.runs import read_results
 from geopos_diffusers.training.gan_results import PANELS, summarise
 
@@ -93,7 +93,8 @@ def test_section(tmp_path):
     target.mkdir()
     (source / "paper_gan_x.json").write_text(json.dumps(results()))
     Image.new("RGB", (8, 8)).save(source / "paper_gan_x-film.png")
-    section = build_section(read_results(source / "paper_gan_x.json", "gan"), "paper_gan_x", source, target)
+    place = Place(source / "paper_gan_x.json", target)
+    section = build_section(read_results(place.results, "gan"), place)
     rows = {(row.id, row.claim): row for row in section.claims}
     assert rows["C3", "GAN: CoordConv collapses"].verdict == "reproduced"
     assert rows["C3", "GAN: convolution collapses"].here == "1 of 2 collapsed, at 260"

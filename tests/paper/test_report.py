@@ -77,7 +77,7 @@ def cost_results():
         for name, parameters, ratio in (("conv", 100, 1.0), ("geo", 208, 1.02), ("coord", 316, 1.1))
     }
     variants["coord-concat"] = variants["coord"]
-    network = {"name": "tiny", "widths": [4, 8], "size": 32, "batch": 2, "variants": variants}
+    network = {"name": "tiny", "widths": [4, 8], "size": 32, "batch": 2, "kernel_taps": 108, "variants": variants}
     return HEAD | {"experiment": "cost", "networks": [network]}
 
 
@@ -120,9 +120,22 @@ def test_verdicts_of_the_page(script, folder):
 def test_a_section_needs_only_its_own_file(script, folder):
     (folder / "paper_positional_bias.json").unlink()
     assert [section.title for section in script.build_sections(folder, folder)] == [
-        "Centre of mass (C1)",
+        "Centre of mass, 5 steps (C1)",
         "Parameters and time (C5)",
     ]
+
+
+def test_each_results_file_has_a_section_with_figures_of_its_name(script, folder):
+    normalised = numerals_results()
+    normalised["settings"]["batch_norm"] = True
+    (folder / "paper_positional_bias_normalised.json").write_text(json.dumps(normalised))
+    sections = {section.title: section for section in script.build_sections(folder, folder)}
+    assert "Positional bias (C2)" in sections
+    section = sections["Positional bias, batch normalisation (C2)"]
+    assert section.claims[0].setting.startswith("maximum head, batch normalisation;")
+    pictures = [block.file for block in section.blocks if isinstance(block, Picture)]
+    assert pictures == ["paper_positional_bias_normalised.png"]
+    assert (folder / pictures[0]).stat().st_size > 1000
 
 
 def test_no_results(script, tmp_path):

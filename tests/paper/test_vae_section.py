@@ -3,6 +3,7 @@ import pytest
 
 from geopos_diffusers.metrics.bootstrap import Interval
 from geopos_diffusers.paper import vae
+from geopos_diffusers.paper.page import Place
 from geopos_diffusers.paper.runs import geometry
 
 FACTORS = {"convolution": 1.0, "CoordConv": 0.95, "GeoConv": 0.8, "GeoConv without shift": 0.9}
@@ -116,6 +117,6 @@ def test_section_without_some_runs(tmp_path):
     results = vae_results()
     results["runs"] = [run for run in results["runs"] if run["kind"] != "coord" and run.get("shift_range") != 0]
     assert geometry()["shift_range"] != 0
-    section = vae.build_section(results, tmp_path)
+    section = vae.build_section(results, Place(tmp_path / "paper_vae_squares.json", tmp_path))
     assert section.claims[-1].here.startswith("intervals - times")
     assert (tmp_path / "paper_vae_squares_curves.png").stat().st_size > 1000

@@ -118,9 +118,16 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
         sys, "argv", ["benchmark_baselines.py", "--rounds", "1", "--steps", "1", "--output", str(output)]
     )
     script = load_script("benchmark_baselines")
-    monkeypatch.setattr(script, "NETWORKS", {"tiny": ((2, 3), 8, 2)})
+    setting = script.Setting((2, 3), 8, 2, script.build_position_network, script.position_step)
+    gan = script.Setting((2, 3, 4), 32, 2, script.build_gan, script.gan_step)
+    monkeypatch.setattr(script, "SETTINGS", {"centre of mass": setting, "GAN": gan})
     script.main()
-    variants = json.loads(output.read_text())["networks"][0]["variants"]
+    networks = json.loads(output.read_text())["networks"]
+    counts = {name: values["parameters"] for name, values in networks[1]["variants"].items()}
+    # Filters of 4 x 4: of three channels and the image's in the generator, of three widths in the discriminator.
+    assert networks[1]["kernel_taps"] == counts["geo"] - counts["conv"] == 16 * (3 + 2 + 3 + 2 + 3 + 4)
+    assert counts["coord"] == counts["coord-concat"] == counts["conv"] + 2 * networks[1]["kernel_taps"]
+    variants = networks[0]["variants"]
     parameters = {name: values["parameters"] for name, values in variants.items()}
     assert parameters["geo"] - parameters["conv"] == 9 * (2 + 3)
     assert parameters["coord"] == parameters["coord-concat"] == parameters["conv"] + 2 * 9 * (2 + 3)
