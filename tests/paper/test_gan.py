@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -77,14 +78,22 @@ def test_verdict_on_survival(geo, others, expected):
 
 
 def test_verdict_on_ratios():
-    assert ratio_verdict(Interval(1.2, 1.1, 1.3), more_is_better=True) == "reproduced"
-    assert ratio_verdict(Interval(1.2, 0.9, 1.3), more_is_better=True) == "not reproduced"
-    assert ratio_verdict(Interval(0.8, 0.7, 0.9), more_is_better=False) == "reproduced"
+    assert ratio_verdict(Interval(1.2, 1.1, 1.3), more_is_better=True, seeds=3) == "reproduced"
+    assert ratio_verdict(Interval(1.2, 0.9, 1.3), more_is_better=True, seeds=3) == "not reproduced"
+    assert ratio_verdict(Interval(0.8, 0.7, 0.9), more_is_better=False, seeds=3) == "reproduced"
+    assert ratio_verdict(Interval(1.2, 1.2, 1.2), more_is_better=True, seeds=1) == "measured"
 
 
 def test_description():
     assert describe([collapse(30), collapse(20), collapse(None)], 450) == "2 of 3 collapsed, at 20, 30"
     assert describe([collapse(None), collapse(None, learnt=None)], 450) == "0 of 2 collapsed by 450; 1 never learnt"
+
+
+def test_a_collapse_that_a_run_recovers_from_is_no_collapse_for_good():
+    recovered = replace(collapse(20), recovered_at=60)
+    assert collapse_verdict([collapse(20), collapse(10)], 30) == "reproduced"
+    assert collapse_verdict([collapse(20), recovered], 30) == "in part"
+    assert describe([collapse(10), recovered], 450) == "2 of 2 collapsed, at 10, 20; 1 recovered, at 60"
 
 
 def test_section(tmp_path):
