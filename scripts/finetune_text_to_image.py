@@ -160,7 +160,7 @@ def train(run: Run, checkpoint: Path | None) -> None:
     set_seed(args.seed, device_specific=True)
     step = first_step = load_checkpoint(run.state, checkpoint) if checkpoint else 0
     loader = accelerator.prepare(build_loader(run, first_step))
-    start_trackers(accelerator, asdict(args))
+    start_trackers(accelerator, "finetune", asdict(args))
     log = LossLog(args.output_dir, first_step) if accelerator.is_main_process else None
     if args.validation_prompts and step == 0:
         validate(run, step)

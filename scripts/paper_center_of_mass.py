@@ -139,7 +139,7 @@ def choose_geometry(records: list[dict[str, Any]], data: str, head: str, widths:
 def main() -> None:
     args = parse_arguments(CenterOfMassArguments)
     accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
-    start_trackers(accelerator, args.training_settings())
+    start_trackers(accelerator, "paper_center_of_mass", args.training_settings())
     set_seed(0)
     task, chosen = build_task(args), {}
     trials = list(map_trials(args))

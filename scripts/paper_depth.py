@@ -149,7 +149,7 @@ def write_samples(args: DepthArguments, images: Images, target: Path) -> None:
 def main() -> None:
     args = parse_arguments(DepthArguments)
     accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
-    start_trackers(accelerator, args.training_settings())
+    start_trackers(accelerator, "paper_depth", args.training_settings())
     set_seed(0)
     torch.set_flush_denormal(True)
     images = image_sets(args, accelerator)

@@ -25,7 +25,7 @@ from geopos_diffusers.training.gan_results import write_results
 from geopos_diffusers.training.gan_run import train_gan
 from geopos_diffusers.training.image_text_data import load_image_text
 from geopos_diffusers.training.processes import run_script
-from geopos_diffusers.training.tracking import build_accelerator
+from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 SCORE_SEED = 0  # of bins, pairs and halves: the same ones in every run
 
@@ -49,8 +49,7 @@ def load_images(args: GanArguments, show_progress: bool) -> Tensor:
 def main() -> None:
     args = parse_arguments(GanArguments)
     accelerator = build_accelerator(args.output_dir, "no", 1, args.report_to)
-    if accelerator.log_with:
-        accelerator.init_trackers("paper_gan")
+    start_trackers(accelerator, "paper_gan", args.settings())
     # Collapsed networks have vanishing gradients, and numbers below 1e-38 take a CPU a hundred times as long.
     torch.set_flush_denormal(True)
     images = load_images(args, accelerator.is_main_process)

@@ -113,7 +113,7 @@ def shared_options(args: PositionalBiasArguments, data: str, head: str, seed: in
 def main() -> None:
     args = parse_arguments(PositionalBiasArguments)
     accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
-    start_trackers(accelerator, args.training_settings())
+    start_trackers(accelerator, "paper_positional_bias", args.training_settings())
     set_seed(0)
     task = build_task(args)
     trials = list(comparison_trials(args))

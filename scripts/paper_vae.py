@@ -232,7 +232,7 @@ def publish_sheet(args: VaeArguments, target: Path) -> None:
 def main() -> None:
     args = parse_arguments(VaeArguments)
     accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
-    start_trackers(accelerator, args.training_settings())
+    start_trackers(accelerator, "paper_vae", args.training_settings())
     set_seed(0)
     # Moments of weights without gradients fade to numbers below 1e-38, which take a CPU a hundred times as long.
     torch.set_flush_denormal(True)

@@ -79,6 +79,7 @@ def build_section(results: dict[str, Any], place: Place) -> Section:
             "fifth of the epochs; ratios resample seeds in pairs, and from so few seeds such intervals are too narrow. "
             f"**Real images** is {results['real_note']}."
         ),
+        *([Paragraph(results["note"])] if results.get("note") else []),
         survival_table(results),
         score_table(results, runs),
         Picture(curves.name, "Scores over epochs"),

@@ -10,7 +10,17 @@ from .arguments import option
 
 # Settings that change what is written or when, and not what is learnt: a run may be continued under other values.
 FREE_SETTINGS = (
-    *("train_data", "data_name", "output_dir", "results", "publish_samples", "results_only", "variants", "seeds"),
+    *(
+        "train_data",
+        "data_name",
+        "note",
+        "output_dir",
+        "results",
+        "publish_samples",
+        "results_only",
+        "variants",
+        "seeds",
+    ),
     *("epochs", "stop_at_epoch", "checkpoint_every", "mobilenet_every", "report_to"),
 )
 
@@ -24,6 +34,7 @@ class GanArguments:
     )
     output_dir: str = field(metadata={"help": "folder of the runs: one below it for each variant and seed"})
     data_name: str = option("images", "name of the data, in results and figures")
+    note: str = option("", "words for the page of results, such as how the settings were chosen")
     limit: int | None = option(None, "use the first so many images only")
     results: str | None = option(
         None,

@@ -80,6 +80,7 @@ def collect_results(args: GanArguments, image_count: int, real: dict[str, float]
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}",
         "data": {"name": args.data_name, "images": image_count},
+        "note": args.note,
         "settings": {**args.settings(), "epochs": args.epochs},
         "criterion": criterion,
         "real_note": "a random half of the real images scored beside the other half, with half of the bins",

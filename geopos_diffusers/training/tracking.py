@@ -47,10 +47,10 @@ def build_accelerator(
     return accelerator
 
 
-def start_trackers(accelerator: Accelerator, settings: dict[str, Any]) -> None:
-    """Open the trackers with `settings` as the run's hyperparameters."""
+def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any]) -> None:
+    """Open the trackers under `name`, with `settings` as the run's hyperparameters."""
     if accelerator.log_with:
         plain = {
             name: value if isinstance(value, (int, float, str)) else str(value) for name, value in settings.items()
         }
-        accelerator.init_trackers("finetune", config=plain)
+        accelerator.init_trackers(name, config=plain)
