@@ -81,6 +81,7 @@ def build_section(results: dict[str, Any], place: Place) -> Section:
         ),
         *([Paragraph(results["note"])] if results.get("note") else []),
         survival_table(results),
+        *collapse_text(results),
         score_table(results, runs),
         Picture(curves.name, "Scores over epochs"),
         Picture(survival.name, "Share of runs not collapsed"),
@@ -112,8 +113,8 @@ def claim_rows(results: dict[str, Any], runs: list[Run]) -> list[ClaimRow]:
                     len(found), setting, collapse_verdict(found, epoch),
                 )
             )  # fmt: skip
-    if "geo" in there and last >= SURVIVED_EPOCH:
-        found = collapses(results, "geo")
+    found = collapses(results, "geo") if "geo" in there else []
+    if found and (last >= SURVIVED_EPOCH or any(run.collapsed_at is not None for run in found)):
         others = [run for variant in COLLAPSE_EPOCHS if variant in there for run in collapses(results, variant)]
         rows.append(
             ClaimRow(
@@ -159,16 +160,43 @@ def survival_table(results: dict[str, Any]) -> Table:
     """Shares of surviving runs, and how much the epoch of collapse hangs on the criterion."""
     epochs = list(next(iter(results["variants"].values()))["surviving_share"])
     falls = list(results["runs"][0]["collapsed_at_other_falls"])
-    header = ["variant", "parameters", "runs", "collapsed at", *(f"alive at {epoch}" for epoch in epochs)]
+    header = [
+        "variant",
+        "parameters",
+        "runs",
+        "collapsed at",
+        "recovered at",
+        *(f"alive at {epoch}" for epoch in epochs),
+    ]
     header += [f"collapsed at, for a fall to {fall}" for fall in falls]
     rows = []
     for variant, values in results["variants"].items():
         shares = ["-" if share is None else f"{share:.2f}" for share in values["surviving_share"].values()]
         runs = select(results["runs"], variant=variant)
         others = [_epochs([run["collapsed_at_other_falls"][fall] for run in runs]) for fall in falls]
+        recovered = [run["collapse"]["recovered_at"] for run in runs]
         cells = (NAMES[variant], f"{values['parameters']:,}", str(values["runs"]), _epochs(values["collapsed_at"]))
+        cells += ("-" if values["collapsed"] == 0 else _epochs(recovered),)
         rows.append((*cells, *shares, *others))
     return Table(header, rows)
+
+
+def collapse_text(results: dict[str, Any]) -> list[Paragraph]:
+    """What the collapsed runs fell from: a fall from next to nothing is another thing than the end of a training."""
+    collapsed = [run for run in results["runs"] if run["collapse"]["collapsed_at"] is not None]
+    if not collapsed:
+        return []
+    heights = []
+    for run in collapsed:
+        courses = zip(run["curves"]["epoch"], run["curves"]["covered"], strict=True)
+        heights.append(max(share for epoch, share in courses if epoch < run["collapse"]["collapsed_at"]))
+    recovered = sum(run["collapse"]["recovered_at"] is not None for run in collapsed)
+    return [
+        Paragraph(
+            f"The {len(collapsed)} runs that collapsed fell from best shares of {min(heights):.2f} to "
+            f"{max(heights):.2f} of the bins, and {recovered} of them recovered: they covered half of that again."
+        )
+    ]
 
 
 def _epochs(found: list[int | None]) -> str:

@@ -76,10 +76,14 @@ def mean_interval(runs: Sequence[Run], name: str) -> Interval:
 
 
 def ratio_interval(runs: Sequence[Run], others: Sequence[Run], name: str) -> Interval:
-    """Mean score of `runs` by that of `others`, over the seeds that both have, which are resampled in pairs."""
+    """Mean score of `runs` by that of `others`, over the seeds that both have, which are resampled in pairs.
+
+    Resamples in which that of `others` is 0 are left out.
+    """
     first, second = scores(runs, name), scores(others, name)
     pairs = np.array([(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())])
-    return bootstrap_interval(lambda rows: rows[:, 0].mean() / rows[:, 1].mean(), pairs, seed=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return bootstrap_interval(lambda rows: rows[:, 0].mean() / rows[:, 1].mean(), pairs, seed=0)
 
 
 def difference_interval(runs: Sequence[Run], name: str, other: str) -> Interval:

@@ -8,7 +8,7 @@ from geopos_diffusers.errors import DataError
 from geopos_diffusers.metrics.bootstrap import Interval
 from geopos_diffusers.metrics.collapse import Collapse
 from geopos_diffusers.paper.gan import build_section, collapse_verdict, describe, ratio_verdict, survival_verdict
-from geopos_diffusers.paper.page import Picture, Place
+from geopos_diffusers.paper.page import Paragraph, Picture, Place
 from geopos_diffusers.paper.runs import read_results
 from geopos_diffusers.training.gan_results import PANELS, summarise
 
@@ -26,7 +26,7 @@ def run(variant, seed, factor, collapsed_at):
         "parameters": {"generator": 10, "discriminator": 5},
         "collapse": vars(collapse(collapsed_at)),
         "collapsed_at_other_falls": {"0.25": None, "0.75": collapsed_at},
-        "curves": {"epoch": [300, 600, 1000], **curves},
+        "curves": {"epoch": [5, 600, 1000], **curves},
         "scores_at_some_epochs": {"mobilenet_kid": {"1000": 2.0 / factor}},
     }
 
@@ -113,6 +113,8 @@ def test_section(tmp_path):
     assert rows["C3", "GAN: KID-MobileNetV2, GeoConv by CoordConv"].here == "0.50"
     assert "Vendi score 2.00" in rows["Q1", "GAN: diversity with the shift by that without"].here
     assert "CoordConv: 2 of 2 collapsed, at 20, 30" in rows["N3", "GAN: 1000 epochs and more"].here
+    texts = [block.text for block in section.blocks if isinstance(block, Paragraph)]
+    assert any("3 runs that collapsed fell from best shares of 0.10 to 0.10" in text for text in texts)
     pictures = [block.file for block in section.blocks if isinstance(block, Picture)]
     assert pictures == ["paper_gan_x-curves.png", "paper_gan_x-survival.png", "paper_gan_x-film.png"]
     assert all(Image.open(target / name).width >= 8 for name in pictures)
