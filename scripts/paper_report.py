@@ -37,7 +37,7 @@ def build_sections(results: Path, figures: Path) -> list[Section]:
     """All sections whose results are in the folder `results`; figures are drawn into `figures`.
 
     An experiment may have several results files, `paper_NAME*.json`, each with a section. The sensitivity sweep is that
-    of the first ones of its two experiments.
+    of the first one of C1, and of C2 that of networks with batch normalisation where there are some.
 
     Raises:
         DataError: there are none, or a file is damaged.
@@ -55,7 +55,8 @@ def build_sections(results: Path, figures: Path) -> list[Section]:
     for experiment, module in (("center_of_mass", center_of_mass), ("positional_bias", positional_bias)):
         sections += [module.build_section(values, place) for place, values in found[experiment].items()]
     if found["center_of_mass"] and found["positional_bias"]:
-        points, numerals = (next(iter(found[name].values())) for name in ("center_of_mass", "positional_bias"))
+        points = next(iter(found["center_of_mass"].values()))
+        numerals = max(found["positional_bias"].values(), key=positional_bias.normalised)
         sections.append(sensitivity.build_section(points, numerals, figures))
     for experiment, module in (("vae", vae), ("gan", gan), ("depth", depth)):
         sections += [module.build_section(values, place) for place, values in found[experiment].items()]

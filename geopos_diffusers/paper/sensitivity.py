@@ -8,9 +8,10 @@ from typing import Any
 from ..files import atomic_path
 from .center_of_mass import SEEN, UNSEEN
 from .page import ClaimRow, Paragraph, Picture, Section, Table
-from .positional_bias import learnt
+from .positional_bias import learnt, normalised
 from .runs import GEOMETRY, Run, geometry, select
 
+NORMALISED = "; C2's are those with batch normalisation, without which many do not learn"
 ENCODING_FIGURE, OPTIONS_FIGURE = "paper_sensitivity_encoding.png", "paper_sensitivity_options.png"
 
 
@@ -68,7 +69,8 @@ def build_section(points: dict[str, Any], numerals: dict[str, Any], folder: Path
             "Each cell is a mean over seeds, darker where it is better, a dash where nothing was run. All options but "
             "the two of a map have their defaults (product, unit coordinates, uniform shift of range 0.25, one draw a "
             "layer and batch, zeros at the border). The sweep's runs are those of the two experiments above, and their "
-            "time is counted there. Images are square, where `aspect` equals `unit`."
+            f"time is counted there{NORMALISED if normalised(numerals) else ''}. Images are square, where "
+            "`aspect` equals `unit`."
         ),
         Picture(ENCODING_FIGURE, "Encoding and shift range"),
         Picture(OPTIONS_FIGURE, "Scope and unit of the shift; normalization and border"),
