@@ -194,7 +194,8 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
                 verdict(found, LEAST_REDUCTION),
             )
         )
-    for statistic, over in ((width_ratio, "over seeds"), (width_ratio_over_all, "over seeds and latent sizes")):
+    widths = [(width_ratio, "over seeds"), (width_ratio_over_all, "over seeds and latent sizes")]
+    for statistic, over in widths if len(sizes) > 1 else widths[:1]:
         found = {other: width("convolution", other, statistic) for other in ("GeoConv", "CoordConv")}
         rows.append(
             ClaimRow(
