@@ -8,14 +8,16 @@ from typing import Any
 
 from .errors import ConfigError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no `basis`: its weights are taps
 
-ENCODINGS = ("product", "squares", "sum", "cartesian", "cartesian_radius")
+BASES = ("multilinear", "taps")
+ENCODINGS = ("product", "squares", "sum", "cartesian", "cartesian_radius", "constant")
 NORMALIZATIONS = ("unit", "aspect", "pixel")
 SHIFT_DISTRIBUTIONS = ("uniform", "normal")
 SHIFT_SCOPES = ("layer", "model")
 SHIFT_UNITS = ("batch", "sample")
 BORDERS = ("zeros", "extrapolate")
+_MULTILINEAR_ENCODINGS = ("product", "cartesian", "constant")
 _LARGEST = 10**9  # of numbers in a config: squares of coordinates stay finite in float32
 _LONGEST_NAME = 1000  # characters of a layer's name or of a regular expression for names
 
@@ -38,8 +40,16 @@ class GeoPosConfig:
     encoding: str = _option(
         "product",
         "how the coordinates become channels: product of (c_d + s_d), sum of squares, plain sum, or one channel "
-        "an axis (cartesian: CoordConv, arXiv 1807.03247), also with the distance from the origin (cartesian_radius)",
+        "an axis (cartesian: CoordConv, arXiv 1807.03247), also with the distance from the origin (cartesian_radius); "
+        "constant: none, which leaves one number a filter, its bias (BitFit, arXiv 2106.10199)",
         ENCODINGS,
+    )
+    basis: str | None = _option(
+        None,
+        "what the geometry weights are: multilinear (the coefficients of a polynomial in the coordinates of the output "
+        "pixel; encodings product and cartesian) or taps (a kernel over the geometry channel, as in the paper); "
+        "None: taps for a layer that is built; for the surgery multilinear where the encoding has it",
+        BASES,
     )
     normalization: str = _option(
         "unit",
@@ -57,17 +67,19 @@ class GeoPosConfig:
     )
     shift_unit: str = _option("batch", "batch: one shift for the batch; sample: one for each sample", SHIFT_UNITS)
     shift_at_inference: bool = _option(False, "draw shifts in eval mode too, from a generator of their own")
-    border: str = _option(
-        "zeros",
-        "zeros: the channel is padded as the layer pads its input, as plain concatenation does; "
-        "extrapolate: the coordinates go on past the edge",
+    border: str | None = _option(
+        None,
+        "of taps alone. zeros: the channel is padded as the layer pads its input, as plain concatenation does; "
+        "extrapolate: the coordinates go on past the edge; None: zeros",
         BORDERS,
     )
+
+    _default_basis = "taps"
 
     def __post_init__(self) -> None:
         for option in fields(self):
             value, choices = getattr(self, option.name), option.metadata.get("choices")
-            if choices and value not in choices:
+            if choices and value not in choices and not (value is None and option.default is None):
                 raise ConfigError(f"{option.name} must be one of {', '.join(choices)}; got {value!r}")
         if not _is_number(self.shift_range) or not 0 <= self.shift_range <= _LARGEST:
             raise ConfigError(f"shift_range must be a finite number >= 0; got {self.shift_range!r}")
@@ -76,10 +88,40 @@ class GeoPosConfig:
             raise ConfigError(f"reference_size must be an integer >= 1 (and below 1e9); got {size!r}")
         if not isinstance(self.shift_at_inference, bool):
             raise ConfigError(f"shift_at_inference must be true or false; got {self.shift_at_inference!r}")
+        self._choose_basis()
+
+    def _choose_basis(self) -> None:
+        """Put the default in the place of a basis and a border of None, and refuse what cannot go together."""
+        basis, has_multilinear = self.basis, self.encoding in _MULTILINEAR_ENCODINGS
+        if basis is None and self.encoding == "constant":
+            basis = "multilinear"
+        elif basis is None:
+            basis = self._default_basis if has_multilinear and self.border is None else "taps"
+        if basis == "taps" and self.encoding == "constant":
+            raise ConfigError("encoding 'constant' has no taps; give basis 'multilinear'")
+        if basis == "multilinear" and not has_multilinear:
+            known = " and ".join(_MULTILINEAR_ENCODINGS)
+            raise ConfigError(f"encoding {self.encoding!r} has no multilinear basis ({known} have); give basis 'taps'")
+        if basis == "multilinear" and self.border is not None:
+            raise ConfigError(f"border {self.border!r} is an option of basis 'taps'; a multilinear term has no padding")
+        object.__setattr__(self, "basis", basis)
+        if basis == "taps" and self.border is None:
+            object.__setattr__(self, "border", "zeros")
 
     def channels(self, axes: int) -> int:
         """Number of geometry channels for `axes` spatial axes."""
         return {"cartesian": axes, "cartesian_radius": axes + 1}.get(self.encoding, 1)
+
+    def weight_shape(self, kernel_size: Sequence[int]) -> tuple[int, ...]:
+        """Shape of one filter's geometry weights.
+
+        taps: (channels, *kernel_size). multilinear: (terms,), see `encoding.monomials`: all products of distinct
+        coordinates, 2^n, for `product`; the constant and each coordinate, n + 1, for `cartesian`; 1 for `constant`.
+        """
+        axes = len(kernel_size)
+        if self.basis == "taps":
+            return (self.channels(axes), *kernel_size)
+        return ({"product": 2**axes, "cartesian": axes + 1, "constant": 1}[self.encoding],)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +141,8 @@ class GeoConvConfig(GeoPosConfig):
     components: tuple[str, ...] | None = _option(
         None, "parts of a pipeline to patch; None: the denoiser (unet or transformer); ('unet', 'vae') patches both"
     )
+
+    _default_basis = "multilinear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,9 +183,15 @@ class GeoConvConfig(GeoPosConfig):
         if not isinstance(values, dict):
             raise ConfigError(f"a GeoConv config must be a JSON object; got {type(values).__name__}")
         version = values.get("format_version")
-        if version != FORMAT_VERSION or isinstance(version, bool):
-            raise ConfigError(f"GeoConv config has format_version {version!r}; this release reads {FORMAT_VERSION}")
+        if version not in (1, FORMAT_VERSION) or isinstance(version, bool):
+            raise ConfigError(
+                f"GeoConv config has format_version {version!r}; this release reads 1 to {FORMAT_VERSION}"
+            )
         options = {key: value for key, value in values.items() if key != "format_version"}
+        if version == 1:
+            if "basis" in options:
+                raise ConfigError("GeoConv config of format_version 1 has an unknown option 'basis'")
+            options["basis"] = "taps"
         known = {option.name for option in fields(cls)}
         if unknown := sorted(set(map(str, options)) - known):
             raise ConfigError(

@@ -4,6 +4,7 @@ All encodings but the radius are sums of products of one function an axis. `sepa
 is what lets a layer compute its response to the channel without a convolution (see `layers.py`).
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -72,6 +73,16 @@ def separable_terms(
     ones = [mask.expand_as(c) for mask, c in zip(masks, shifted, strict=True)]
     axes = range(len(shifted))
     return [(d if encoding == "cartesian" else 0, [shifted[i] if i == d else ones[i] for i in axes]) for d in axes]
+
+
+def monomials(axes: int, encoding: str) -> list[tuple[int, ...]]:
+    """The terms of the multilinear basis, in the order of the weights: exponents (0 or 1) of each axis's coordinate.
+
+    product, two axes: 1, x, y, xy (x is the last axis), written (0, 0), (0, 1), (1, 0), (1, 1). cartesian: those of
+    degree 0 or 1. constant: that of degree 0.
+    """
+    highest = {"product": axes, "cartesian": 1, "constant": 0}[encoding]
+    return [powers for powers in itertools.product((0, 1), repeat=axes) if sum(powers) <= highest]
 
 
 def geopos_channels(

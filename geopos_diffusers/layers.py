@@ -2,13 +2,16 @@
 
     conv(concat[x, g]) = conv(x; W) + conv(g; W_g)
 
-so `weight` and `bias` keep their names, shapes and values and the geometry weights are one more parameter, `geo_weight`
-[out, channels of g, *kernel]. g is a sum of products of one function an axis, hence conv(g; W_g) is a product of thin
-matrices, [.., k] times [k, ..], which is added to the convolution's output in the one pass that adds it (baddbmm).
+so `weight` and `bias` keep their names, shapes and values and the geometry weights are one more parameter,
+`geo_weight`. In the basis `taps` it is W_g itself, [out, channels of g, *kernel]. In the basis `multilinear` it is
+[out, terms]: the coefficients of the polynomial in the output pixel's coordinates that conv(g; W_g) amounts to away
+from the border. Either way the term is a sum of products of one function an axis, hence a product of thin matrices,
+[.., k] times [k, ..], which is added to the convolution's output in the one pass that adds it (baddbmm).
 """
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -89,6 +92,10 @@ class GeometryTerm:
         weight = self.geo_weight.to(torch.promote_types(output.dtype, torch.float32))
         if self.geo_scale != 1.0:
             weight = weight * self.geo_scale
+        if config.encoding == "constant":
+            return output + weight.to(output.dtype).view(-1, *[1] * axes)
+        if config.basis == "multilinear":
+            weight = multilinear_grid(weight, axes)
         shift = self._shift(axes, output.shape[0], weight)
         if self.geo_tile is not None and self.geo_tile.tile is not None:
             start, size = self.geo_tile.tile.within(size)
@@ -111,13 +118,24 @@ class GeometryTerm:
         if self.geo_weight is None:
             return text
         config, scale = self.geo_config, "" if self.geo_scale == 1.0 else f", geo_scale={self.geo_scale}"
-        return f"{text}, encoding={config.encoding}, shift_range={config.shift_range}{scale}"
+        return f"{text}, encoding={config.encoding}, basis={config.basis}, shift_range={config.shift_range}{scale}"
 
 
 @cache
 def _inference_generator(device: torch.device) -> torch.Generator:
     # Images must not depend on whether a patched model drew shifts from the user's generator.
     return torch.Generator(device).manual_seed(0)
+
+
+def multilinear_grid(weight: Tensor, axes: int) -> Tensor:
+    """Multilinear weights [out, terms] as a kernel of two taps an axis, [out, 1, 2, .., 2], over the powers 0 and 1.
+
+    Entry (p_1, .., p_n) multiplies the product of c_d ** p_d; terms that the encoding lacks are 0.
+    """
+    if weight.shape[1] < 2**axes:
+        columns = torch.tensor([0, *(2**d for d in range(axes))], device=weight.device)
+        weight = weight.new_zeros(len(weight), 2**axes).index_copy(1, columns, weight)
+    return weight.view(-1, 1, *[2] * axes)
 
 
 DENSE_ELEMENTS = 2**18  # 1 MiB of float32
@@ -218,13 +236,13 @@ class ConvTransposeGeometry(GeometryTerm):
 
 
 def geometry_weight(conv: nn.Module, config: GeoPosConfig) -> Tensor:
-    """A zero geometry weight for a convolution: [out, channels, *kernel], float64 beside float64 weights, else float32.
+    """A zero geometry weight for a convolution, [out, *config.weight_shape(kernel)].
 
-    Float32 also beside half-precision weights, since training keeps it so.
+    Float64 beside float64 weights, else float32: also beside half-precision weights, since training keeps it so.
     """
     stored = stored_parameter(conv)
     dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
-    shape = (conv.out_channels, config.channels(len(conv.kernel_size)), *conv.kernel_size)
+    shape = (conv.out_channels, *config.weight_shape(conv.kernel_size))
     return torch.zeros(shape, dtype=dtype, device=stored.device)
 
 
@@ -258,11 +276,12 @@ def _rebuild(base: type[nn.Module]) -> nn.Module:
 
 
 class _NewGeoConv:
-    """Constructor shared by the layers below: the convolution's arguments and a `config`."""
+    """Constructor shared by the layers below: the convolution's arguments, a `config`, and `basis` in place of its."""
 
-    def __init__(self, *args: Any, config: GeoPosConfig | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, config: GeoPosConfig | None = None, basis: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.geo_config = config or GeoPosConfig()
+        config = config or GeoPosConfig(basis=basis)
+        self.geo_config = config if basis in (None, config.basis) else replace(config, basis=basis, border=None)
         self.geo_weight = nn.Parameter(geometry_weight(self, self.geo_config).to(self.weight.dtype))
         self.reset_parameters()
 
@@ -270,8 +289,8 @@ class _NewGeoConv:
         """Draw all weights as torch draws those of the convolution over the concatenated input."""
         if self._parameters.get("geo_weight") is None:  # called by torch before the geometry weight exists
             return
-        fan_in = self.weight.shape[1] + (0 if self.transposed else self.geo_weight.shape[1])
-        bound = 1 / math.sqrt(fan_in * math.prod(self.kernel_size))
+        fan_in = self.weight[0].numel() + (0 if self.transposed else self.geo_weight[0].numel())
+        bound = 1 / math.sqrt(fan_in)
         for parameter in (self.weight, self.geo_weight, self.bias):
             if parameter is not None:
                 nn.init.uniform_(parameter, -bound, bound)
@@ -290,12 +309,12 @@ class GeoConv3d(_NewGeoConv, ConvGeometry, nn.Conv3d):
 
 
 class GeoConvTranspose1d(_NewGeoConv, ConvTransposeGeometry, nn.ConvTranspose1d):
-    """`nn.ConvTranspose1d` with a geometry channel; `geo_weight` is [out, channels, k]."""
+    """`nn.ConvTranspose1d` with a geometry channel; in basis `taps`, `geo_weight` is [out, channels, k]."""
 
 
 class GeoConvTranspose2d(_NewGeoConv, ConvTransposeGeometry, nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` with a geometry channel; `geo_weight` is [out, channels, kh, kw]."""
+    """`nn.ConvTranspose2d` with a geometry channel; in basis `taps`, `geo_weight` is [out, channels, kh, kw]."""
 
 
 class GeoConvTranspose3d(_NewGeoConv, ConvTransposeGeometry, nn.ConvTranspose3d):
-    """`nn.ConvTranspose3d` with a geometry channel; `geo_weight` is [out, channels, kd, kh, kw]."""
+    """`nn.ConvTranspose3d` with a geometry channel; in basis `taps`, `geo_weight` is [out, channels, kd, kh, kw]."""

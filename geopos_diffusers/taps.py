@@ -1,7 +1,8 @@
-"""Where each tap of a convolution's kernel falls: the geometry channel as the kernel sees it, one axis at a time.
+"""What the geometry weights meet, one axis at a time: the coordinates under the taps, or the output pixel's own.
 
 A convolution reads, for output pixel i and tap t, the input pixel i * stride + t * dilation - padding. Along one axis
-that is an [L_out, k] table of indices; the channel's value there needs no convolution to find.
+that is an [L_out, k] table of indices; the channel's value there needs no convolution to find. In the multilinear
+basis the table is [L_out, 2]: 1 and the coordinate of the output pixel.
 """
 
 import math
@@ -18,7 +19,11 @@ from .encoding import axis_coordinates, encode, separable_terms
 
 @dataclass(frozen=True)
 class AxisTaps:
-    """Coordinates under the taps of one axis, before the shift, and 0/1 masks of the same shape: 0 for padding."""
+    """What a layer's weights meet along one axis, a table [L_out, k] before the shift, and where the shift adds to it.
+
+    taps: the coordinate under each tap; mask 1, and both 0 for padding. multilinear: the powers 1 and c of the output
+    pixel's coordinate c; mask 0 and 1.
+    """
 
     coordinates: Tensor
     mask: Tensor
@@ -65,6 +70,32 @@ def axis_taps(
     mask = valid.to(like.dtype)
     coordinates = axis_coordinates(positions.to(like.dtype), input_size, longest, config)
     return AxisTaps(coordinates * mask, mask)
+
+
+def axis_powers(
+    conv: nn.Module,
+    axis: int,
+    input_size: int,
+    output_size: int,
+    longest: int,
+    config: GeoPosConfig,
+    like: Tensor,
+    start: int = 0,
+) -> AxisTaps:
+    """Powers 0 and 1 of the output pixels' coordinates along one axis; arguments as of `axis_taps`.
+
+    An output pixel lies where the mean of its taps does, in the frame of the input: between two pixels where the kernel
+    is even, past the edge where it is padded.
+    """
+    out = torch.arange(output_size, device=like.device, dtype=like.dtype)
+    reach = (conv.kernel_size[axis] - 1) / 2 * conv.dilation[axis]
+    if conv.transposed:
+        positions = (out + (conv.padding[axis] - reach)) / conv.stride[axis]
+    else:
+        positions = out * conv.stride[axis] + (reach - _leading_padding(conv, axis))
+    coordinates = axis_coordinates(positions + start, input_size, longest, config)
+    ones = torch.ones_like(coordinates)
+    return AxisTaps(torch.stack([ones, coordinates], dim=1), torch.stack([ones - 1, ones], dim=1))
 
 
 def _positions(conv: nn.Module, axis: int, output_size: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,7 +149,7 @@ class TapTables:
         if torch.compiler.is_compiling():
             return self._build(conv, input_size, output_size, config, like, start)
         layout = (conv.transposed, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.padding_mode)
-        coordinates = (config.normalization, config.reference_size, config.border)
+        coordinates = (config.basis, config.normalization, config.reference_size, config.border)
         key = (layout, coordinates, input_size, output_size, start, like.dtype, like.device)
         if (tables := self._tables.get(key)) is not None:
             return tables
@@ -133,8 +164,9 @@ class TapTables:
     @staticmethod
     def _build(conv, input_size, output_size, config, like, start) -> Taps:
         longest, count = max(input_size), len(input_size)
+        table = axis_powers if config.basis == "multilinear" else axis_taps
         sizes = enumerate(zip(input_size, output_size, start or (0,) * count, strict=True))
-        axes = [axis_taps(conv, axis, i, o, longest, config, like, first) for axis, (i, o, first) in sizes]
+        axes = [table(conv, axis, i, o, longest, config, like, first) for axis, (i, o, first) in sizes]
         spread = []
         for d, axis in enumerate(axes):
             shape = [1] * (2 * count)
@@ -146,7 +178,12 @@ class TapTables:
 def separable_factors(taps: Taps, shift: Tensor | None, config: GeoPosConfig) -> list[tuple[int, list[Tensor]]]:
     """Terms (channel, one [S, L_out, k] factor an axis) whose products sum to the channel under the taps."""
     coordinates, masks = [axis.coordinates for axis in taps.axes], [axis.mask for axis in taps.axes]
-    return separable_terms(coordinates, masks, shift, config.encoding)
+    return separable_terms(coordinates, masks, shift, _combined(config))
+
+
+def _combined(config: GeoPosConfig) -> str:
+    """How the axes' factors combine. The grid of multilinear weights holds a weight for every product of powers."""
+    return "product" if config.basis == "multilinear" else config.encoding
 
 
 def dense_taps(taps: Taps, shift: Tensor | None, config: GeoPosConfig) -> Tensor:
@@ -163,7 +200,7 @@ def dense_taps(taps: Taps, shift: Tensor | None, config: GeoPosConfig) -> Tensor
         channels = encode(coordinates, config.encoding) * reduce(torch.mul, masks)  # [S, C, *L, *k]
         return channels.flatten(2).unflatten(2, (pixels, -1)).transpose(1, 2).flatten(2)
     channels = {}
-    for channel, factors in separable_terms(coordinates, masks, shift, config.encoding):
+    for channel, factors in separable_terms(coordinates, masks, shift, _combined(config)):
         term = reduce(torch.mul, factors)
         term = term.view(len(term), pixels, -1)
         channels[channel] = channels[channel] + term if channel in channels else term

@@ -1,4 +1,4 @@
-"""Fine-tune a text-to-image pipeline with GeoConv, LoRA, both, or as a whole.
+"""Fine-tune a text-to-image pipeline: geometry weights, biases, LoRA, several of them, or the whole UNet.
 
     accelerate launch scripts/finetune_text_to_image.py --config configs/finetune_hands.yaml --dataset D --output_dir O
 
@@ -41,13 +41,18 @@ from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.diffusion_loss import diffusion_loss, prediction_target
 from geopos_diffusers.training.finetuning_arguments import FinetuningArguments
 from geopos_diffusers.training.image_text_data import load_image_text
-from geopos_diffusers.training.latents import encode_all, encode_moments, sample_latents
+from geopos_diffusers.training.latents import encode_all, encode_moments, encode_or_read, sample_latents
 from geopos_diffusers.training.learning_rate import learning_rate_factor
 from geopos_diffusers.training.loss_log import LossLog, draw_loss_curve, read_losses
 from geopos_diffusers.training.processes import run_script
 from geopos_diffusers.training.text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
-from geopos_diffusers.training.trained_parts import add_trained_parts, place_models, save_trained_parts
+from geopos_diffusers.training.trained_parts import (
+    add_trained_parts,
+    parameter_groups,
+    place_models,
+    save_trained_parts,
+)
 from geopos_diffusers.training.validation import draw_validation_images, report_validation_images
 
 FINAL_LOSS_STEPS = 100
@@ -90,7 +95,7 @@ class Run:
             "steps": self.steps,
             "samples_per_step": self.samples_per_step,
             "epochs": round(self.steps * self.samples_per_step / len(self.data), 2),
-            "learning_rate": self.args.learning_rate,
+            "learning_rate": {part: self.args.peak_learning_rate(part) for part in self.args.parts},
             "seed": self.args.seed,
             "processes": self.accelerator.num_processes,
             "device": self.accelerator.device.type,
@@ -132,13 +137,11 @@ def build_run(args: FinetuningArguments, accelerator: Accelerator) -> Run:
         "mixed_precision": accelerator.mixed_precision,
         "resolution": data.resolution,
         "data": data.fingerprint(),
+        "learning_rate": {part: args.peak_learning_rate(part) for part in args.parts},
+        "lr_schedule_steps": schedule_steps(args, steps),
     }
     optimizer = torch.optim.AdamW(
-        parameters.values(),
-        lr=args.learning_rate,
-        betas=(args.adam_beta1, args.adam_beta2),
-        weight_decay=args.adam_weight_decay,
-        eps=args.adam_epsilon,
+        parameter_groups(parameters, args), betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon
     )
     if args.gradient_checkpointing:
         pipe.unet.enable_gradient_checkpointing()
@@ -155,7 +158,8 @@ def train(run: Run, checkpoint: Path | None) -> None:
     """The loop. One turn is one batch; every gradient_accumulation_steps-th of them ends an optimizer step."""
     args, accelerator, optimizer, parameters = run.args, run.accelerator, run.state.optimizer, run.parameters
     if args.cache_latents:
-        run.data = encode_all(run.data, run.pipe.vae, accelerator, args.train_batch_size, args.num_workers)
+        encode = encode_all if args.latents_folder is None else partial(encode_or_read, folder=args.latents_folder)
+        run.data = encode(run.data, run.pipe.vae, accelerator, args.train_batch_size, args.num_workers)
     # From here on every process draws noise, timesteps and shifts of its own.
     set_seed(args.seed, device_specific=True)
     step = first_step = load_checkpoint(run.state, checkpoint) if checkpoint else 0
@@ -174,9 +178,10 @@ def train(run: Run, checkpoint: Path | None) -> None:
             step_loss += loss.detach() / args.gradient_accumulation_steps
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(parameters, args.max_grad_norm)
-                factor = learning_rate_factor(args.lr_scheduler, step, args.lr_warmup_steps, run.steps)
+                length = schedule_steps(args, run.steps)
+                factor = learning_rate_factor(args.lr_scheduler, step, args.lr_warmup_steps, length or run.steps)
                 for group in optimizer.param_groups:
-                    group["lr"] = args.learning_rate * factor
+                    group["lr"] = group["peak"] * factor
             optimizer.step()
             optimizer.zero_grad()
         if not accelerator.sync_gradients:
@@ -187,7 +192,7 @@ def train(run: Run, checkpoint: Path | None) -> None:
             run.state.ema.step(parameters)
         values = {
             "loss": accelerator.reduce(step_loss, "mean").item(),
-            "learning_rate": args.learning_rate * factor,
+            **{f"learning_rate_{group['part']}": group["lr"] for group in optimizer.param_groups},
             "grad_norm": float(norm),
         }
         step_loss.zero_()
@@ -214,6 +219,11 @@ def build_pipeline(args: FinetuningArguments) -> Any:
     if args.prediction_type is not None:
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=args.prediction_type)
     return pipe
+
+
+def schedule_steps(args: FinetuningArguments, steps: int) -> int | None:
+    """Step at which the learning-rate schedule ends; None where it has no end, so that a run can be made longer."""
+    return None if args.lr_scheduler == "constant" else args.lr_schedule_steps or steps
 
 
 def load_data(args: FinetuningArguments, pipe: Any, accelerator: Accelerator) -> Dataset:

@@ -14,7 +14,7 @@ from geopos_diffusers.errors import ConfigError
     [
         ({"encoding": "polar"}, "encoding must be one of product, squares"),
         ({"normalization": "none"}, "normalization must be one of unit, aspect, pixel; got 'none'"),
-        ({"border": None}, "border must be one of zeros, extrapolate"),
+        ({"border": "wrap"}, "border must be one of zeros, extrapolate"),
         ({"shift_range": -1}, "shift_range must be a finite number >= 0; got -1"),
         ({"shift_range": float("nan")}, "shift_range must be a finite"),
         ({"shift_range": "0.25"}, "shift_range must be a finite"),
@@ -48,7 +48,8 @@ def test_json_there_and_back():
         ("{", "not valid JSON"),
         ("[]", "must be a JSON object; got list"),
         ("{}", "format_version None; this release reads 1"),
-        ('{"format_version": 2}', "format_version 2; this release reads 1"),
+        ('{"format_version": 3}', "format_version 3; this release reads 1 to 2"),
+        ('{"format_version": 1, "basis": "taps"}', "format_version 1 has an unknown option 'basis'"),
         ('{"format_version": 1, "kernel": 3}', "unknown option 'kernel'"),
         ('{"format_version": 1, "encoding": ["product"]}', "encoding must be one of"),
         ('{"format_version": 1, "components": {"unet": 1}}', "components must be"),

@@ -64,7 +64,7 @@ def build_dcgan(
             f"got {size}, {width}, {latent_size}"
         )
     chosen = VARIANTS[variant]
-    config = config or GeoConvConfig()
+    config = config or GeoConvConfig(basis="taps")
     config = config if chosen.shift else replace(config, shift_range=0.0)
     widths = stage_widths(size, width)
     networks = []

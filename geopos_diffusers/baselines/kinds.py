@@ -29,7 +29,7 @@ def kind_config(kind: str, config: GeoConvConfig | None = None) -> GeoConvConfig
     """
     if kind not in KINDS:
         raise ConfigError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
-    config = config or GeoConvConfig()
+    config = config or GeoConvConfig(basis="taps")
     return {"conv": None, "coord": replace(config, encoding="cartesian", shift_range=0.0), "geo": config}[kind]
 
 

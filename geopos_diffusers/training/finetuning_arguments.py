@@ -10,7 +10,10 @@ from ..errors import ConfigError
 from ..pipelines import DEFAULT_MODEL
 from .arguments import option
 
-TRAIN_CHOICES = ("geoconv", "lora", "geoconv+lora", "full", "geoconv+full")
+PARTS = ("geoconv", "bias", "lora", "full")
+# Peak learning rates of the parts: the best of a sweep on the packaged model, docs/results/trained_parts.md; that of
+# the whole UNet was not swept.
+LEARNING_RATES = {"geoconv": 3e-2, "taps": 1e-1, "bias": 3e-2, "lora": 3e-3, "full": 1e-4}
 
 # What may differ between a run and its continuation: none of these changes the losses of a step. (The data's own
 # fingerprint is compared instead of its path and columns.)
@@ -25,6 +28,10 @@ FREE_ON_RESUME = frozenset(
         "resume_from_checkpoint",
         "max_train_steps",
         "num_train_epochs",
+        # The rates that they amount to are compared instead, and where the schedule ends.
+        "geoconv_learning_rate",
+        "bias_learning_rate",
+        "lora_learning_rate",
         "checkpointing_steps",
         "checkpoints_total_limit",
         "validation_prompts",
@@ -35,6 +42,7 @@ FREE_ON_RESUME = frozenset(
         "num_workers",
         "gradient_checkpointing",
         "cache_latents",
+        "latents_folder",
         "overwrite",
         "dry_run",
     }
@@ -55,8 +63,13 @@ class FinetuningArguments:
     output_dir: str = field(metadata={"help": "folder of the run: losses, checkpoints, validation images, final/"})
     model: str = option(DEFAULT_MODEL, "pipeline to fine-tune: a folder, a Hub id, or the name of a packaged one")
 
-    train: str = option("geoconv", f"what is trained: one of {', '.join(TRAIN_CHOICES)}")
+    train: str = option(
+        "geoconv",
+        "what is trained, joined by +: geoconv (geometry weights), bias (a bias for each of the layers that geoconv "
+        "would patch), lora, full (the UNet)",
+    )
     encoding: str = option("product", "geometry channel: product, squares, sum, cartesian or cartesian_radius")
+    basis: str | None = option(None, "geometry weights: multilinear or taps; by default multilinear where there is one")
     shift_range: float = option(0.25, "half the width of the random shift of the coordinates; 0 turns it off")
     normalization: str = option("unit", "scale of the coordinates: unit, aspect or pixel")
     target_modules: list[str] | None = field(
@@ -86,6 +99,9 @@ class FinetuningArguments:
     random_flip: bool = option(False, "mirror every other image; wrong where captions say left or right")
     caption_dropout: float = option(0.1, "share of captions replaced by the empty one, for classifier-free guidance")
     cache_latents: bool = option(False, "encode every image once and keep its latents in memory")
+    latents_folder: str | None = option(
+        None, "folder that keeps these latents for later runs with the same images and autoencoder"
+    )
     num_workers: int = option(0, "processes that read images beside the training process")
 
     train_batch_size: int = option(4, "images per step and process")
@@ -97,12 +113,24 @@ class FinetuningArguments:
     )
     max_train_steps: int | None = option(None, "optimizer steps in all; this or num_train_epochs is needed")
     num_train_epochs: float | None = option(None, "passes over the data, where max_train_steps is not given")
-    learning_rate: float = option(1e-4, "peak learning rate")
+    learning_rate: float | None = option(
+        None, "peak learning rate of every part without one of its own; by default each part's best of a sweep"
+    )
+    geoconv_learning_rate: float | None = option(None, "peak learning rate of the geometry weights")
+    bias_learning_rate: float | None = option(None, "peak learning rate of the biases")
+    lora_learning_rate: float | None = option(None, "peak learning rate of the LoRA factors")
     lr_scheduler: Literal["constant", "cosine", "linear"] = option("constant", "its course after the warm-up")
     lr_warmup_steps: int = option(0, "steps over which the learning rate rises linearly from zero")
+    lr_schedule_steps: int | None = option(
+        None,
+        "step at which a cosine or linear schedule ends; by default the run's last. To make a run longer later, "
+        "give the longer length from the beginning",
+    )
     adam_beta1: float = option(0.9, "AdamW's beta 1")
     adam_beta2: float = option(0.999, "AdamW's beta 2")
-    adam_weight_decay: float = option(0.01, "AdamW's weight decay")
+    adam_weight_decay: float = option(
+        0.01, "AdamW's weight decay of LoRA factors and of the UNet; the others have none"
+    )
     adam_epsilon: float = option(1e-8, "AdamW's epsilon")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
     snr_gamma: float | None = option(None, "min-SNR-gamma loss weighting (arXiv 2303.09556); 5 in the paper")
@@ -135,7 +163,15 @@ class FinetuningArguments:
             _check(self, name, lambda value: isinstance(value, int) and value >= 1, "a whole number >= 1")
         for name in ("num_workers", "lr_warmup_steps", "seed"):
             _check(self, name, lambda value: isinstance(value, int) and value >= 0, "a whole number >= 0")
-        for name in ("learning_rate", "adam_epsilon", "max_grad_norm", "snr_gamma", "lora_alpha", "num_train_epochs"):
+        for name in (
+            "learning_rate",
+            *_PART_RATES.values(),
+            "adam_epsilon",
+            "max_grad_norm",
+            "snr_gamma",
+            "lora_alpha",
+            "num_train_epochs",
+        ):
             _check(self, name, lambda value: _is_finite(value) and value > 0, "a number > 0")
         for name in ("adam_weight_decay", "noise_offset", "validation_guidance_scale"):
             _check(self, name, lambda value: _is_finite(value) and value >= 0, "a number >= 0")
@@ -145,18 +181,46 @@ class FinetuningArguments:
             _check(self, name, lambda value, choices=choices: value in choices, f"one of {', '.join(choices)}")
         if self.max_train_steps is None and self.num_train_epochs is None:
             raise ConfigError("give max_train_steps or num_train_epochs")
+        if self.latents_folder is not None and not self.cache_latents:
+            raise ConfigError("latents_folder keeps cached latents; give cache_latents too")
+        self._check_parts()
         if self.random_flip and self.cache_latents:
             raise ConfigError("random_flip needs the images, so it cannot go with cache_latents")
         self.geoconv_config()
 
+    def _check_parts(self) -> None:
+        parts = self.parts
+        if not parts or set(parts) - set(PARTS) or len(set(parts)) < len(parts):
+            raise ConfigError(f"train must be one or more of {', '.join(PARTS)}, joined by +; got {self.train!r}")
+        for first, second, reason in _EXCLUSIVE:
+            if first in parts and second in parts:
+                raise ConfigError(f"train cannot be {self.train}: {reason}")
+        if "bias" in parts and (self.encoding, self.basis) != ("product", None):
+            raise ConfigError("encoding and basis are options of geoconv; train=bias has no coordinates")
+        for part, name in _PART_RATES.items():
+            if part not in parts and getattr(self, name) is not None:
+                raise ConfigError(f"{name} is given, but train={self.train} trains no {part}")
+
     @property
     def parts(self) -> tuple[str, ...]:
-        """What is trained: one or two of geoconv, lora, full."""
-        return tuple(self.train.split("+"))
+        """What is trained, of PARTS."""
+        return tuple(self.train.split("+")) if isinstance(self.train, str) else ()
+
+    @property
+    def patches(self) -> bool:
+        """Whether the UNet is patched: biases are trained as the constant term of a patched layer."""
+        return "geoconv" in self.parts or "bias" in self.parts
+
+    def peak_learning_rate(self, part: str) -> float:
+        """A part's own learning rate, else that of all parts, else the default of the part."""
+        own = getattr(self, _PART_RATES[part]) if part in _PART_RATES else None
+        default = "taps" if part == "geoconv" and self.geoconv_config().basis == "taps" else part
+        return own or self.learning_rate or LEARNING_RATES[default]
 
     def geoconv_config(self) -> GeoConvConfig:
         return GeoConvConfig(
-            encoding=self.encoding,
+            encoding="constant" if "bias" in self.parts else self.encoding,
+            basis=self.basis,
             shift_range=self.shift_range,
             normalization=self.normalization,
             target_modules=self.target_modules,
@@ -169,7 +233,14 @@ class FinetuningArguments:
         return {name: value for name, value in asdict(self).items() if name not in FREE_ON_RESUME}
 
 
+_PART_RATES = {part: f"{part}_learning_rate" for part in ("geoconv", "bias", "lora")}
+_EXCLUSIVE = (
+    ("geoconv", "bias", "the geometry weights hold each layer's bias as their constant term; leave bias out"),
+    ("bias", "full", "the whole UNet holds its biases; leave bias out"),
+    ("lora", "full", "LoRA factors add nothing to a UNet that is trained whole; leave lora out"),
+)
 _COUNTS = (
+    "lr_schedule_steps",
     "lora_rank",
     "max_train_samples",
     "resolution",
@@ -182,7 +253,6 @@ _COUNTS = (
     "checkpoints_total_limit",
 )
 _CHOICES = {
-    "train": TRAIN_CHOICES,
     "mixed_precision": ("no", "fp16", "bf16"),
     "lr_scheduler": ("constant", "cosine", "linear"),
     "prediction_type": ("epsilon", "v_prediction", "sample"),
@@ -201,7 +271,7 @@ def _check_types(arguments: FinetuningArguments) -> None:
                 raise ConfigError(f"{known.name} must be a list of texts; got {value!r}")
         elif isinstance(known.default, bool) and not isinstance(value, bool):
             raise ConfigError(f"{known.name} must be true or false; got {value!r}")
-        elif known.name in ("dataset", "output_dir", "model") and not (isinstance(value, str) and value):
+        elif known.name in ("dataset", "output_dir", "model", "train") and not (isinstance(value, str) and value):
             raise ConfigError(f"{known.name} must be a name or path; got {value!r}")
 
 

@@ -1,5 +1,8 @@
 """Images to latents, at each step or once and for all."""
 
+import hashlib
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..errors import AdapterError
+from ..files import atomic_path
 from .image_text_data import ImageTextData
 
 
@@ -47,6 +52,46 @@ def encode_all(data: ImageTextData, vae: Any, accelerator: Accelerator, batch_si
         moments.append(accelerator.gather(encoded).cpu())
         sizes.append(accelerator.gather(batch["sizes"].to(accelerator.device)).cpu())
     return LatentData(torch.cat(moments)[:size], torch.cat(sizes)[:size], data)
+
+
+def encode_or_read(
+    data: ImageTextData, vae: Any, accelerator: Accelerator, batch_size: int, workers: int, folder: str | os.PathLike
+) -> LatentData:
+    """`encode_all`, kept as a safetensors file in `folder` and read from there by later runs.
+
+    The file is named after the autoencoder's weights and every pixel, so that it is never read for other images.
+
+    Raises:
+        AdapterError: a file of that name is there and damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    file = Path(folder) / f"latents-{content_key(data, vae, accelerator, batch_size, workers)}.safetensors"
+    if file.is_file():
+        try:
+            stored = load_file(file)
+            return LatentData(stored["moments"], stored["sizes"], data)
+        except (SafetensorError, KeyError) as error:
+            raise AdapterError(f"{file} is damaged ({error}); remove it") from error
+    latents = encode_all(data, vae, accelerator, batch_size, workers)
+    if accelerator.is_main_process:
+        with atomic_path(file) as temporary:
+            save_file({"moments": latents.moments, "sizes": latents.sizes}, temporary)
+    accelerator.wait_for_everyone()
+    return latents
+
+
+def content_key(data: ImageTextData, vae: Any, accelerator: Accelerator, batch_size: int, workers: int) -> str:
+    """A digest of an autoencoder's weights and of all images as they are encoded."""
+    digest = hashlib.sha256()
+    for name, value in sorted(vae.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    loader = DataLoader(data, batch_size, num_workers=workers)
+    for batch in tqdm(loader, desc="hashing images", disable=not accelerator.is_main_process, leave=False):
+        digest.update(batch["pixels"].numpy())
+    return digest.hexdigest()[:24]
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from geopos_diffusers.errors import ConfigError
 
 
 def build(variant: str, size: int = 32, seed: int = 0, **config):
-    return build_dcgan(variant, size, 4, 8, GeoConvConfig(**config), seed)
+    return build_dcgan(variant, size, 4, 8, GeoConvConfig(basis="taps", **config), seed)
 
 
 @pytest.mark.parametrize("size", [32, 64])
