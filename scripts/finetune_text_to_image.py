@@ -137,7 +137,7 @@ def build_run(args: FinetuningArguments, accelerator: Accelerator) -> Run:
         "mixed_precision": accelerator.mixed_precision,
         "resolution": data.resolution,
         "data": data.fingerprint(),
-        "learning_rate": {part: args.peak_learning_rate(part) for part in args.parts},
+        "training_rates": {part: args.peak_learning_rate(part) for part in args.parts},
         "lr_schedule_steps": schedule_steps(args, steps),
     }
     optimizer = torch.optim.AdamW(

@@ -29,6 +29,7 @@ FREE_ON_RESUME = frozenset(
         "max_train_steps",
         "num_train_epochs",
         # The rates that they amount to are compared instead, and where the schedule ends.
+        "learning_rate",
         "geoconv_learning_rate",
         "bias_learning_rate",
         "lora_learning_rate",
@@ -271,7 +272,7 @@ def _check_types(arguments: FinetuningArguments) -> None:
                 raise ConfigError(f"{known.name} must be a list of texts; got {value!r}")
         elif isinstance(known.default, bool) and not isinstance(value, bool):
             raise ConfigError(f"{known.name} must be true or false; got {value!r}")
-        elif known.name in ("dataset", "output_dir", "model", "train") and not (isinstance(value, str) and value):
+        elif known.name in ("dataset", "output_dir", "model") and not (isinstance(value, str) and value):
             raise ConfigError(f"{known.name} must be a name or path; got {value!r}")
 
 

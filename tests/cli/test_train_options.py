@@ -38,7 +38,7 @@ def test_help_is_the_script_s(capsys):
 def test_bad_options_end_with_one_line(capsys, launcher):
     words = ["train", *launcher, "--dataset", "d", "--output_dir", "o", "--max_train_steps", "1", "--train", "x"]
     assert main(words) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("geopos train: error: train must be one of geoconv,")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("geopos train: error: train must be one or more of")
 
 
 def test_unknown_options_are_named(capsys):

@@ -14,12 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
 
-from geopos_diffusers import geoconv_status, load_geoconv_weights
+from geopos_diffusers import geoconv_status, load_geoconv_weights, remove_geoconv
 from geopos_diffusers.cli.train import find_script, load_main
 from geopos_diffusers.errors import ConfigError, DataError, GeoPosError
 from geopos_diffusers.training.data_order import DataOrder
-from geopos_diffusers.training.finetuning_arguments import FinetuningArguments
-from geopos_diffusers.training.trained_parts import add_trained_parts
+from geopos_diffusers.training.finetuning_arguments import LEARNING_RATES, FinetuningArguments
+from geopos_diffusers.training.trained_parts import add_trained_parts, parameter_groups
 
 SCRIPT = find_script("finetune_text_to_image.py")
 main = load_main(SCRIPT)
@@ -101,7 +101,7 @@ def load_trained(pipe, folder: Path):
 
 
 class TestWhatIsTrained:
-    @pytest.mark.parametrize("train", ["geoconv", "lora", "geoconv+lora", "full", "geoconv+full"])
+    @pytest.mark.parametrize("train", ["geoconv", "bias", "lora", "geoconv+lora", "lora+bias", "full", "geoconv+full"])
     def test_saved_files_load_into_the_base(self, finetune, images, train):
         options = {"train": train, "learning_rate": 1e-2, "lora_alpha": 3, "lora_rank": 2}
         folder, lines = finetune(train, **options)
@@ -120,6 +120,34 @@ class TestWhatIsTrained:
             )
         assert (expected - base).abs().max() > 1e-3
         assert all(math.isfinite(loss) for loss in losses(lines))
+
+    def test_each_part_learns_at_its_own_rate(self, finetune):
+        options = {"train": "geoconv+lora", "geoconv_learning_rate": 0.1, "lora_learning_rate": 1e-3}
+        _, lines = finetune("rates", lr_scheduler="cosine", max_train_steps=4, **options)
+        cosine = [0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
+        for part, peak in (("geoconv", 0.1), ("lora", 1e-3)):
+            assert [line[f"learning_rate_{part}"] for line in lines] == pytest.approx([peak * c for c in cosine])
+
+    def test_only_lora_and_the_unet_are_decayed(self, images):
+        arguments = FinetuningArguments(
+            dataset=str(images), output_dir="o", max_train_steps=1, train="lora+geoconv", adam_weight_decay=0.1
+        )
+        parameters = add_trained_parts(tiny_stable_diffusion(), arguments)
+        lora, geometry = parameter_groups(parameters, arguments)
+        assert (lora["part"], lora["weight_decay"], lora["lr"]) == ("lora", 0.1, LEARNING_RATES["lora"])
+        assert (geometry["part"], geometry["weight_decay"]) == ("geoconv", 0.0)
+        grouped = [id(parameter) for group in (lora, geometry) for parameter in group["params"]]
+        assert grouped == [id(parameter) for parameter in parameters.values()]
+
+    def test_a_bias_adapter_is_one_number_a_filter_and_comes_off_without_a_trace(self, finetune):
+        folder, _ = finetune("biases", train="bias", learning_rate=0.1)
+        pipe, base = tiny_stable_diffusion(), predict(tiny_stable_diffusion())
+        status = load_geoconv_weights(pipe, folder / "final")
+        convolutions = [layer for layer in pipe.unet.modules() if getattr(layer, "geo_weight", None) is not None]
+        assert status.geometry_parameters == sum(layer.out_channels for layer in convolutions)
+        assert not torch.equal(predict(pipe), base)
+        remove_geoconv(pipe)
+        assert torch.equal(predict(pipe), base)
 
     def test_options_of_the_geometry_reach_the_adapter(self, finetune):
         folder, _ = finetune(
@@ -198,8 +226,22 @@ class TestResume:
         finetune("settings", train="geoconv")
         with pytest.raises(ConfigError, match='made with train="geoconv"; this run has train="lora"'):
             finetune("settings", train="lora", resume_from_checkpoint="latest")
-        with pytest.raises(ConfigError, match=r"learning_rate=0\.0001"):
+        with pytest.raises(ConfigError, match=r'this run has training_rates=\{"geoconv": 1\.0\}'):
             finetune("settings", train="geoconv", learning_rate=1, resume_from_checkpoint="latest")
+
+    def test_a_schedule_never_changes_by_making_a_run_longer(self, finetune):
+        options = {"train": "geoconv", "lr_scheduler": "cosine"}
+        finetune("longer", **options)
+        with pytest.raises(ConfigError, match="made with lr_schedule_steps=2; this run has lr_schedule_steps=4"):
+            finetune("longer", max_train_steps=4, resume_from_checkpoint="latest", **options)
+        planned = options | {"lr_schedule_steps": 4}
+        _, expected = finetune("whole", max_train_steps=4, **planned)
+        finetune("planned", **planned)
+        _, lines = finetune("planned", max_train_steps=4, resume_from_checkpoint="latest", **planned)
+        assert lines == expected
+        finetune("constant", train="geoconv")
+        _, lines = finetune("constant", train="geoconv", max_train_steps=4, resume_from_checkpoint="latest")
+        assert [line["learning_rate_geoconv"] for line in lines] == [LEARNING_RATES["geoconv"]] * 4
 
     def test_damaged_state_is_refused(self, finetune):
         folder, _ = finetune("damaged")
@@ -218,6 +260,22 @@ class TestResume:
             finetune("kept")
         assert (folder / "checkpoint-2").is_dir()
         assert finetune("kept", overwrite=True)[1] == expected
+
+
+class TestLatentsFolder:
+    OPTIONS = {"train": "geoconv", "cache_latents": True, "max_train_steps": 3}  # noqa: RUF012
+
+    def test_a_later_run_reads_the_latents_and_has_the_same_losses(self, finetune, tmp_path):
+        _, expected = finetune("encoded", **self.OPTIONS)
+        for name in ("first", "second"):
+            _, lines = finetune(name, latents_folder=tmp_path / "latents", **self.OPTIONS)
+            assert losses(lines) == losses(expected)
+            (file,) = (tmp_path / "latents").iterdir()
+        finetune("others", latents_folder=tmp_path / "latents", max_train_samples=6, **self.OPTIONS)
+        assert len([*(tmp_path / "latents").iterdir()]) == 2
+        file.write_bytes(file.read_bytes()[:100])
+        with pytest.raises(GeoPosError, match=r"is damaged .*; remove it"):
+            finetune("damaged", latents_folder=tmp_path / "latents", **self.OPTIONS)
 
 
 class TestSameLosses:
@@ -265,7 +323,7 @@ class TestOptions:
         shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
         assert (shown["steps"], shown["samples_per_step"], shown["epochs"]) == ("4", "4", "1.6")
         assert (shown["images"], shown["resolution"]) == ("10", "32")
-        assert (shown["train"], shown["trained_parameters"]) == ("geoconv", "2196")
+        assert (shown["train"], shown["trained_parameters"]) == ("geoconv", "976")
         assert not folder.exists()
 
     def test_files_of_a_run(self, finetune):
@@ -297,7 +355,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"train": "everything"}, "train must be one of geoconv, lora"),
+            ({"train": "everything"}, "train must be one or more of geoconv, bias, lora, full"),
             ({"learning_rate": -1}, "learning_rate must be a number > 0; got -1.0"),
             ({"train_batch_size": 0}, "train_batch_size must be a whole number >= 1; got 0"),
             ({"encoding": "spiral"}, "encoding must be one of product"),

@@ -5,7 +5,11 @@ import pytest
 
 from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.training.arguments import parse_arguments
-from geopos_diffusers.training.finetuning_arguments import FREE_ON_RESUME, FinetuningArguments
+from geopos_diffusers.training.finetuning_arguments import (
+    FREE_ON_RESUME,
+    LEARNING_RATES,
+    FinetuningArguments,
+)
 
 GIVEN = {"dataset": "d", "output_dir": "o", "max_train_steps": 1}
 
@@ -27,7 +31,7 @@ def test_all_shipped_configs_are_valid():
 
     for config in sorted((Path(__file__).parents[2] / "configs").glob("finetune_*.yaml")):
         args = parse_arguments(FinetuningArguments, ["--config", str(config), "--dataset", "d", "--output_dir", "o"])
-        assert args.learning_rate < 1
+        assert all(0 < args.peak_learning_rate(part) < 1 for part in args.parts)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,15 @@ def test_all_shipped_configs_are_valid():
         ("validation_prompts: []", "validation_prompts must be a list of texts"),
         ("dataset: 5", "dataset must be a name or path; got 5"),
         ("mixed_precision: fp8", "mixed_precision must be one of no, fp16, bf16; got 'fp8'"),
-        ("train: [lora]", r"train must be one of .*; got \['lora'\]"),
+        ("train: [lora]", r"train must be one or more of .*; got \['lora'\]"),
+        ("train: geoconv+geoconv", r"joined by \+; got 'geoconv\+geoconv'"),
+        ("train: geoconv+bias", "hold each layer's bias as their constant term"),
+        ("train: bias+full", "holds its biases"),
+        ("train: lora+full", "add nothing to a UNet that is trained whole"),
+        ("lora_learning_rate: 0.1", "lora_learning_rate is given, but train=geoconv trains no lora"),
+        ("bias_learning_rate: 0", "bias_learning_rate must be a number > 0; got 0"),
+        ("basis: polynomial", "basis must be one of multilinear, taps; got 'polynomial'"),
+        ("latents_folder: x", "give cache_latents too"),
         ("components: [unet, vae]", "trains the unet only"),
         ("target_modules: '('", "not a valid regular expression"),
         ("max_train_steps: null", "give max_train_steps or num_train_epochs"),
@@ -77,3 +89,24 @@ def test_settings_of_a_run_are_json():
     assert json.loads(json.dumps(settings)) == settings
     assert set(FREE_ON_RESUME) < set(asdict(args))
     assert {"train", "seed", "shift_range", "train_batch_size"} <= set(settings)
+
+
+def test_bias_has_no_coordinates():
+    assert FinetuningArguments(**GIVEN, train="bias").geoconv_config().encoding == "constant"
+    for options in ({"encoding": "squares"}, {"basis": "taps"}):
+        with pytest.raises(ConfigError, match="options of geoconv; train=bias has no coordinates"):
+            FinetuningArguments(**GIVEN, train="bias", **options)
+
+
+def test_a_basis_that_the_encoding_lacks():
+    with pytest.raises(ConfigError, match="encoding 'squares' has no multilinear basis"):
+        FinetuningArguments(**GIVEN, encoding="squares", basis="multilinear")
+
+
+def test_each_part_has_its_own_rate_else_that_of_all_else_its_default():
+    args = FinetuningArguments(**GIVEN, train="lora+geoconv", geoconv_learning_rate=0.2)
+    assert (args.peak_learning_rate("geoconv"), args.peak_learning_rate("lora")) == (0.2, LEARNING_RATES["lora"])
+    args = FinetuningArguments(**GIVEN, train="lora+bias", learning_rate=0.5, lora_learning_rate=0.1)
+    assert (args.peak_learning_rate("bias"), args.peak_learning_rate("lora")) == (0.5, 0.1)
+    args = FinetuningArguments(**GIVEN, basis="taps")
+    assert args.peak_learning_rate("geoconv") == LEARNING_RATES["taps"]
