@@ -2,10 +2,11 @@
 
     python scripts/benchmark_overhead.py --model sd15-unet --mode inference --output docs/results/overhead
 
-Variants: unpatched; geoconv (the package); geoconv-concat and coordconv-concat (plain concatenation of the coordinate
-channels, as the usual PyTorch implementations do it); lora (PEFT, r=4, on the same layers). Models have their real
-widths and random weights, so nothing is downloaded. One model is patched and unpatched between measurements; with
---compile each variant has a model of its own, compiled once, and peak memory is not measured.
+Variants: unpatched; geoconv (the package, multilinear basis); geoconv-taps (the same with kernel taps); geoconv-concat
+and coordconv-concat (plain concatenation of the coordinate channels, as the usual PyTorch implementations do it); lora
+(PEFT, r=4, on the same layers). Models have their real widths and random weights, so nothing is downloaded. One model
+is patched and unpatched between measurements; with --compile each variant has a model of its own, compiled once, and
+peak memory is not measured.
 Writes <output>-<model>-<mode>-b<batch>.json, prints a table, and draws all files of the same beginning as <output>.png.
 """
 
@@ -36,7 +37,7 @@ from geopos_diffusers import (
 from geopos_diffusers.encoding import geopos_channels
 from geopos_diffusers.files import write_json
 
-VARIANTS = ("unpatched", "geoconv", "geoconv-concat", "coordconv-concat", "lora")
+VARIANTS = ("unpatched", "geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora")
 MODES = ("inference", "adapter-step", "full-step")
 
 
@@ -119,8 +120,8 @@ def target_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
 def patched(model: nn.Module, variant: str) -> Iterator[list[nn.Parameter]]:
     """Patch the model as `variant` says; yield the parameters that an adapter step trains."""
     layers = target_layers(model)
-    if variant == "geoconv":
-        apply_geoconv(model)
+    if variant in ("geoconv", "geoconv-taps"):
+        apply_geoconv(model, GeoConvConfig(basis="taps" if variant == "geoconv-taps" else None))
         yield list(geoconv_parameters(model).values())
         remove_geoconv(model)
     elif variant.endswith("-concat"):

@@ -32,9 +32,9 @@ def build(batch):
 @pytest.mark.parametrize(
     ("mode", "base", "others"),
     [
-        ("inference", "unpatched", {"geoconv", "geoconv-concat", "coordconv-concat", "lora"}),
-        ("adapter-step", "lora", {"geoconv", "geoconv-concat", "coordconv-concat"}),
-        ("full-step", "unpatched", {"geoconv", "geoconv-concat", "coordconv-concat", "lora"}),
+        ("inference", "unpatched", {"geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora"}),
+        ("adapter-step", "lora", {"geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat"}),
+        ("full-step", "unpatched", {"geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora"}),
     ],
 )
 def test_ratios_of_all_variants(script, tmp_path, monkeypatch, mode, base, others):

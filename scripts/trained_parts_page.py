@@ -1,0 +1,166 @@
+"""The page docs/results/trained_parts.md, from the JSON files of the two benchmarks that it names.
+
+python scripts/trained_parts_page.py --results docs/results
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from geopos_diffusers.files import write_text
+
+SIZES = ("64", "96", "128")
+REFERENCE = "geometry"
+CONTROLS = ("bias", "LoRA attention r=2", "LoRA attention r=4", "taps")
+
+
+def t_interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean and 95% interval of Student's t over the seeds."""
+    mean, count = float(np.mean(values)), len(values)
+    reach = float(student_t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5) if count > 1 else float("nan")
+    return mean, mean - reach, mean + reach
+
+
+def cell(values: list[float]) -> str:
+    mean, low, high = t_interval(values)
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def signed_cell(values: list[float]) -> str:
+    mean, low, high = t_interval(values)
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def difference(arms: dict, first: str, second: str, size: str) -> list[float]:
+    """Ratio of the first arm minus that of the second, seed by seed."""
+    return [a - b for a, b in zip(arms[first]["ratio"][size], arms[second]["ratio"][size], strict=True)]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
+def verdict(arms: dict, first: str, second: str, size: str) -> str:
+    mean, low, high = t_interval(difference(arms, first, second, size))
+    if low <= 0 <= high:
+        return f"no difference from {second} is shown"
+    return f"{'below' if mean < 0 else 'above'} {second}"
+
+
+def differences_table(arms: dict, pairs: list[tuple[str, str]]) -> str:
+    rows = [
+        [f"{first} - {second}", *(signed_cell(difference(arms, first, second, size)) for size in SIZES)]
+        for first, second in pairs
+    ]
+    return table(["paired difference of the ratios", *(f"{size} px" for size in SIZES)], rows)
+
+
+def page(results: dict, forms: dict | None) -> str:
+    arms = results["arms"]
+    controls = [name for name in CONTROLS if name in arms]
+    pairs = [(REFERENCE, name) for name in controls]
+    joint = "LoRA attention r=4 + geometry"
+    if joint in arms:
+        pairs += [(joint, name) for name in ("LoRA attention r=4", "LoRA attention r=4 + bias") if name in arms]
+    measured = [
+        [
+            name,
+            f"{arm['parameters']:,}",
+            f"{arm['best_rate']:g}{'' if arm['bracketed'] else ' (not bracketed)'}",
+            str(len(arm["ratio"]["64"])),
+            *(cell(arm["ratio"][size]) for size in SIZES),
+        ]
+        for name, arm in arms.items()
+    ]
+    rates = sorted({float(rate) for arm in arms.values() for rate in arm["sweep"]})
+    swept = [
+        [name, *(f"{arm['sweep'][f'{rate:g}']:.3f}" if f"{rate:g}" in arm["sweep"] else "" for rate in rates)]
+        for name, arm in arms.items()
+    ]
+    said = "; ".join(verdict(arms, REFERENCE, name, "64") for name in controls)
+    text = f"""# What is worth training
+
+At 64 px the loss of the geometry weights (multilinear basis) is: {said}. Details and other sizes are below.
+
+The packaged model is fine-tuned on rendered hands in free poses, seen from all sides, which it does not know
+({results["train_images"]:,} images, {results["steps"]} steps of 16, cosine schedule, AdamW). The figure is the
+denoising loss on new images as a ratio to that of the base model on the same images, noise and timesteps; below 1 is
+better. Each arm has its own best learning rate, chosen on {results["test_images"] // 2} validation images with seed
+{results["sweep_seed"]}; a grid grows until the best rate has a worse one on both sides. Then each arm is trained with
+{len(results["seeds"])} other seeds, which all arms share, and measured on {results["test_images"]} test images at
+64 px and {results["test_images"] // 2} at 96 and 128 px. In brackets: 95% intervals (Student's t over the seeds).
+They say what other seeds would give on the same images. {results["date"]}, two CPU cores.
+
+```bash
+python scripts/benchmark_trained_parts.py --work runs/trained_parts --output docs/results/trained_parts.json
+python scripts/benchmark_geometry_forms.py --work runs/trained_parts --output docs/results/geometry_forms.json
+python scripts/trained_parts_page.py --results docs/results
+```
+
+{table(["trained", "parameters", "best rate", "seeds", *(f"{size} px" for size in SIZES)], measured)}
+
+All arms are trained at 64 px. "geometry" is `--train geoconv`: a + b x + c y + d x y for each filter of the 28
+convolutions of 3x3. "bias" is its first coefficient alone (`--train bias`), the cheapest control. "taps" is the kernel
+over the product channel, as in the paper. "LoRA attention" factors the attention projections, "LoRA convolutions" the
+28 convolutions. In a joint arm the LoRA factors have the best rate of LoRA alone and the other part's rate is swept.
+
+{differences_table(arms, pairs)}
+
+## The sweeps
+
+Loss ratio on the validation images by peak learning rate, one run each.
+
+{table(["trained", *(f"{rate:g}" for rate in rates)], swept)}
+
+![Loss ratio by learning rate](trained_parts.png)
+"""
+    return text + (forms_section(forms) if forms else "")
+
+
+def forms_section(forms: dict) -> str:
+    rows = [
+        [
+            name,
+            f"{form['parameters']:,}",
+            f"{form['best_rate']:g}",
+            cell(form["ratio"]),
+            signed_cell([a - b for a, b in zip(form["ratio"], forms["forms"]["multilinear"]["ratio"], strict=True)]),
+            ", ".join(f"{rate}: {ratio:.3f}" for rate, ratio in form["sweep"].items()),
+        ]
+        for name, form in forms["forms"].items()
+    ]
+    head = ["form", "parameters", "best rate", "64 px", "minus multilinear", "validation, by rate"]
+    return f"""
+## Other forms of the geometry term
+
+{forms["steps"]} steps, {len(forms["seeds"])} seeds (suggestive, not conclusive), no moving average, otherwise as
+above; the rate of each is the best of three. None of these is an option of the package. {forms["date"]}.
+
+{table(head, rows)}
+
+- *preconditioned taps*: kernel taps, moved along the polynomials that they stand for, so that the file holds taps.
+- *a scale for each layer*: the multilinear basis with rates in proportion to the RMS of each layer's output.
+- *squares added*: x^2 and y^2 beside 1, x, y, xy.
+- *one-tap convolutions too*: `--target_modules '.*'` patches the 1x1 convolutions as well.
+- *linear layers too*: the four terms also at the output of every linear layer over image tokens.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", required=True, help="folder of the JSON files, and of the page")
+    args = parser.parse_args()
+    folder = Path(args.results)
+    results = json.loads((folder / "trained_parts.json").read_text(encoding="utf-8"))
+    file = folder / "geometry_forms.json"
+    forms = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    write_text(folder / "trained_parts.md", page(results, forms))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
