@@ -205,7 +205,7 @@ class TestMemoryFormatAndPrecision:
         assert torch.equal(x, before)
 
     def test_bases_share_no_tables(self):
-        """Tables are kept by geometry: of one convolution, those of taps and of coefficients have the same shape here."""
+        """Tables are kept by geometry; those of two taps and of the powers 0 and 1 have the same shape."""
         x = picture(2)
         taps, coefficients = (
             GeoConv2d(4, 6, 2, config=GeoPosConfig(basis=basis)).double().eval() for basis in ("taps", "multilinear")
