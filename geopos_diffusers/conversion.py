@@ -90,7 +90,8 @@ def draw_once(pipe: Any, height: int, width: int) -> None:
     try:
         pipe(**options, output_type="np" if with_vae else "latent", generator=torch.Generator().manual_seed(0))
         if with_vae:
-            pipe.vae.encode(torch.zeros(1, pipe.vae.config.in_channels, height, width, dtype=pipe.vae.dtype))
+            parameter = next(pipe.vae.parameters())
+            pipe.vae.encode(parameter.new_zeros(1, pipe.vae.config.in_channels, height, width))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{type(pipe).__name__} cannot draw {height}x{width} pixels: {error}") from error
 
@@ -158,7 +159,7 @@ def taps_to_multilinear(weight: Tensor, conv: nn.Module, input_size: tuple[int, 
         config: the taps' options.
 
     Returns:
-        [out, terms], ordered as `encoding.monomials`, of the dtype of `weight` (computed in float64).
+        [out, terms], ordered as `encoding.monomials`, of the dtype and device of `weight` (computed in float64).
 
     Raises:
         AdapterError: a transposed convolution with a stride: its output pixels see different taps in turn, so that
@@ -168,28 +169,26 @@ def taps_to_multilinear(weight: Tensor, conv: nn.Module, input_size: tuple[int, 
     if conv.transposed and max(conv.stride) > 1:
         stride = "x".join(map(str, conv.stride))
         raise AdapterError(f"a transposed convolution of stride {stride}: its taps take turns, no one polynomial fits")
-    maps = [_axis_map(conv, axis, input_size, config, weight.device) for axis in range(axes)]
-    taps = weight.double()
+    maps = [_axis_map(conv, axis, input_size, config) for axis in range(axes)]
+    taps = weight.to("cpu", torch.float64)  # not every device has float64
     if config.encoding == "product":
-        return reduce(_contract_first, maps, taps[:, 0]).flatten(1).to(weight.dtype)
+        return reduce(_contract_first, maps, taps[:, 0]).flatten(1).to(weight)
     constant, slopes = 0.0, []
     for axis, table in enumerate(maps):
         others = [d + 1 for d in range(axes) if d != axis]
         along = taps[:, axis].sum(dim=others) if others else taps[:, axis]
         constant = constant + along @ table[0]
         slopes.append(along @ table[1])
-    return torch.stack([constant, *reversed(slopes)], dim=1).to(weight.dtype)
+    return torch.stack([constant, *reversed(slopes)], dim=1).to(weight)
 
 
-def _axis_map(
-    conv: nn.Module, axis: int, input_size: tuple[int, ...], config: GeoPosConfig, device: torch.device
-) -> Tensor:
+def _axis_map(conv: nn.Module, axis: int, input_size: tuple[int, ...], config: GeoPosConfig) -> Tensor:
     """[2, k]: what each tap adds to the coefficients of 1 and of the output pixel's coordinate along one axis."""
     kernel, length, longest = conv.kernel_size[axis], input_size[axis], max(input_size)
-    offsets = (torch.arange(kernel, dtype=torch.float64, device=device) - (kernel - 1) / 2) * conv.dilation[axis]
+    offsets = (torch.arange(kernel, dtype=torch.float64) - (kernel - 1) / 2) * conv.dilation[axis]
     if conv.transposed:
         offsets = -offsets  # a scattered kernel is read from its end
-    pixels = axis_coordinates(torch.arange(2, dtype=torch.float64, device=device), length, longest, config)
+    pixels = axis_coordinates(torch.arange(2, dtype=torch.float64), length, longest, config)
     return torch.stack([(pixels[1] - pixels[0]) * offsets, torch.ones_like(offsets)])
 
 
