@@ -93,7 +93,7 @@ class GeometryTerm:
         if self.geo_scale != 1.0:
             weight = weight * self.geo_scale
         if config.encoding == "constant":
-            return output + weight.to(output.dtype).view(-1, *[1] * axes)
+            return add_constant(output, weight)
         if config.basis == "multilinear":
             weight = multilinear_grid(weight, axes)
         shift = self._shift(axes, output.shape[0], weight)
@@ -132,10 +132,18 @@ def multilinear_grid(weight: Tensor, axes: int) -> Tensor:
 
     Entry (p_1, .., p_n) multiplies the product of c_d ** p_d; terms that the encoding lacks are 0.
     """
-    if weight.shape[1] < 2**axes:
-        columns = torch.tensor([0, *(2**d for d in range(axes))], device=weight.device)
-        weight = weight.new_zeros(len(weight), 2**axes).index_copy(1, columns, weight)
+    if weight.shape[1] < 2**axes:  # 1 and the coordinates, which are entries 0, 1, 2 and 4 of the grid
+        leading = nn.functional.pad(weight[:, :3], (0, 1))
+        weight = leading if axes == 2 else torch.cat([leading, nn.functional.pad(weight[:, 3:], (0, 3))], dim=1)
     return weight.view(-1, 1, *[2] * axes)
+
+
+def add_constant(output: Tensor, weight: Tensor) -> Tensor:
+    """Add one number a filter, weight [out, 1], to `output` [B, out, *L]; overwritten as by `add_separable`."""
+    numbers = weight.view(-1, *[1] * (output.dim() - 2))
+    if torch.is_grad_enabled() and (output.requires_grad or weight.requires_grad):
+        return output + numbers.to(output.dtype)
+    return output.add_(numbers)
 
 
 DENSE_ELEMENTS = 2**18  # 1 MiB of float32

@@ -89,7 +89,7 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
             raise SurgeryError(f"hooks (offload, casting) were put on {name} after patching; remove them first")
     removed = []
     for component, model in marked_models(pipe_or_model).items():
-        for name, layer in _patched_layers(model).items():
+        for name, layer in patched_layers(model).items():
             remove_offloaded(layer, "geo_weight")
             _change_class(layer, type(layer).geo_base)
             del layer._parameters["geo_weight"]
@@ -109,7 +109,7 @@ def geoconv_status(pipe_or_model: Any) -> GeoConvStatus:
     for component, model in models.items():
         present = getattr(model, _STATE, None)
         config = present or config
-        layers = _patched_layers(model)
+        layers = patched_layers(model)
         patched += [_qualified(component, name) for name in layers]
         geometry += sum(layer.geo_weight.numel() for layer in layers.values())
         total += sum(parameter.numel() for parameter in model.parameters())
@@ -124,7 +124,7 @@ def geoconv_parameters(pipe_or_model: Any) -> dict[str, nn.Parameter]:
     return {
         f"{_qualified(component, name)}.geo_weight": layer.geo_weight
         for component, model in _all_models(pipe_or_model).items()
-        for name, layer in _patched_layers(model).items()
+        for name, layer in patched_layers(model).items()
     }
 
 
@@ -140,7 +140,7 @@ def stored_geometry(model: nn.Module) -> dict[str, Tensor]:
             f"geometry weights of {label} are group-offloaded to disk: they cannot be read or replaced there"
         )
     reshard(model)
-    return {f"{name}.geo_weight": stored_weight(layer, "geo_weight") for name, layer in _patched_layers(model).items()}
+    return {f"{name}.geo_weight": stored_weight(layer, "geo_weight") for name, layer in patched_layers(model).items()}
 
 
 def set_geoconv_scale(pipe_or_model: Any, scale: float, layers: str | tuple[str, ...] | None = None) -> list[str]:
@@ -231,7 +231,8 @@ def _qualified(component: str, name: str) -> str:
     return f"{component}.{name}" if component else name
 
 
-def _patched_layers(model: nn.Module) -> dict[str, GeometryTerm]:
+def patched_layers(model: nn.Module) -> dict[str, GeometryTerm]:
+    """The GeoConvs of one model by canonical name."""
     return {
         canonical_name(name): layer
         for name, layer in model.named_modules()
@@ -241,7 +242,7 @@ def _patched_layers(model: nn.Module) -> dict[str, GeometryTerm]:
 
 def _all_patched(pipe_or_model: Any) -> dict[str, GeometryTerm]:
     models = _all_models(pipe_or_model).items()
-    return {_qualified(part, name): layer for part, model in models for name, layer in _patched_layers(model).items()}
+    return {_qualified(part, name): layer for part, model in models for name, layer in patched_layers(model).items()}
 
 
 def _change_class(conv: nn.Module, cls: type[nn.Module]) -> None:

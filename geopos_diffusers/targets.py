@@ -47,7 +47,8 @@ def _reason_against(name: str, conv: nn.Module, config: GeoConvConfig) -> str | 
             return "not named by target_modules"
     elif min(conv.kernel_size) < 2:
         kernel = "x".join(map(str, conv.kernel_size))
-        return f"kernel {kernel} has one tap along an axis, too few to tell the axes apart; name it to patch it"
+        why = "too few to tell the axes apart" if config.basis == "taps" else "which is not patched by default"
+        return f"kernel {kernel} has one tap along an axis, {why}; name it to patch it"
     if isinstance(conv.weight, nn.UninitializedParameter):
         return "lazy layer without weights yet"
     if not _reaches_geometry(type(conv)):

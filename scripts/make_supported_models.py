@@ -37,14 +37,18 @@ when the two differ. Every row is the real class of diffusers or transformers at
 - with `shift_scope="model"` all layers share a shift that begins and ends with a call, also where a model is called by
   its parts (`vae.encode`, `vae.decode`).
 
+All rows are tested with the default basis of the geometry weights, `multilinear`; one or two of each kind also with
+`taps`.
+
 Classes that are not listed are patched by the same rules. `geopos info` and `geoconv_status` say for any model which
 layers are patched, which are not, and why.
 
 How to read the table:
 
 - **By default** counts the convolutions that `apply_geoconv(model)` patches, of all that the tiny model has. The
-  default is every convolution with two taps or more along every axis: with one tap along an axis a kernel cannot take
-  the difference along it, so the product encoding cannot tell that axis from the others.
+  default is every convolution with two taps or more along every axis. Kernel taps (`basis="taps"`) need them: with one
+  tap along an axis a kernel cannot take the difference along it, so the product encoding cannot tell that axis from the
+  others. Coefficients (`basis="multilinear"`, the default) do not depend on the kernel.
 - **Left alone** names the kernels that are left out, with their number. A layer of them is patched when
   `target_modules` names it; rows that are tested so show the value.
 - **Nothing to patch**: `apply_geoconv` raises `SurgeryError` and leaves the model as it was. The message gives the
@@ -55,9 +59,10 @@ How to read the table:
 _NOTES = """
 ## What to know about some kinds of models
 
-- **Kernels with one tap along an axis** (`1x2x2` patch embeddings, `1x3x3` and `3x1x1` convolutions of video models):
-  under `encoding="product"` the term is multiplied by that axis's coordinate, which is 0 in the middle of the axis and
-  on an axis of one pixel (a single frame). `encoding="squares"` or `"cartesian"` (CoordConv) have no such zero.
+- **Kernels with one tap along an axis** (`1x1` convolutions, `1x2x2` patch embeddings, `1x3x3` and `3x1x1` convolutions
+  of video models): name them with `target_modules`. Coefficients then have all their terms. Under `basis="taps"` and
+  `encoding="product"` the term is multiplied by that axis's coordinate, which is 0 in the middle of the axis and on an
+  axis of one pixel (a single frame); `encoding="squares"` or `"cartesian"` (CoordConv) have no such zero.
 - **Causal video autoencoders** pad in time by themselves and often work through a clip in chunks with a cache. The
   geometry channel spans what one convolution is given: the padded chunk, not the whole clip.
 - **Tiles**: a tiled autoencoder passes each tile its own place in the image, read off the slice that the tile is.

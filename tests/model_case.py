@@ -37,6 +37,7 @@ class ModelCase:
         layout: tells apart rows of one class.
         library: module that holds the class. config_class: of a transformers class, which takes one object.
         target_modules: what to patch where the default finds nothing; None for the default.
+        basis: of the geometry weights; None for the default.
         idle: patched layers that the call does not run in the stock model either, so that no gradient can reach them.
         error: what the user is told where the class cannot be patched.
         note: for the page.
@@ -51,6 +52,7 @@ class ModelCase:
     library: str = "diffusers"
     config_class: str | None = None
     target_modules: str | tuple[str, ...] | None = None
+    basis: str | None = None
     idle: tuple[str, ...] = ()
     error: str | None = None
     note: str = ""
@@ -61,7 +63,7 @@ class ModelCase:
 
     @property
     def geoconv(self) -> GeoConvConfig:
-        return GeoConvConfig(target_modules=self.target_modules)
+        return GeoConvConfig(target_modules=self.target_modules, basis=self.basis)
 
     def build(self) -> nn.Module:
         """The model in eval mode, the same weights every time; the global random state is left as it was.

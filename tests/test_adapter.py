@@ -52,6 +52,37 @@ class TestThereAndBack:
         assert status == geoconv_status(trained)
         assert same_weights(fresh, trained)
 
+    def test_an_adapter_of_format_version_1_loads_as_taps(self, tmp_path):
+        """Version 1 had no basis; its weights are taps, and load bit for bit."""
+        pipe = tiny_stable_diffusion()
+        apply_geoconv(pipe, GeoConvConfig(basis="taps"))
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for weight in geoconv_parameters(pipe).values():
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+        path = save_geoconv_weights(pipe, tmp_path)
+
+        def as_version_1(tensors, values):
+            del values["basis"]
+            values["format_version"] = 1
+
+        rewrite(path, as_version_1)
+        fresh = tiny_stable_diffusion()
+        assert load_geoconv_weights(fresh, path).config == geoconv_status(pipe).config
+        assert same_weights(fresh, pipe)
+
+    @pytest.mark.parametrize("basis", ["taps", "multilinear"])
+    def test_weights_of_the_other_basis_do_not_fit(self, basis, tmp_path):
+        pipe = tiny_stable_diffusion()
+        apply_geoconv(pipe, GeoConvConfig(basis=basis))
+        other = {"taps": "multilinear", "multilinear": "taps"}[basis]
+        path = save_geoconv_weights(pipe, tmp_path)
+        rewrite(path, lambda tensors, values: values.update(basis=other, border=None))
+        fresh = tiny_stable_diffusion()
+        with pytest.raises(AdapterError, match="layers of another shape: conv_in"):
+            load_geoconv_weights(fresh, path)
+        assert not geoconv_status(fresh).patched
+
     def test_the_safetensors_file_suffices(self, trained, tmp_path):
         path = save_geoconv_weights(trained, tmp_path)
         (tmp_path / CONFIG_NAME).unlink()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from model_case import ModelCase, tensors_of
-from model_cases import PATCHABLE, UNPATCHABLE
+from model_cases import PATCHABLE, TAPS_CASES, UNPATCHABLE
 from torch import Tensor, nn
 
 from geopos_diffusers import (
@@ -31,7 +31,11 @@ class Stock:
     output: list[Tensor]
 
 
-@pytest.fixture(scope="module", params=PATCHABLE, ids=lambda case: case.name)
+def label(case: ModelCase) -> str:
+    return f"{case.name} {case.basis}" if case.basis else case.name
+
+
+@pytest.fixture(scope="module", params=(*PATCHABLE, *TAPS_CASES), ids=label)
 def stock(request: pytest.FixtureRequest) -> Stock:
     model = request.param.build()
     return Stock(request.param, model, run(request.param, model))
@@ -76,6 +80,7 @@ def test_patching_leaves_the_output_bitwise_equal(stock: Stock):
     model = stock.case.build()
     status = apply_geoconv(model, stock.case.geoconv)
     assert status.patched
+    assert status.config.basis == (stock.case.basis or "multilinear")
     assert all(tensor.isfinite().all() for tensor in stock.output)
     assert equal(run(stock.case, model), stock.output)
 

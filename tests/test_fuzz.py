@@ -22,6 +22,7 @@ from geopos_diffusers import (
     load_geoconv_weights,
     save_geoconv_weights,
 )
+from geopos_diffusers.config import FORMAT_VERSION
 from geopos_diffusers.errors import ConfigError, GeoPosError
 
 
@@ -102,7 +103,20 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers()
     | st.sampled_from(
-        [10**400, -(2**63), 1e400, float("nan"), "unet", "product", "../../x", "", "\ud800", "0.geo_weight"]
+        [
+            10**400,
+            -(2**63),
+            1e400,
+            float("nan"),
+            "unet",
+            "product",
+            "squares",
+            "taps",
+            "../../x",
+            "",
+            "\ud800",
+            "0.geo_weight",
+        ]
     )
     | st.floats()
     | st.text(max_size=12),
@@ -119,7 +133,9 @@ NAMES = st.text(max_size=10) | st.sampled_from(
 )
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2,
           torch.float8_e8m0fnu, torch.int8, torch.int64, torch.uint8, torch.bool, torch.complex64)  # fmt: skip
-SHAPES = st.sampled_from([(3, 1, 3, 3), (2, 1, 3, 3), (3, 1, 9), (0,), (), (3, 2, 3, 3), (27,), (3, 1, 3, 0)])
+SHAPES = st.sampled_from(
+    [(3, 4), (2, 4), (3, 1, 3, 3), (2, 1, 3, 3), (3, 1, 9), (0,), (), (3, 2, 3, 3), (27,), (3, 1, 3, 0)]
+)
 
 
 @st.composite
@@ -251,7 +267,7 @@ class TestConfig:
     @given(st.dictionaries(st.sampled_from(OPTIONS), JSON, max_size=4))
     def test_any_values(self, values):
         try:
-            config = GeoConvConfig.from_dict({"format_version": 1} | values)
+            config = GeoConvConfig.from_dict({"format_version": FORMAT_VERSION} | values)
         except ConfigError:
             return
         assert GeoConvConfig.from_json(config.to_json()) == config

@@ -23,6 +23,7 @@ from geopos_diffusers import (
     set_geoconv_adapters,
     set_geoconv_scale,
 )
+from geopos_diffusers.config import BASES
 
 SIZES = ((8, 8), (12, 12), (16, 12))
 
@@ -79,6 +80,7 @@ class TestCompile:
         stock = graphs_over_resolutions(blocks())
         assert graphs_over_resolutions(patched()) <= stock
         assert graphs_over_resolutions(patched(GeoConvConfig(normalization="aspect"))) <= stock
+        assert graphs_over_resolutions(patched(GeoConvConfig(basis="taps"))) <= stock
 
     @pytest.mark.parametrize("shift_scope", ["layer", "model"])
     def test_random_shifts_in_one_graph(self, shift_scope):
@@ -92,8 +94,9 @@ class TestCompile:
         assert not torch.equal(*results["compiled"])
         torch.testing.assert_close(results["compiled"], results["eager"], rtol=0, atol=1e-5)
 
-    def test_training_step(self):
-        model, latents = patched(GeoConvConfig(shift_range=0.0)).train(), latents_and_text()[0]
+    @pytest.mark.parametrize("basis", BASES)
+    def test_training_step(self, basis):
+        model, latents = patched(GeoConvConfig(shift_range=0.0, basis=basis)).train(), latents_and_text()[0]
         gradients = []
         for run in (model, torch.compile(model, backend="aot_eager", fullgraph=True)):
             model.zero_grad()
@@ -142,9 +145,19 @@ class TestCompile:
 
 
 class TestExport:
-    @pytest.mark.parametrize("border", ["zeros", "extrapolate"])
-    def test_one_program_for_all_sizes(self, border):
-        model = patched(GeoConvConfig(border=border))
+    @pytest.mark.parametrize(
+        "config",
+        [
+            GeoConvConfig(),
+            GeoConvConfig(encoding="cartesian"),
+            GeoConvConfig(encoding="constant"),
+            GeoConvConfig(basis="taps"),
+            GeoConvConfig(border="extrapolate"),
+        ],
+        ids=["multilinear", "cartesian", "constant", "taps", "extrapolate"],
+    )
+    def test_one_program_for_all_sizes(self, config):
+        model = patched(config)
         height, width = (2 * torch.export.Dim(name, min=4, max=16) for name in ("height", "width"))
         program = torch.export.export(
             model,

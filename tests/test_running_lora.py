@@ -22,6 +22,7 @@ from geopos_diffusers import (
     save_geoconv_weights,
     set_geoconv_scale,
 )
+from geopos_diffusers.config import BASES
 
 LORA = LoraConfig(r=2, lora_alpha=2, target_modules=["conv1", "conv2", "to_q"], init_lora_weights=False)
 
@@ -38,12 +39,13 @@ def unet() -> nn.Module:
 
 
 class TestLora:
-    def test_either_order_gives_one_model(self):
+    @pytest.mark.parametrize("basis", BASES)
+    def test_either_order_gives_one_model(self, basis):
         first, then = tiny_stable_diffusion().unet, tiny_stable_diffusion().unet
-        apply_geoconv(first)
+        apply_geoconv(first, GeoConvConfig(basis=basis))
         add_lora(first)
         add_lora(then)
-        apply_geoconv(then)
+        apply_geoconv(then, GeoConvConfig(basis=basis))
         for model in (first, then):
             draw_geometry(model)
         assert geoconv_parameters(first).keys() == geoconv_parameters(then).keys()

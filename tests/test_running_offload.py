@@ -26,6 +26,7 @@ from geopos_diffusers import (
     set_geoconv_adapters,
     set_geoconv_scale,
 )
+from geopos_diffusers.config import BASES
 from geopos_diffusers.errors import SurgeryError
 
 CPU = torch.device("cpu")
@@ -33,9 +34,9 @@ FP8 = torch.float8_e4m3fn
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The adapter's folder, and what a pipeline with it predicts."""
-    pipe = trained_stable_diffusion()
+def trained(request, tmp_path_factory):
+    """The adapter's folder, and what a pipeline with it predicts; of coefficients where a test asks for no basis."""
+    pipe = trained_stable_diffusion(GeoConvConfig(basis=getattr(request, "param", "multilinear")))
     folder = tmp_path_factory.mktemp("adapter")
     save_geoconv_weights(pipe, folder)
     return folder, denoise(pipe.unet)
@@ -63,6 +64,7 @@ WAYS = (offload_leaf_groups, offload_block_groups, offload_sequentially, offload
 
 
 class TestOffload:
+    @pytest.mark.parametrize("trained", BASES, indirect=True)
     @pytest.mark.parametrize("offload", WAYS)
     @pytest.mark.parametrize("order", ["before patching", "after patching"])
     def test_either_order(self, trained, offload, order):
@@ -219,6 +221,7 @@ class TestTransposedConvolutions:
 class TestLayerwiseCasting:
     """Weights kept in 8-bit floats and cast up for each call: a rounding of all weights, geometry weights too."""
 
+    @pytest.mark.parametrize("trained", BASES, indirect=True)
     @pytest.mark.parametrize("order", ["before patching", "after patching"])
     def test_either_order(self, trained, order):
         folder, expected = trained

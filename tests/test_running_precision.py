@@ -10,24 +10,27 @@ from geopos_diffusers import (
     GeoConvConfig,
     apply_geoconv,
     geoconv_parameters,
+    geoconv_status,
     load_geoconv_weights,
     save_geoconv_weights,
     set_geoconv_scale,
 )
+from geopos_diffusers.config import BASES
 
 TOLERANCE = {torch.float16: 0.01, torch.bfloat16: 0.05, torch.float64: 1e-5}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The adapter's folder, and the UNet with it in float32."""
-    unet = trained_stable_diffusion().unet
+def trained(request, tmp_path_factory):
+    """The adapter's folder, and the UNet with it in float32; of coefficients where a test asks for no basis."""
+    unet = trained_stable_diffusion(GeoConvConfig(basis=getattr(request, "param", "multilinear"))).unet
     folder = tmp_path_factory.mktemp("adapter")
     save_geoconv_weights(unet, folder)
     return folder, unet
 
 
 class TestNumberFormats:
+    @pytest.mark.parametrize("trained", BASES, indirect=True)
     @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
     @pytest.mark.parametrize("order", ["before patching", "after patching"])
     def test_either_order(self, trained, dtype, order):
@@ -55,6 +58,7 @@ class TestNumberFormats:
         apply_geoconv(unet)
         assert torch.equal(denoise(unet, dtype=dtype), before)
 
+    @pytest.mark.parametrize("trained", BASES, indirect=True)
     def test_autocast(self, trained):
         unet = trained[1]
         with torch.autocast("cpu", torch.bfloat16):
@@ -63,7 +67,7 @@ class TestNumberFormats:
         base = tiny_stable_diffusion().unet
         with torch.autocast("cpu", torch.bfloat16):
             before = denoise(base)
-            apply_geoconv(base)
+            apply_geoconv(base, geoconv_status(unet).config)
             assert torch.equal(denoise(base), before)
 
     def test_gradients_under_autocast_are_float32(self):
@@ -77,6 +81,7 @@ class TestNumberFormats:
 
 
 class TestChannelsLast:
+    @pytest.mark.parametrize("trained", BASES, indirect=True)
     @pytest.mark.parametrize("order", ["before patching", "after patching"])
     def test_either_order(self, trained, order):
         folder, reference = trained
@@ -95,8 +100,9 @@ class TestOtherSizes:
     """An adapter has no size of its own: coordinates are computed for each input."""
 
     @pytest.mark.parametrize("normalization", ["unit", "aspect", "pixel"])
-    def test_any_size_and_aspect_ratio(self, normalization):
-        unet = trained_stable_diffusion(GeoConvConfig(normalization=normalization)).unet
+    @pytest.mark.parametrize("basis", BASES)
+    def test_any_size_and_aspect_ratio(self, normalization, basis):
+        unet = trained_stable_diffusion(GeoConvConfig(normalization=normalization, basis=basis)).unet
         for height, width in ((8, 8), (16, 16), (32, 32), (8, 24), (24, 8), (2, 2)):
             output = denoise(unet, height, width)
             assert output.shape == (2, 4, height, width)
@@ -112,18 +118,32 @@ class TestOtherSizes:
         ],
     )
     def test_what_a_layer_sees_at_the_edge(self, normalization, expected):
-        assert [self.column_at_the_edge(normalization, width) for width in (16, 32, 64)] == pytest.approx(expected)
+        for basis, weights in (("multilinear", [0.0, 1.0, 0.0]), ("taps", [0.0, 1.0])):
+            config = GeoConvConfig(encoding="cartesian", normalization=normalization, target_modules=["0"], basis=basis)
+            columns = [self.column_at_the_edge(config, weights, width) for width in (16, 32, 64)]
+            assert columns == pytest.approx(expected)
 
-    def column_at_the_edge(self, normalization: str, width: int) -> float:
+    def column_at_the_edge(self, config: GeoConvConfig, weights: list[float], width: int) -> float:
         """Read off a layer whose only geometry weight copies the horizontal coordinate."""
         model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False)).eval()
-        apply_geoconv(model, GeoConvConfig(encoding="cartesian", normalization=normalization, target_modules=["0"]))
+        apply_geoconv(model, config)
         with torch.no_grad():
-            model[0].geo_weight[0, :, 0, 0] = torch.tensor([0.0, 1.0])
+            model[0].geo_weight.copy_(torch.tensor(weights).view_as(model[0].geo_weight))
             return model(torch.zeros(1, 1, 32, width))[0, 0, 0, -1].item()
 
+    def test_a_whole_model_sees_one_function_at_every_size(self):
+        """The term of each layer at 31 px is that at 16 px, resampled, edges included."""
+        unet = trained_stable_diffusion().unet
+        layers = [layer for layer in unet.modules() if hasattr(layer, "geo_weight") and layer.stride == (1, 1)]
+        assert len(layers) > 5
+        for layer in layers:
+            with torch.no_grad():
+                layer.weight.zero_()
+                small, large = (layer(torch.zeros(1, layer.in_channels, size, size)) for size in (16, 31))
+            torch.testing.assert_close(large[..., ::2, ::2], small, rtol=0, atol=1e-5)
+
     def test_unit_coordinates_scale_with_the_image(self):
-        """What was learnt at one size is stretched to another: the term at 31 px is that at 16 px, resampled."""
+        """Of taps too, what was learnt at one size is stretched to another where coordinates go on past the edge."""
         layer = nn.Conv2d(1, 1, 3, padding=1)
         model = nn.Sequential(layer).eval()
         apply_geoconv(model, GeoConvConfig(border="extrapolate"))

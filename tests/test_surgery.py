@@ -123,7 +123,13 @@ class TestTargets:
             if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)
         }
         assert set(status.patched) == expected
-        assert all("kernel 1x1 has one tap along an axis" in reason for reason in status.skipped.values())
+        reason = "kernel 1x1 has one tap along an axis, which is not patched by default; name it to patch it"
+        assert set(status.skipped.values()) == {reason}
+
+    def test_of_taps_the_reason_is_the_axes(self, pipe):
+        status = apply_geoconv(pipe, GeoConvConfig(basis="taps"))
+        reason = "kernel 1x1 has one tap along an axis, too few to tell the axes apart; name it to patch it"
+        assert set(status.skipped.values()) == {reason}
 
     def test_list_of_name_endings(self, pipe):
         status = apply_geoconv(pipe, GeoConvConfig(target_modules=["conv_in", "resnets.0.conv1"]))
@@ -143,6 +149,12 @@ class TestTargets:
     def test_one_tap_layers_can_be_named(self, pipe):
         status = apply_geoconv(pipe, GeoConvConfig(target_modules=["conv_shortcut"]))
         assert all(name.endswith("conv_shortcut") for name in status.patched)
+        assert all(weight.shape[1:] == (4,) for weight in geoconv_parameters(pipe).values())
+
+    def test_one_tap_layers_that_are_named_learn_every_coefficient(self, pipe):
+        apply_geoconv(pipe, GeoConvConfig(target_modules=["conv_shortcut"], shift_range=0.0))
+        pipe.unet.train()(torch.randn(1, 4, 8, 8), 3, torch.randn(1, 5, 16)).sample.square().mean().backward()
+        assert all(weight.grad.abs().min() > 0 for weight in geoconv_parameters(pipe).values())
 
     @pytest.mark.parametrize(
         ("config", "message"),

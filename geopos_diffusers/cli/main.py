@@ -11,7 +11,7 @@ from importlib import import_module
 
 from ..errors import GeoPosError
 
-COMMANDS = ("data", "patch", "train", "generate", "evaluate", "info")
+COMMANDS = ("data", "patch", "train", "generate", "evaluate", "info", "convert")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if isinstance(option.default, bool):
             parser.add_argument(flag, action="store_true", help=option.metadata["help"])
         else:
-            choices, kind = option.metadata["choices"], type(option.default)
+            choices = option.metadata["choices"]
+            kind = str if option.default is None else type(option.default)
             text = f"{option.metadata['help']} (default: %(default)s)"
             parser.add_argument(flag, default=option.default, choices=choices, type=kind, help=text)
     parser.add_argument("--verbose", action="store_true", help="list every layer")

@@ -94,6 +94,17 @@ class TestInfoAndPatch:
         assert main(["patch", "--model", model, "--target-modules", "conv1", "--encoding", "squares"]) == 0
         assert "would be patched" in capsys.readouterr().out
 
+    @pytest.mark.parametrize("options", [["--basis", "taps", "--border", "extrapolate"], ["--basis", "multilinear"]])
+    def test_patch_takes_the_basis(self, model, options, capsys):
+        assert main(["patch", "--model", model, "--json", *options]) == 0
+        config = json.loads(capsys.readouterr().out)["config"]
+        assert (config["basis"], config["border"]) == (options[1], options[3] if len(options) > 2 else None)
+
+    def test_patch_refuses_a_basis_that_the_encoding_lacks(self, model, tmp_path, capsys):
+        options = ["--encoding", "squares", "--basis", "multilinear", "--output", str(tmp_path / "adapter")]
+        assert "encoding 'squares' has no multilinear basis" in refused(capsys, "patch", "--model", model, *options)
+        assert not (tmp_path / "adapter").exists()
+
     def test_patch_writes_an_adapter_that_changes_nothing(self, model, tmp_path, capsys):
         assert main(["patch", "--model", model, "--output", str(tmp_path / "adapter")]) == 0
         assert (tmp_path / "adapter" / WEIGHTS_NAME).is_file()
