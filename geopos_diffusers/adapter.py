@@ -9,6 +9,7 @@ The one safetensors file suffices. Nothing here ever unpickles.
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .files import atomic_path, write_text
 from .model_card import model_card
 from .named_adapters import DEFAULT_ADAPTER, adapter_tensors, put_adapter
 from .offload import whole
-from .stock_saving import ADAPTER_FOLDER
+from .stock_saving import ADAPTER_FOLDERS
 from .surgery import (
     GeoConvStatus,
     apply_geoconv,
@@ -163,13 +164,18 @@ def find_adapters(name_or_path: str | os.PathLike, revision: str | None = None) 
         return [(path, None)]
     if not path.is_dir():
         path = _download(os.fspath(name_or_path), revision)
-    for file in (path / WEIGHTS_NAME, path / ADAPTER_FOLDER / WEIGHTS_NAME):
-        if file.is_file():
-            return [(file, None)]
-    files = sorted(path.glob(f"*/{ADAPTER_FOLDER}/{WEIGHTS_NAME}"))
-    if not files:
+    if (file := _adapter_in(path, ("", *ADAPTER_FOLDERS))) is not None:
+        return [(file, None)]
+    parts = [(_adapter_in(component, ADAPTER_FOLDERS), component.name) for component in sorted(path.iterdir())]
+    found = [(file, name) for file, name in parts if file is not None]
+    if not found:
         raise AdapterError(f"{path} has no {WEIGHTS_NAME}")
-    return [(file, file.parts[-3]) for file in files]
+    return found
+
+
+def _adapter_in(folder: Path, names: Sequence[str]) -> Path | None:
+    files = (folder / name / WEIGHTS_NAME for name in names)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -178,7 +184,8 @@ def _download(name: str, revision: str | None) -> Path:
         raise AdapterError(f"no adapter at {name}: neither a folder, nor a safetensors file, nor a Hub id owner/name")
     from huggingface_hub import snapshot_download
 
-    files = [WEIGHTS_NAME, f"{ADAPTER_FOLDER}/{WEIGHTS_NAME}", f"*/{ADAPTER_FOLDER}/{WEIGHTS_NAME}"]
+    inner = [f"{folder}/{WEIGHTS_NAME}" for folder in ADAPTER_FOLDERS]
+    files = [WEIGHTS_NAME, *inner, *(f"*/{file}" for file in inner)]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except Exception as error:  # the Hub's client raises many unrelated types for "not there" and "no network"
