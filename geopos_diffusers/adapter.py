@@ -10,7 +10,7 @@ The one safetensors file suffices. Nothing here ever unpickles.
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from . import __version__
-from .config import GeoConvConfig
+from .config import GeoConvConfig, exact_names
 from .errors import AdapterError, SurgeryError
 from .files import atomic_path, write_text
 from .model_card import model_card
@@ -33,7 +33,9 @@ from .surgery import (
     geoconv_status,
     marked_models,
     remove_geoconv,
+    shorten,
 )
+from .targets import convolutions
 
 WEIGHTS_NAME = "geoconv_weights.safetensors"
 CONFIG_NAME = "geoconv_config.json"
@@ -76,7 +78,10 @@ def save_geoconv_weights(
                 raise AdapterError(f"{name} holds values that are not finite in {tensor.dtype}; nothing was saved")
             tensors[f"{names[component]}.{name}"] = tensor
     status = geoconv_status(pipe_or_model)
+    layers = {name.partition(".")[2].removesuffix(".geo_weight") for name in tensors}
     values = status.config.to_dict() | {
+        "target_modules": sorted(layers),
+        "exclude_modules": None,
         "geopos_diffusers_version": __version__,
         "base_classes": {names[component]: _class_name(model) for component, model in models.items()},
     }
@@ -98,10 +103,10 @@ def load_geoconv_weights(
     *,
     revision: str | None = None,
 ) -> GeoConvStatus:
-    """Patch a pipeline or model as an adapter says and fill in its weights.
+    """Patch the layers that an adapter has weights for and fill them in.
 
     Args:
-        pipe_or_model: unpatched, or patched with the adapter's own config.
+        pipe_or_model: unpatched, or patched in the adapter's own layers and with its geometry channel.
         name_or_path: an adapter's folder, its safetensors file, a Hub id "owner/name", or the folder (or Hub id) of a
             patched pipeline or model that `save_pretrained` wrote.
         adapter_name: what to call it. Weights under this name are replaced; other adapters are kept, inactive (see
@@ -110,8 +115,8 @@ def load_geoconv_weights(
 
     Raises:
         AdapterError: files that are missing, damaged or foreign; weights for layers that the model lacks or has in
-            another shape, or layers that the file lacks. The model is left as it was.
-        SurgeryError: the model is patched with another config.
+            another shape. The model is left as it was.
+        SurgeryError: the model is patched in other layers or with another geometry channel.
     """
     if not isinstance(adapter_name, str) or not adapter_name:
         raise AdapterError(f"adapter_name must be a word; got {adapter_name!r}")
@@ -120,13 +125,14 @@ def load_geoconv_weights(
     newly_patched = [model for model, _ in models if not marked_models(model)]
     try:
         for model, part in models:
+            _check_names(model, part)
             try:
-                apply_geoconv(model, part.config)
+                apply_geoconv(model, replace(part.config, target_modules=exact_names(part.layers)))
             except SurgeryError as error:
                 if model not in newly_patched:
                     raise
                 raise AdapterError(f"{part.path} does not fit {type(model).__name__}: {error}") from error
-            _check_fit(geoconv_parameters(model), part.tensors, type(model).__name__, part.path)
+            _check_fit(model, part)
     except Exception:
         for model in newly_patched:
             remove_geoconv(model)
@@ -218,7 +224,7 @@ def read_adapter(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
         raise AdapterError(f"{path}: its GeoConv config is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise AdapterError(f"{path}: its GeoConv config is not a JSON object")
-    GeoConvConfig.from_dict({key: value for key, value in values.items() if key not in _EXTRA_KEYS})
+    _geometry_config(values)
     for name, tensor in tensors.items():
         if tensor.dtype not in _WEIGHT_DTYPES or not torch.isfinite(tensor.float()).all():
             raise AdapterError(f"{path}: {name!r} ({tensor.dtype}) does not hold finite floating-point weights")
@@ -234,6 +240,17 @@ _WEIGHT_DTYPES = (
     torch.float8_e5m2,
 )
 _EXTRA_KEYS = ("geopos_diffusers_version", "base_classes")
+_TARGETS = ("target_modules", "exclude_modules")
+
+
+def _geometry_config(values: dict[str, Any]) -> GeoConvConfig:
+    """An adapter's config but for its targets: which layers it has, the names of its tensors say.
+
+    Files of earlier releases hold the regular expressions of whoever made them, and matching one can take for ever.
+    """
+    return GeoConvConfig.from_dict(
+        {name: value for name, value in values.items() if name not in _EXTRA_KEYS + _TARGETS}
+    )
 
 
 def _class_name(model: nn.Module) -> str:
@@ -252,7 +269,7 @@ def _component_of(model: nn.Module) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """What an adapter file holds for one component."""
+    """What an adapter file holds for one component; its config without targets."""
 
     path: Path
     component: str
@@ -260,11 +277,14 @@ class _Part:
     base_class: str | None
     tensors: dict[str, Tensor]
 
+    @property
+    def layers(self) -> list[str]:
+        return [name.removesuffix(".geo_weight") for name in self.tensors]
+
 
 def _read_parts(path: Path, folder: str | None) -> list[_Part]:
     """The parts of one file; `folder` is the component that it was saved with, if it was saved with one alone."""
     tensors, values = read_adapter(path)
-    config = GeoConvConfig.from_dict({key: value for key, value in values.items() if key not in _EXTRA_KEYS})
     by_component: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         component, _, name = key.partition(".")
@@ -276,7 +296,13 @@ def _read_parts(path: Path, folder: str | None) -> list[_Part]:
     classes = values.get("base_classes")
     classes = classes if isinstance(classes, dict) else {}
     return [
-        _Part(path, folder if folder and len(by_component) == 1 else component, config, classes.get(component), weights)
+        _Part(
+            path,
+            folder if folder and len(by_component) == 1 else component,
+            _geometry_config(values),
+            classes.get(component),
+            weights,
+        )
         for component, weights in by_component.items()
     ]
 
@@ -311,24 +337,24 @@ def _component_in(pipe: Any, part: _Part) -> str:
     return same[0] if part.component not in components and len(same) == 1 else part.component
 
 
-def _check_fit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor], label: str, path: Path) -> None:
-    problems = []
-    for title, names in (
-        ("layers not in the model", sorted(tensors.keys() - parameters.keys())),
-        ("layers missing from the file", sorted(parameters.keys() - tensors.keys())),
-        (
-            "layers of another shape",
-            [
-                f"{name} {list(tensors[name].shape)} for {list(parameters[name].shape)}"
-                for name in sorted(tensors.keys() & parameters.keys())
-                if tensors[name].shape != parameters[name].shape
-            ],
-        ),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            shown = ", ".join(name.replace(".geo_weight", "") for name in names[:3])
-            # A file's keys are anyone's text; repr would quote ordinary names too.
-            problems.append(f"{title}: {shown.encode('unicode_escape').decode()}{more}")
-    if problems:
-        raise AdapterError(f"{path} does not fit {label}; {'; '.join(problems)}")
+def _check_names(model: nn.Module, part: _Part) -> None:
+    """Before anything is made of a file's names, of which it may hold any number."""
+    known = {name for name, _ in convolutions(model)}
+    _refuse(model, part, "layers not in the model", [name for name in part.layers if name not in known])
+
+
+def _check_fit(model: nn.Module, part: _Part) -> None:
+    """After patching: whether each tensor has its place."""
+    shapes = {name: list(weight.shape) for name, weight in geoconv_parameters(model).items()}
+    _refuse(model, part, "layers that cannot be patched", [name for name in part.tensors if name not in shapes])
+    found = {name: list(tensor.shape) for name, tensor in part.tensors.items()}
+    others = [f"{name} {shape} for {shapes[name]}" for name, shape in found.items() if shape != shapes[name]]
+    _refuse(model, part, "layers of another shape", others)
+
+
+def _refuse(model: nn.Module, part: _Part, problem: str, layers: Sequence[str]) -> None:
+    if layers:
+        shown = shorten(sorted(layers)).replace(".geo_weight", "")
+        # A file's keys are anyone's text; repr would quote ordinary names too.
+        shown = shown.encode("unicode_escape").decode()
+        raise AdapterError(f"{part.path} does not fit {type(model).__name__}; {problem}: {shown}")

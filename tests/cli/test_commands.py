@@ -88,7 +88,7 @@ class TestInfoAndPatch:
         out = capsys.readouterr().out
         assert "convolutions patched" in out
         assert "  + unet.conv_in" in out
-        assert "has one tap along an axis" in out
+        assert "attentions.0.proj_in: not named by target_modules" in out
 
     def test_patch_is_a_dry_run_without_output(self, model, capsys):
         assert main(["patch", "--model", model, "--target-modules", "conv1", "--encoding", "squares"]) == 0
