@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDPMScheduler
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,6 +24,7 @@ from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.config import NORMALIZATIONS
 from geopos_diffusers.files import atomic_path, write_json
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
+from geopos_diffusers.pictures import open_picture
 from geopos_diffusers.training.diffusion_loss import prediction_target
 from geopos_diffusers.training.image_text_data import prepare_picture
 from geopos_diffusers.training.text_conditions import CaptionEncoder
@@ -48,7 +48,7 @@ def load_images(folder: Path, height: int, width: int) -> tuple[Tensor, list[str
     """Pixels [N, 3, height, width] in [-1, 1], cut out of the middle of square images, and their captions."""
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     side = max(height, width)
-    pixels = torch.stack([prepare_picture(Image.open(folder / row["file_name"]), side)[0] for row in rows])
+    pixels = torch.stack([prepare_picture(open_picture(folder / row["file_name"]), side)[0] for row in rows])
     top, left = (side - height) // 2, (side - width) // 2
     return pixels[:, :, top : top + height, left : left + width], [row["text"] for row in rows]
 

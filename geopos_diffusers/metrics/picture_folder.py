@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
 from .hand_attributes import HandAttributes, attributes_of_row
@@ -90,23 +89,3 @@ def read_metadata(path: Path) -> Iterator[Picture]:
         except DataError as error:
             raise DataError(f"{path}, line {number}: {error}") from error
         yield Picture(path.parent / name, name.as_posix(), attributes)
-
-
-def read_picture(path: Path) -> Image.Image:
-    """The picture at `path` as RGB, upright, transparent parts on white.
-
-    Raises:
-        DataError: it is missing, no picture, damaged, or larger than Pillow thinks safe.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataError("the file is missing") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"not a readable image ({error})") from error

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Sequence
@@ -13,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import DataError, MissingDependencyError
+from ..pictures import open_picture
 
 logger = logging.getLogger(__name__)
 
@@ -194,37 +194,14 @@ def find_unreadable(records: Records, show_progress: bool = True) -> dict[int, s
     def problem(index: int) -> str | None:
         try:
             open_picture(records.sources[index])
-        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-            return f"{type(error).__name__}: {error}"
+        except DataError as error:
+            return str(error)
         return None
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         reasons = pool.map(problem, range(len(records)))
         shown = tqdm(reasons, total=len(records), desc="checking images", disable=not show_progress, leave=False)
         return {index: reason for index, reason in enumerate(shown) if reason is not None}
-
-
-def open_picture(source: Any) -> Image.Image:
-    """Decode an image fully, upright and as RGB; transparent parts become white.
-
-    Raises:
-        OSError, ValueError, TypeError: it is not an image that Pillow reads.
-    """
-    if isinstance(source, dict):
-        source = source.get("bytes") or source.get("path")
-    if isinstance(source, bytes):
-        source = io.BytesIO(source)
-    if not isinstance(source, Image.Image):
-        if not isinstance(source, (str, Path, io.BytesIO)):
-            raise TypeError(f"expected an image, found {type(source).__name__}")
-        with Image.open(source) as opened:
-            opened.load()
-            source = opened
-    picture = ImageOps.exif_transpose(source)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
 
 
 def prepare_picture(picture: Image.Image, resolution: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.training.image_text_data import load_image_text, open_picture, prepare_picture
+from geopos_diffusers.training.image_text_data import load_image_text, prepare_picture
 
 
 def encoded(color, size=(20, 10), mode="RGB", format="PNG", **save_options) -> bytes:
@@ -132,26 +132,6 @@ class TestParquet:
 
 
 class TestPictures:
-    @pytest.mark.parametrize(
-        ("data", "expected"),
-        [
-            (encoded((255, 0, 0, 0), mode="RGBA"), (255, 255, 255)),
-            (encoded(100, mode="L"), (100, 100, 100)),
-            (encoded(1, mode="1"), (255, 255, 255)),
-            (encoded((0, 0, 0, 0), mode="CMYK", format="TIFF"), (255, 255, 255)),
-        ],
-        ids=["transparent", "gray", "bits", "cmyk"],
-    )
-    def test_modes(self, data, expected):
-        picture = open_picture(data)
-        assert picture.mode == "RGB"
-        assert picture.getpixel((0, 0)) == expected
-
-    def test_photographs_are_turned_upright(self):
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        assert open_picture(encoded((1, 2, 3), format="JPEG", exif=exif)).size == (10, 20)
-
     @pytest.mark.parametrize("size", [(64, 64), (65, 64), (640, 11), (11, 640), (1, 1), (100, 99)])
     def test_any_size_becomes_a_square(self, size):
         pixels, sizes = prepare_picture(Image.new("RGB", size, (255, 255, 255)), 32)
