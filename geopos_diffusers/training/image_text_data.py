@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import DataError, MissingDependencyError
+from ..image_metadata import METADATA, file_of_row, read_rows
 from ..pictures import open_picture
 
 logger = logging.getLogger(__name__)
@@ -123,36 +124,29 @@ def read_image_folder(folder: Path, caption_column: str) -> Records:
     """Read metadata.jsonl (or metadata.csv) in `folder`: file_name and a caption for each image.
 
     Raises:
-        DataError: neither file exists, a line is damaged, or a field is missing.
+        DataError: neither file exists, a line is damaged, a field is missing, or a file lies outside the folder.
     """
-    jsonl, table = folder / "metadata.jsonl", folder / "metadata.csv"
-    try:
-        if jsonl.is_file():
-            source = jsonl
-            lines = jsonl.read_text(encoding="utf-8").splitlines()
-            rows = [(number, json.loads(line)) for number, line in enumerate(lines, 1) if line.strip()]
-        elif table.is_file():
-            source = table
-            with table.open(encoding="utf-8", newline="") as file:
-                rows = list(enumerate(csv.DictReader(file), 2))
-        else:
-            raise DataError(
-                f"{folder} has no metadata.jsonl (one JSON object a line with file_name and {caption_column})"
-            )
-    except (json.JSONDecodeError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source} cannot be read: {error}") from error
+    jsonl, table = folder / METADATA, folder / "metadata.csv"
+    if not jsonl.is_file() and not table.is_file():
+        raise DataError(f"{folder} has no {METADATA} (one JSON object a line with file_name and {caption_column})")
     paths, captions = [], []
-    for number, row in rows:
-        if not isinstance(row, dict):
-            raise DataError(f"{source}, line {number}: expected an object, found {type(row).__name__}")
-        for column in ("file_name", caption_column):
-            if column not in row:
-                raise DataError(f"{source}, line {number}: no field {column!r}; found {', '.join(map(str, row))}")
-            if not isinstance(row[column], str):
-                raise DataError(f"{source}, line {number}: {column} must be text, found {row[column]!r}")
-        paths.append(folder / row["file_name"])
+    for place, row in read_rows(jsonl) if jsonl.is_file() else _read_csv(table):
+        paths.append(folder / file_of_row(row, place))
+        if caption_column not in row:
+            raise DataError(f"{place}: no field {caption_column!r}; found {', '.join(map(str, row))}")
+        if not isinstance(row[caption_column], str):
+            raise DataError(f"{place}: {caption_column} must be text, found {row[caption_column]!r}")
         captions.append(row[caption_column])
     return Records(paths, captions, [str(path) for path in paths])
+
+
+def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file), 2):
+                yield f"{path}, line {number}", row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def read_table(dataset: str | Path, image_column: str, caption_column: str, split: str) -> Records:

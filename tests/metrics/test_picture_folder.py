@@ -63,8 +63,8 @@ class TestBadFolders:
         ("line", "message"),
         [
             ("{", "line 2: not JSON"),
-            ("[1]", "line 2: needs an object with a file_name"),
-            ({"text": "a"}, "line 2: needs an object with a file_name"),
+            ("[1]", "line 2: expected an object, found list"),
+            ({"text": "a"}, "line 2: needs a file_name; found text"),
             ({"file_name": "../0.png"}, "line 2: file_name '../0.png' is outside"),
             ({"file_name": "0.png", "fingers": 9}, "line 2: fingers is 9"),
         ],

@@ -71,9 +71,9 @@ class TestImageFolder:
         ("lines", "message"),
         [
             ([json.dumps({"file_name": "a.png", "caption": "x"})], "line 1: no field 'text'; found file_name, caption"),
-            ([json.dumps({"text": "x"})], "line 1: no field 'file_name'"),
+            ([json.dumps({"text": "x"})], "line 1: needs a file_name; found text"),
             ([json.dumps({"file_name": "a.png", "text": 7})], "text must be text, found 7"),
-            ([json.dumps(ROWS[0]), "{"], r"metadata\.jsonl cannot be read"),
+            ([json.dumps(ROWS[0]), "{"], r"metadata\.jsonl, line 2: not JSON"),
             (["[1]"], "expected an object, found list"),
             ([""], "holds no images with captions"),
         ],
