@@ -39,8 +39,8 @@ def open_picture(source: Any) -> Image.Image:
         raise DataError("the file is missing") from error
     except DataError:
         raise
-    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"not a readable image ({error})") from error
+    except Exception as error:  # decoders raise many unrelated types for damaged files: AVIF's a RuntimeError
+        raise DataError(f"not a readable image ({error or type(error).__name__})") from error
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.metrics.features import to_pixels
@@ -122,6 +122,14 @@ class TestRefusals:
         content = written(Image.effect_noise((64, 64), 50), "PNG")
         with pytest.raises(DataError, match="not a readable image"):
             open_picture(content[: len(content) // 2])
+
+    @pytest.mark.skipif(not features.check("avif"), reason="this Pillow is built without AVIF")
+    def test_damaged_avif(self):
+        content = bytearray(written(Image.effect_noise((64, 64), 50).convert("RGB"), "AVIF"))
+        pixels = content.index(b"mdat") + 4
+        content[pixels : pixels + 20] = b"\xff" * 20
+        with pytest.raises(DataError, match=r"not a readable image \(Failed to decode"):
+            open_picture(bytes(content))
 
     def test_missing(self, tmp_path):
         with pytest.raises(DataError, match="the file is missing"):

@@ -108,7 +108,7 @@ def load_image_text(
         records = Records(records.sources, records.captions[:limit], records.names)
     if not len(records):
         raise DataError(f"{dataset} holds no images with captions")
-    problems = find_unreadable(records, show_progress)
+    problems = find_unreadable(records, resolution, show_progress)
     for index, reason in problems.items():
         logger.warning("left out: %s (%s)", records.names[index], reason)
     if len(problems) == len(records):
@@ -182,14 +182,14 @@ def read_table(dataset: str | Path, image_column: str, caption_column: str, spli
     return Records(TableImages(table, image_column), captions, names)
 
 
-def find_unreadable(records: Records, show_progress: bool = True) -> dict[int, str]:
-    """Decode every image once. Returns the index and the reason of each that cannot be."""
+def find_unreadable(records: Records, resolution: int, show_progress: bool = True) -> dict[int, str]:
+    """Decode and scale every image once. Returns the index and the reason of each that cannot be."""
 
     def problem(index: int) -> str | None:
         try:
-            open_picture(records.sources[index])
-        except DataError as error:
-            return str(error)
+            prepare_picture(open_picture(records.sources[index]), resolution)
+        except (DataError, ValueError, MemoryError) as error:
+            return str(error) or type(error).__name__
         return None
 
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -208,8 +208,12 @@ def prepare_picture(picture: Image.Image, resolution: int) -> tuple[Tensor, Tens
     scale = resolution / min(width, height)
     scaled = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
     left, top = (scaled[0] - resolution) // 2, (scaled[1] - resolution) // 2
-    if scaled != picture.size:
-        picture = picture.resize(scaled, Image.Resampling.BICUBIC)
-    picture = picture.crop((left, top, left + resolution, top + resolution))
+    if scaled == picture.size:
+        picture = picture.crop((left, top, left + resolution, top + resolution))
+    else:
+        # Of the part that is kept alone: a long and narrow picture scaled as a whole could fill the memory.
+        x, y = width / scaled[0], height / scaled[1]
+        box = (left * x, top * y, min((left + resolution) * x, width), min((top + resolution) * y, height))
+        picture = picture.resize((resolution, resolution), Image.Resampling.BICUBIC, box)
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float() / 127.5 - 1
     return pixels, torch.tensor([height, width, top, left, resolution, resolution], dtype=torch.float32)

@@ -1,8 +1,10 @@
 import io
 import json
+import resource
 
 import datasets
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -145,3 +147,30 @@ class TestPictures:
         pixels, sizes = prepare_picture(picture, 20)
         assert sizes[3] == 20
         assert pixels[0, 0].tolist() == pytest.approx([value / 127.5 - 1 for value in range(80, 160, 4)], abs=1e-6)
+
+    @pytest.mark.parametrize("size", [(61, 40), (40, 61), (20, 300), (33, 32)])
+    def test_scaling_the_kept_part_alone_gives_the_same_pixels(self, size):
+        picture = Image.effect_noise(size, 20).convert("RGB")  # so that no value is cut off between the two axes
+        scale = 32 / min(size)
+        whole = picture.resize([max(32, round(length * scale)) for length in size], Image.Resampling.BICUBIC)
+        left, top = ((length - 32) // 2 for length in whole.size)
+        expected = np.asarray(whole.crop((left, top, left + 32, top + 32))).transpose(2, 0, 1) / 127.5 - 1
+        pixels, sizes = prepare_picture(picture, 32)
+        np.testing.assert_allclose(pixels.numpy(), expected, rtol=0, atol=2.01 / 127.5)
+        assert sizes[2:4].tolist() == [top, left]
+
+    @pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1)])
+    def test_a_long_and_narrow_picture_needs_little_memory(self, tmp_path, size):
+        """Scaled as a whole to 512 pixels it would take 15 GB."""
+        Image.new("RGB", size, "white").save(tmp_path / "a.png")
+        (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "a line"}))
+        before, hard = resource.getrlimit(resource.RLIMIT_AS)
+        used = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, hard))
+        try:
+            item = load_image_text(str(tmp_path), 512)[0]
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (before, hard))
+        assert item["pixels"].shape == (3, 512, 512)
+        assert (item["pixels"] == 1).all()
+        assert item["sizes"][:2].tolist() == [size[1], size[0]]
