@@ -3,7 +3,11 @@
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
 
+from geopos_diffusers import apply_geoconv, load_geoconv_weights, save_geoconv_weights
 from geopos_diffusers.files import atomic_directory, atomic_path, write_json
 
 
@@ -40,3 +44,27 @@ def test_not_a_number_is_refused(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "result.json", {"loss": float("nan")})
     assert os.listdir(tmp_path) == []
+
+
+class TestFullDisk:
+    """safetensors' own error class must not get through: callers look for OSError."""
+
+    def test_an_adapter(self, small_disk):
+        model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3))
+        apply_geoconv(model)
+        path = save_geoconv_weights(model, small_disk)
+        before = {file.name: file.read_bytes() for file in small_disk.iterdir()}
+        larger = nn.Conv2d(1, 4096, 3)
+        apply_geoconv(larger)
+        with pytest.raises(OSError, match=r"geoconv_weights\.safetensors cannot be written: [^\n]+$"):
+            save_geoconv_weights(larger, small_disk)
+        assert {file.name: file.read_bytes() for file in small_disk.iterdir()} == before
+        assert load_geoconv_weights(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)), path).patched == ["0", "1"]
+
+    def test_a_folder(self, small_disk):
+        with (
+            pytest.raises(OSError, match=r"checkpoint-1 cannot be written: [^\n]+$"),
+            atomic_directory(small_disk / "checkpoint-1") as folder,
+        ):
+            save_file({"a": torch.zeros(10_000)}, folder / "weights.safetensors")
+        assert os.listdir(small_disk) == []

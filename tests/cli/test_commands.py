@@ -94,6 +94,11 @@ class TestInfoAndPatch:
         assert main(["patch", "--model", model, "--target-modules", "conv1", "--encoding", "squares"]) == 0
         assert "would be patched" in capsys.readouterr().out
 
+    def test_a_full_disk_is_one_line(self, model, small_disk, capsys):
+        parts = ("--components", "unet", "vae")  # more than fits
+        line = refused(capsys, "patch", "--model", model, *parts, "--output", str(small_disk / "adapter"))
+        assert "geoconv_weights.safetensors cannot be written: " in line
+
     def test_patch_writes_an_adapter_that_changes_nothing(self, model, tmp_path, capsys):
         assert main(["patch", "--model", model, "--output", str(tmp_path / "adapter")]) == 0
         assert (tmp_path / "adapter" / WEIGHTS_NAME).is_file()
