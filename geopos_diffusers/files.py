@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -58,6 +59,27 @@ def atomic_directory(target: str | os.PathLike) -> Iterator[Path]:
             os.replace(retired, target)
         shutil.rmtree(retired, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: str | os.PathLike, targets: str) -> None:
+    """Remove what killed processes left of `atomic_path` and `atomic_directory` in a folder that nobody writes to now.
+
+    A folder that was moved aside for a successor that never came is put back.
+
+    Args:
+        targets: a regular expression for the names, without suffix, of what was to be written.
+    """
+    for path in sorted(Path(folder).glob(".*-*")):
+        match = re.fullmatch(rf"\.({targets})-[a-z0-9_]{{8}}(-old|\.\w+)?", path.name)
+        if match is None:
+            continue
+        target = path.with_name(match[1])
+        if match[2] == "-old" and not target.exists():
+            os.replace(path, target)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from geopos_diffusers.training.checkpoints import (
     clear_output,
     find_checkpoint,
     load_checkpoint,
+    remove_unfinished,
     save_checkpoint,
 )
 from geopos_diffusers.training.data_order import DataOrder
@@ -108,6 +109,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING if accelerator.is_main_process else logging.ERROR)
     writes = accelerator.is_main_process and not args.dry_run
     with locked_folder(args.output_dir) if writes else nullcontext():
+        if writes:
+            remove_unfinished(args.output_dir)
         finetune(args, accelerator)
 
 

@@ -20,7 +20,7 @@ from ..baselines.dcgan import VARIANTS, build_dcgan, discriminator_loss, generat
 from ..baselines.kinds import parameter_count
 from ..files import atomic_path, write_json
 from ..folder_lock import locked_folder
-from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, save_checkpoint
+from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
 from .data_order import DataOrder
 from .gan_arguments import GanArguments
 from .loop import step_generator
@@ -103,6 +103,8 @@ def train_gan(
 def _train_in_folder(run: GanRun, images: Tensor, scores: Scores) -> dict[str, Any]:
     args, accelerator, variant, seed = run.args, run.accelerator, run.variant, run.seed
     state = run.state()
+    if accelerator.is_main_process:
+        remove_unfinished(run.folder)
     checkpoints = list_checkpoints(run.folder)
     start = load_checkpoint(state, checkpoints[-1]) if checkpoints else 0
     stop = max(start, args.epochs if args.stop_at_epoch is None else min(args.stop_at_epoch, args.epochs))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..files import write_json
 from ..folder_lock import locked_folder
-from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, save_checkpoint
+from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
 from .data_order import DataOrder
 from .loss_log import LossLog, draw_loss_curve, read_losses
 
@@ -109,6 +109,8 @@ def _train_in(
     ema = EMAModel(parameters.values(), decay=options.ema_decay, foreach=True) if options.ema_decay else None
     state = TrainingState(accelerator, parameters, optimizer, ema, settings)
 
+    if accelerator.is_main_process:
+        remove_unfinished(folder)
     checkpoints = list_checkpoints(folder)
     start = load_checkpoint(state, checkpoints[-1]) if checkpoints else 0
     lines = read_losses(folder / "losses.jsonl")
