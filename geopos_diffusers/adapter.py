@@ -90,7 +90,8 @@ def save_geoconv_weights(
     if directory.is_file():
         raise AdapterError(f"{directory} is a file; an adapter is saved to a folder")
     with atomic_path(directory / WEIGHTS_NAME) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", _METADATA_KEY: text})
+        # One entry alone: safetensors writes several in random order, and equal adapters shall be equal files.
+        save_file(tensors, temporary, metadata={_METADATA_KEY: text})
     write_text(directory / CONFIG_NAME, text + "\n")
     write_text(directory / CARD_NAME, model_card(values, status, card or {}))
     return directory / WEIGHTS_NAME

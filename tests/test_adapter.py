@@ -91,6 +91,22 @@ class TestThereAndBack:
         assert "base_model: owner/name" in card
         assert '"steps": 3' in card
 
+    def test_equal_weights_make_equal_files(self, trained, tmp_path):
+        files = {save_geoconv_weights(trained, tmp_path / str(number)).read_bytes() for number in range(16)}
+        assert len(files) == 1
+        fresh = tiny_stable_diffusion()
+        load_geoconv_weights(fresh, tmp_path / "0")
+        assert save_geoconv_weights(fresh, tmp_path / "again").read_bytes() in files
+
+    def test_files_of_earlier_releases_are_read(self, trained, tmp_path):
+        path = save_geoconv_weights(trained, tmp_path)
+        tensors, values = read_adapter(path)
+        values |= {"target_modules": r".*conv.*", "exclude_modules": None}
+        save_file(tensors, path, metadata={"format": "pt", "geoconv_config": json.dumps(values)})
+        fresh = tiny_stable_diffusion()
+        load_geoconv_weights(fresh, path)
+        assert same_weights(fresh, trained)
+
     def test_half_precision_halves_the_file(self, trained, tmp_path):
         full = save_geoconv_weights(trained, tmp_path / "full").stat().st_size
         half = save_geoconv_weights(trained, tmp_path / "half", dtype=torch.float16).stat().st_size
