@@ -240,8 +240,7 @@ _WEIGHT_DTYPES = (
     torch.float8_e4m3fn,
     torch.float8_e5m2,
 )
-_EXTRA_KEYS = ("geopos_diffusers_version", "base_classes")
-_TARGETS = ("target_modules", "exclude_modules")
+_NO_GEOMETRY = ("geopos_diffusers_version", "base_classes", "target_modules", "exclude_modules")
 
 
 def _geometry_config(values: dict[str, Any]) -> GeoConvConfig:
@@ -249,9 +248,7 @@ def _geometry_config(values: dict[str, Any]) -> GeoConvConfig:
 
     Files of earlier releases hold the regular expressions of whoever made them, and matching one can take for ever.
     """
-    return GeoConvConfig.from_dict(
-        {name: value for name, value in values.items() if name not in _EXTRA_KEYS + _TARGETS}
-    )
+    return GeoConvConfig.from_dict({name: value for name, value in values.items() if name not in _NO_GEOMETRY})
 
 
 def _class_name(model: nn.Module) -> str:
