@@ -9,7 +9,8 @@ The one safetensors file suffices. Nothing here ever unpickles.
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from . import __version__
-from .config import GeoConvConfig
+from .config import GeoConvConfig, exact_names
 from .errors import AdapterError, SurgeryError
 from .files import atomic_path, write_text
 from .model_card import model_card
 from .named_adapters import DEFAULT_ADAPTER, adapter_tensors, put_adapter
 from .offload import whole
-from .stock_saving import ADAPTER_FOLDER
+from .stock_saving import ADAPTER_FOLDERS
 from .surgery import (
     GeoConvStatus,
     apply_geoconv,
@@ -32,7 +33,9 @@ from .surgery import (
     geoconv_status,
     marked_models,
     remove_geoconv,
+    shorten,
 )
+from .targets import convolutions
 
 WEIGHTS_NAME = "geoconv_weights.safetensors"
 CONFIG_NAME = "geoconv_config.json"
@@ -75,7 +78,10 @@ def save_geoconv_weights(
                 raise AdapterError(f"{name} holds values that are not finite in {tensor.dtype}; nothing was saved")
             tensors[f"{names[component]}.{name}"] = tensor
     status = geoconv_status(pipe_or_model)
+    layers = {name.partition(".")[2].removesuffix(".geo_weight") for name in tensors}
     values = status.config.to_dict() | {
+        "target_modules": sorted(layers),
+        "exclude_modules": None,
         "geopos_diffusers_version": __version__,
         "base_classes": {names[component]: _class_name(model) for component, model in models.items()},
     }
@@ -84,7 +90,8 @@ def save_geoconv_weights(
     if directory.is_file():
         raise AdapterError(f"{directory} is a file; an adapter is saved to a folder")
     with atomic_path(directory / WEIGHTS_NAME) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", _METADATA_KEY: text})
+        # One entry alone: safetensors writes several in random order, and equal adapters shall be equal files.
+        save_file(tensors, temporary, metadata={_METADATA_KEY: text})
     write_text(directory / CONFIG_NAME, text + "\n")
     write_text(directory / CARD_NAME, model_card(values, status, card or {}))
     return directory / WEIGHTS_NAME
@@ -97,10 +104,10 @@ def load_geoconv_weights(
     *,
     revision: str | None = None,
 ) -> GeoConvStatus:
-    """Patch a pipeline or model as an adapter says and fill in its weights.
+    """Patch the layers that an adapter has weights for and fill them in.
 
     Args:
-        pipe_or_model: unpatched, or patched with the adapter's own config.
+        pipe_or_model: unpatched, or patched in the adapter's own layers and with its geometry channel.
         name_or_path: an adapter's folder, its safetensors file, a Hub id "owner/name", or the folder (or Hub id) of a
             patched pipeline or model that `save_pretrained` wrote.
         adapter_name: what to call it. Weights under this name are replaced; other adapters are kept, inactive (see
@@ -109,8 +116,8 @@ def load_geoconv_weights(
 
     Raises:
         AdapterError: files that are missing, damaged or foreign; weights for layers that the model lacks or has in
-            another shape, or layers that the file lacks. The model is left as it was.
-        SurgeryError: the model is patched with another config.
+            another shape. The model is left as it was.
+        SurgeryError: the model is patched in other layers or with another geometry channel.
     """
     if not isinstance(adapter_name, str) or not adapter_name:
         raise AdapterError(f"adapter_name must be a word; got {adapter_name!r}")
@@ -119,13 +126,14 @@ def load_geoconv_weights(
     newly_patched = [model for model, _ in models if not marked_models(model)]
     try:
         for model, part in models:
+            _check_names(model, part)
             try:
-                apply_geoconv(model, part.config)
+                apply_geoconv(model, replace(part.config, target_modules=exact_names(part.layers)))
             except SurgeryError as error:
                 if model not in newly_patched:
                     raise
                 raise AdapterError(f"{part.path} does not fit {type(model).__name__}: {error}") from error
-            _check_fit(geoconv_parameters(model), part.tensors, type(model).__name__, part.path)
+            _check_fit(model, part)
     except Exception:
         for model in newly_patched:
             remove_geoconv(model)
@@ -163,13 +171,18 @@ def find_adapters(name_or_path: str | os.PathLike, revision: str | None = None) 
         return [(path, None)]
     if not path.is_dir():
         path = _download(os.fspath(name_or_path), revision)
-    for file in (path / WEIGHTS_NAME, path / ADAPTER_FOLDER / WEIGHTS_NAME):
-        if file.is_file():
-            return [(file, None)]
-    files = sorted(path.glob(f"*/{ADAPTER_FOLDER}/{WEIGHTS_NAME}"))
-    if not files:
+    if (file := _adapter_in(path, ("", *ADAPTER_FOLDERS))) is not None:
+        return [(file, None)]
+    parts = [(_adapter_in(component, ADAPTER_FOLDERS), component.name) for component in sorted(path.iterdir())]
+    found = [(file, name) for file, name in parts if file is not None]
+    if not found:
         raise AdapterError(f"{path} has no {WEIGHTS_NAME}")
-    return [(file, file.parts[-3]) for file in files]
+    return found
+
+
+def _adapter_in(folder: Path, names: Sequence[str]) -> Path | None:
+    files = (folder / name / WEIGHTS_NAME for name in names)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -178,7 +191,8 @@ def _download(name: str, revision: str | None) -> Path:
         raise AdapterError(f"no adapter at {name}: neither a folder, nor a safetensors file, nor a Hub id owner/name")
     from huggingface_hub import snapshot_download
 
-    files = [WEIGHTS_NAME, f"{ADAPTER_FOLDER}/{WEIGHTS_NAME}", f"*/{ADAPTER_FOLDER}/{WEIGHTS_NAME}"]
+    inner = [f"{folder}/{WEIGHTS_NAME}" for folder in ADAPTER_FOLDERS]
+    files = [WEIGHTS_NAME, *inner, *(f"*/{file}" for file in inner)]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except Exception as error:  # the Hub's client raises many unrelated types for "not there" and "no network"
@@ -211,7 +225,7 @@ def read_adapter(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
         raise AdapterError(f"{path}: its GeoConv config is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise AdapterError(f"{path}: its GeoConv config is not a JSON object")
-    GeoConvConfig.from_dict({key: value for key, value in values.items() if key not in _EXTRA_KEYS})
+    _geometry_config(values)
     for name, tensor in tensors.items():
         if tensor.dtype not in _WEIGHT_DTYPES or not torch.isfinite(tensor.float()).all():
             raise AdapterError(f"{path}: {name!r} ({tensor.dtype}) does not hold finite floating-point weights")
@@ -226,7 +240,15 @@ _WEIGHT_DTYPES = (
     torch.float8_e4m3fn,
     torch.float8_e5m2,
 )
-_EXTRA_KEYS = ("geopos_diffusers_version", "base_classes")
+_NO_GEOMETRY = ("geopos_diffusers_version", "base_classes", "target_modules", "exclude_modules")
+
+
+def _geometry_config(values: dict[str, Any]) -> GeoConvConfig:
+    """An adapter's config but for its targets: which layers it has, the names of its tensors say.
+
+    Files of earlier releases hold the regular expressions of whoever made them, and matching one can take for ever.
+    """
+    return GeoConvConfig.from_dict({name: value for name, value in values.items() if name not in _NO_GEOMETRY})
 
 
 def _class_name(model: nn.Module) -> str:
@@ -245,7 +267,7 @@ def _component_of(model: nn.Module) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """What an adapter file holds for one component."""
+    """What an adapter file holds for one component; its config without targets."""
 
     path: Path
     component: str
@@ -253,11 +275,14 @@ class _Part:
     base_class: str | None
     tensors: dict[str, Tensor]
 
+    @property
+    def layers(self) -> list[str]:
+        return [name.removesuffix(".geo_weight") for name in self.tensors]
+
 
 def _read_parts(path: Path, folder: str | None) -> list[_Part]:
     """The parts of one file; `folder` is the component that it was saved with, if it was saved with one alone."""
     tensors, values = read_adapter(path)
-    config = GeoConvConfig.from_dict({key: value for key, value in values.items() if key not in _EXTRA_KEYS})
     by_component: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         component, _, name = key.partition(".")
@@ -269,7 +294,13 @@ def _read_parts(path: Path, folder: str | None) -> list[_Part]:
     classes = values.get("base_classes")
     classes = classes if isinstance(classes, dict) else {}
     return [
-        _Part(path, folder if folder and len(by_component) == 1 else component, config, classes.get(component), weights)
+        _Part(
+            path,
+            folder if folder and len(by_component) == 1 else component,
+            _geometry_config(values),
+            classes.get(component),
+            weights,
+        )
         for component, weights in by_component.items()
     ]
 
@@ -304,24 +335,24 @@ def _component_in(pipe: Any, part: _Part) -> str:
     return same[0] if part.component not in components and len(same) == 1 else part.component
 
 
-def _check_fit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor], label: str, path: Path) -> None:
-    problems = []
-    for title, names in (
-        ("layers not in the model", sorted(tensors.keys() - parameters.keys())),
-        ("layers missing from the file", sorted(parameters.keys() - tensors.keys())),
-        (
-            "layers of another shape",
-            [
-                f"{name} {list(tensors[name].shape)} for {list(parameters[name].shape)}"
-                for name in sorted(tensors.keys() & parameters.keys())
-                if tensors[name].shape != parameters[name].shape
-            ],
-        ),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            shown = ", ".join(name.replace(".geo_weight", "") for name in names[:3])
-            # A file's keys are anyone's text; repr would quote ordinary names too.
-            problems.append(f"{title}: {shown.encode('unicode_escape').decode()}{more}")
-    if problems:
-        raise AdapterError(f"{path} does not fit {label}; {'; '.join(problems)}")
+def _check_names(model: nn.Module, part: _Part) -> None:
+    """Before anything is made of a file's names, of which it may hold any number."""
+    known = {name for name, _ in convolutions(model)}
+    _refuse(model, part, "layers not in the model", [name for name in part.layers if name not in known])
+
+
+def _check_fit(model: nn.Module, part: _Part) -> None:
+    """After patching: whether each tensor has its place."""
+    shapes = {name: list(weight.shape) for name, weight in geoconv_parameters(model).items()}
+    _refuse(model, part, "layers that cannot be patched", [name for name in part.tensors if name not in shapes])
+    found = {name: list(tensor.shape) for name, tensor in part.tensors.items()}
+    others = [f"{name} {shape} for {shapes[name]}" for name, shape in found.items() if shape != shapes[name]]
+    _refuse(model, part, "layers of another shape", others)
+
+
+def _refuse(model: nn.Module, part: _Part, problem: str, layers: Sequence[str]) -> None:
+    if layers:
+        shown = shorten(sorted(layers)).replace(".geo_weight", "")
+        # A file's keys are anyone's text; repr would quote ordinary names too.
+        shown = shown.encode("unicode_escape").decode()
+        raise AdapterError(f"{part.path} does not fit {type(model).__name__}; {problem}: {shown}")

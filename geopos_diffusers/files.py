@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path in the target's folder and rename it to `target` when the block succeeds.
 
     If the block raises (a full disk, an interrupt), the temporary file is removed and `target` stays as it was.
+
+    Raises:
+        OSError: it cannot be written, by safetensors either.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -22,7 +26,8 @@ def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with _safetensors_errors_as_os_errors(target):
+            yield temporary
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, target)
     finally:
@@ -34,13 +39,17 @@ def atomic_directory(target: str | os.PathLike) -> Iterator[Path]:
     """Yield a new temporary folder beside `target` and put it in the place of `target` when the block succeeds.
 
     An existing `target` folder is replaced as a whole. If the block raises, it stays as it was.
+
+    Raises:
+        OSError: it cannot be written, by safetensors either.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     retired = temporary.with_name(temporary.name + "-old")
     try:
-        yield temporary
+        with _safetensors_errors_as_os_errors(target):
+            yield temporary
         temporary.chmod(0o777 & ~_umask())
         if target.exists():
             os.replace(target, retired)
@@ -50,6 +59,40 @@ def atomic_directory(target: str | os.PathLike) -> Iterator[Path]:
             os.replace(retired, target)
         shutil.rmtree(retired, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: str | os.PathLike, targets: str) -> None:
+    """Remove what killed processes left of `atomic_path` and `atomic_directory` in a folder that nobody writes to now.
+
+    A folder that was moved aside for a successor that never came is put back.
+
+    Args:
+        targets: a regular expression for the names, without suffix, of what was to be written.
+    """
+    for path in sorted(Path(folder).glob(".*-*")):
+        match = re.fullmatch(rf"\.({targets})-[a-z0-9_]{{8}}(-old|\.\w+)?", path.name)
+        if match is None:
+            continue
+        target = path.with_name(match[1])
+        if match[2] == "-old" and not target.exists():
+            os.replace(path, target)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _safetensors_errors_as_os_errors(target: Path) -> Iterator[None]:
+    """safetensors raises a class of its own on a full disk, which nobody who catches OSError would catch."""
+    try:
+        yield
+    except Exception as error:
+        from safetensors import SafetensorError
+
+        if isinstance(error, SafetensorError):
+            raise OSError(f"{target} cannot be written: {' '.join(str(error).split())}") from error
+        raise
 
 
 def write_text(target: str | os.PathLike, text: str) -> None:

@@ -167,14 +167,20 @@ def add_dense(output: Tensor, weight: Tensor, taps: Tensor) -> Tensor:
         response = torch.matmul(taps, filters.t()).to(output.dtype).view(-1, *shape[1:])
         # Expanded before axes are permuted, so that the backward pass sums over the batch in the order of memory: eight
         # times as fast.
-        return output + response.expand(shape).permute(0, 3, 1, 2)
+        return output + response.expand(shape).movedim(-1, 1)
     response = torch.matmul(filters, taps.mT).to(output.dtype).view(-1, *output.shape[1:])
     return output + response  # not a view, on which in-place activations would cost copies
 
 
 def is_channels_last(output: Tensor) -> bool:
-    """Whether [B, out, H, W] lies as [B, H, W, out] in memory."""
-    return output.dim() == 4 and not output.is_contiguous() and output.is_contiguous(memory_format=torch.channels_last)
+    """Whether [B, out, *L], of two or three axes, lies as [B, *L, out] in memory.
+
+    A result that lies otherwise makes the layers after it take other code paths, which round otherwise.
+    """
+    memory_format = {4: torch.channels_last, 5: torch.channels_last_3d}.get(output.dim())
+    if memory_format is None or output.is_contiguous():
+        return False
+    return output.is_contiguous(memory_format=memory_format)
 
 
 def add_separable(output: Tensor, weight: Tensor, factors: list[tuple[int, list[Tensor]]]) -> Tensor:
@@ -186,15 +192,23 @@ def add_separable(output: Tensor, weight: Tensor, factors: list[tuple[int, list[
         factors: pairs (channel, one [S, L_d, k_d] tensor an axis), S = 1 or B.
     """
     if is_channels_last(output):
-        # [B, H, W, out] in memory: leave the first axis for the last product, so that rows are contiguous.
-        left = _cat([ys for _, (ys, _) in factors], dim=-1)
-        right = _cat([torch.einsum("sxb,oab->saxo", xs, weight[:, c]) for c, (_, xs) in factors], dim=1)
-        rows = output.permute(0, 2, 3, 1)
-        result = _add_product(rows.flatten(2), left, right.flatten(2))
-        return result.view(rows.shape).permute(0, 3, 1, 2)
+        # [B, *L, out] in memory: leave all axes but the last for the last product, so that rows are contiguous.
+        left = _cat([_outer_product(axes[:-1]) for _, axes in factors], dim=-1)
+        right = [torch.einsum("sxk,o...k->s...xo", axes[-1], weight[:, c]) for c, axes in factors]
+        right = _cat([part.flatten(1, -3) for part in right], dim=1)
+        rows = output.movedim(1, -1)
+        result = _add_product(rows.flatten(1, -3).flatten(2), left, right.flatten(2))
+        return result.view(rows.shape).movedim(-1, 1)
     left = _cat([_contract_leading(weight[:, c], axes[:-1]) for c, axes in factors], dim=-1)
     right = _cat([axes[-1] for _, axes in factors], dim=-1).transpose(1, 2)
     return _add_product(output.flatten(1, -2), left.flatten(1, -2), right).view(output.shape)
+
+
+def _outer_product(axes: list[Tensor]) -> Tensor:
+    """The factors of one or two axes, [S, L_d, k_d] each, as one: [S, product of L_d, product of k_d]."""
+    if len(axes) == 1:
+        return axes[0]
+    return torch.einsum("sxa,syb->sxyab", *axes).flatten(3).flatten(1, 2)
 
 
 def _contract_leading(weight: Tensor, axes: list[Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
 """The README.md that is saved with an adapter."""
 
 import json
+import re
 from typing import Any
 
 
@@ -10,7 +11,8 @@ def model_card(values: dict[str, Any], status: Any, facts: dict[str, Any]) -> st
     Args:
         values: the adapter's config, as it is saved.
         status: `GeoConvStatus` of the patched model.
-        facts: further sections by heading; strings, or mappings and lists that are shown as JSON.
+        facts: further sections by heading; strings, which are plain text and not Markdown, or mappings and lists that
+            are shown as JSON.
     """
     classes = ", ".join(f"`{name}` ({cls})" for name, cls in values["base_classes"].items())
     lines = [
@@ -18,7 +20,8 @@ def model_card(values: dict[str, Any], status: Any, facts: dict[str, Any]) -> st
         "library_name: geopos_diffusers",
         "tags: [geoconv, geopos, diffusers, adapter]",
     ]
-    if isinstance(base := facts.get("Base model"), str) and base.count("/") == 1 and not base.startswith((".", "/")):
+    # Not the path of a folder, and nothing that YAML could read otherwise.
+    if isinstance(base := facts.get("Base model"), str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", base, re.ASCII):
         lines.append(f"base_model: {base}")
     lines += [
         "---",
@@ -39,9 +42,20 @@ def model_card(values: dict[str, Any], status: Any, facts: dict[str, Any]) -> st
         "```",
     ]
     for heading, content in facts.items():
-        lines += ["", f"## {heading}"]
+        lines += ["", f"## {plain_text(' '.join(heading.split()))}"]
         if isinstance(content, str):
-            lines.append(content)
+            lines.append(plain_text(content))
         else:
             lines += ["```json", json.dumps(content, indent=2, default=str), "```"]
     return "\n".join(lines) + "\n"
+
+
+def plain_text(text: str) -> str:
+    """Text that Markdown shows as it is, but for indentation: no markup, links, HTML, headings or lists come of it."""
+    lines = []
+    for line in text.splitlines():
+        line = re.sub(r"([\\`*_\[\]<>&#|~!])", r"\\\1", line.strip())
+        # What makes lists and underlined headings, at the start of a line alone.
+        line = re.sub(r"^([-+=])", r"\\\1", line)
+        lines.append(re.sub(r"^(\d+)([.)])", r"\1\\\2", line))
+    return "\n".join(lines)

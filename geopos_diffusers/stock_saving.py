@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from .stand_in import StandIn
 
-ADAPTER_FOLDER = "geoconv"
+# With a dot, since diffusers splits each name in a model's folder at dots to find variants of its weights.
+ADAPTER_FOLDER = "geoconv.adapter"
+ADAPTER_FOLDERS = (ADAPTER_FOLDER, "geoconv")  # the second one of earlier releases, still read
 logger = logging.getLogger(__name__)
 
 
@@ -20,7 +22,7 @@ class SavePretrained(StandIn):
 
     diffusers only warns of keys that it does not know, so a patched model saved whole would come back as stock and the
     geometry weights would be lost. Here the model's own files hold the stock weights alone, and the adapter is written
-    to the folder "geoconv" among them, where `load_geoconv_weights` finds it. `state_dict` keeps all weights.
+    to the folder "geoconv.adapter" among them, where `load_geoconv_weights` finds it. `state_dict` keeps all weights.
     """
 
     def __init__(self, model: nn.Module) -> None:

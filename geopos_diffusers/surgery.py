@@ -4,9 +4,9 @@ A module's class is swapped for a subclass that adds the geometry term; the modu
 Everything is checked and allocated before the first swap, so a model is patched whole or left as it was.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,14 @@ from .errors import SurgeryError
 from .layers import GeometryTerm, SharedShift, geoconv_class, geometry_weight
 from .offload import add_offloaded, group_offload_kinds, remove_offloaded, reshard, stored_weight, takes_offloaded
 from .stock_saving import SavePretrained, stock_state_dict
-from .targets import canonical_name, check_targets, choose_layers, forward_is_hooked
+from .targets import (
+    canonical_name,
+    check_targets,
+    choose_layers,
+    convolutions,
+    forward_is_hooked,
+    reason_not_meant,
+)
 from .tiling import TILED_METHODS, CurrentTile, TiledMethod
 
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
@@ -49,23 +56,24 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
     """Make the convolutions that `config` targets GeoConvs, with geometry weights of zero: outputs stay bitwise equal.
 
     Args:
-        pipe_or_model: a diffusers pipeline or any `nn.Module`. A second call with the same config changes nothing.
+        pipe_or_model: a diffusers pipeline or any `nn.Module`. A second call that means the same layers and the same
+            geometry channel changes nothing.
         config: what to patch and how; None for the defaults.
 
     Returns:
         What is patched and what is not, with the reason.
 
     Raises:
-        SurgeryError: nothing to patch, a target that names no convolution, a model that is patched with another config,
-            or weights that are offloaded where none can be added. The model is left as it was.
+        SurgeryError: nothing to patch, a target that names no convolution, a model that is patched otherwise, or
+            weights that are offloaded where none can be added. The model is left as it was.
     """
     config = config or GeoConvConfig()
     plans: list[tuple[nn.Module, list[tuple[nn.Module, Tensor]]]] = []
     for component, model in geoconv_models(pipe_or_model, config).items():
         if (present := getattr(model, _STATE, None)) is not None:
-            if replace(present, components=config.components) != config:
+            if difference := _difference(model, present, config):
                 label = component or type(model).__name__
-                raise SurgeryError(f"{label} is patched with {_difference(present, config)}; remove_geoconv first")
+                raise SurgeryError(f"{label} is patched with {difference}; remove_geoconv first")
             continue
         targets, skipped = choose_layers(model, config)
         check_targets(model, config, targets, skipped)
@@ -274,11 +282,26 @@ def _patch(model: nn.Module, layers: list[tuple[nn.Module, Tensor]], config: Geo
     setattr(model, _STATE, config)
 
 
-def _difference(present: GeoConvConfig, wanted: GeoConvConfig) -> str:
-    old, new = present.to_dict(), wanted.to_dict()
-    differing = [key for key in old if old[key] != new[key] and key != "components"]
-    show = [f"{key}={values[key]!r}" for values in (old, new) for key in differing]
-    return f"{', '.join(show[: len(differing)])}, not {', '.join(show[len(differing) :])}"
+def _difference(model: nn.Module, present: GeoConvConfig, wanted: GeoConvConfig) -> str:
+    """How a patched model differs from one that is patched as `wanted`; empty if it does not.
+
+    Layers are compared, not the targets that mean them, since adapters name theirs one by one.
+    """
+    if replace(present, components=wanted.components) == wanted:
+        return ""
+    old, new = asdict(present.geopos()), asdict(wanted.geopos())
+    if differing := [key for key in old if old[key] != new[key]]:
+        show = [f"{key}={values[key]!r}" for values in (old, new) for key in differing]
+        return f"{', '.join(show[: len(differing)])}, not {', '.join(show[len(differing) :])}"
+    meant = {name for name, conv in convolutions(model) if reason_not_meant(name, conv, wanted) is None}
+    surplus, missing = sorted(patched_layers(model).keys() - meant), [*choose_layers(model, wanted)[0]]
+    parts = [f"{word} {shorten(names)}" for word, names in (("with", surplus), ("without", missing)) if names]
+    return f"other layers ({', '.join(parts)})" if parts else ""
+
+
+def shorten(names: Sequence[str]) -> str:
+    """Names for a message: the first three, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 class _BeginCall:

@@ -17,7 +17,7 @@ _WRAPPER_NAMES = ("base_layer", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 def choose_layers(model: nn.Module, config: GeoConvConfig) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """Convolutions to patch, and the others with the reason why not."""
     targets, skipped = {}, {}
-    for name, conv in _convolutions(model):
+    for name, conv in convolutions(model):
         reason = _reason_against(name, conv, config)
         if reason is None:
             targets[name] = conv
@@ -26,8 +26,8 @@ def choose_layers(model: nn.Module, config: GeoConvConfig) -> tuple[dict[str, nn
     return targets, skipped
 
 
-def _convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All convolutions but those that an adapter library added beside a layer of the model."""
+def convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All convolutions, with their names, but those that an adapter library added beside a layer of the model."""
     added: set[nn.Module] = set()
     for name, module in model.named_modules():
         if hasattr(module, "base_layer") and isinstance(module.base_layer, nn.Module):
@@ -37,9 +37,8 @@ def _convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield canonical_name(name), module
 
 
-def _reason_against(name: str, conv: nn.Module, config: GeoConvConfig) -> str | None:
-    if isinstance(conv, GeometryTerm) and conv._parameters.get("geo_weight") is not None:
-        return "is a GeoConv already"
+def reason_not_meant(name: str, conv: nn.Module, config: GeoConvConfig) -> str | None:
+    """Why the config's targets do not mean a convolution; None if they do."""
     if config.exclude_modules is not None and name_matches(name, config.exclude_modules):
         return "excluded by exclude_modules"
     if config.target_modules is not None:
@@ -49,6 +48,14 @@ def _reason_against(name: str, conv: nn.Module, config: GeoConvConfig) -> str | 
         kernel = "x".join(map(str, conv.kernel_size))
         why = "too few to tell the axes apart" if config.basis == "taps" else "which is not patched by default"
         return f"kernel {kernel} has one tap along an axis, {why}; name it to patch it"
+    return None
+
+
+def _reason_against(name: str, conv: nn.Module, config: GeoConvConfig) -> str | None:
+    if isinstance(conv, GeometryTerm) and conv._parameters.get("geo_weight") is not None:
+        return "is a GeoConv already"
+    if (reason := reason_not_meant(name, conv, config)) is not None:
+        return reason
     if isinstance(conv.weight, nn.UninitializedParameter):
         return "lazy layer without weights yet"
     if not _reaches_geometry(type(conv)):

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from tqdm import tqdm
 
 from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.files import atomic_directory, write_json
+from geopos_diffusers.folder_lock import locked_folder
 from geopos_diffusers.pipelines import load_pipeline
 from geopos_diffusers.training.arguments import parse_arguments
 from geopos_diffusers.training.checkpoints import (
@@ -35,6 +37,7 @@ from geopos_diffusers.training.checkpoints import (
     clear_output,
     find_checkpoint,
     load_checkpoint,
+    remove_unfinished,
     save_checkpoint,
 )
 from geopos_diffusers.training.data_order import DataOrder
@@ -109,6 +112,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.output_dir, args.mixed_precision, args.gradient_accumulation_steps, args.report_to
     )
     logging.basicConfig(level=logging.WARNING if accelerator.is_main_process else logging.ERROR)
+    writes = accelerator.is_main_process and not args.dry_run
+    with locked_folder(args.output_dir) if writes else nullcontext():
+        if writes:
+            remove_unfinished(args.output_dir)
+        finetune(args, accelerator)
+
+
+def finetune(args: FinetuningArguments, accelerator: Accelerator) -> None:
+    """The whole run, within the lock on its folder."""
     checkpoint = find_checkpoint(args.output_dir, args.resume_from_checkpoint) if args.resume_from_checkpoint else None
     if checkpoint is None and not args.dry_run:
         check_output(args.output_dir, args.overwrite)

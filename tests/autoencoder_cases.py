@@ -22,8 +22,8 @@ def _image(channels: int = 3, size: int = 16) -> Inputs:
     return {"sample": noise(2, channels, size, size)}
 
 
-def _video(frames: int, size: int = 16, channels: int = 3) -> Inputs:
-    return {"sample": noise(1, channels, frames, size, size)}
+def _video(frames: int, size: int = 16, channels: int = 3, samples: int = 1) -> Inputs:
+    return {"sample": noise(samples, channels, frames, size, size)}
 
 
 def _autoencode_deterministic(model: nn.Module, inputs: Inputs):
@@ -282,17 +282,13 @@ AUTOENCODER_CASES = (
         "AutoencoderKLMochi",
         VIDEO,
         {
-            "encoder_block_out_channels": (32, 32),  # the class fixes 32 groups in its norms
-            "decoder_block_out_channels": (32, 32),
+            # As in diffusers' own tests, where the outputs of convolutions are channels-last.
+            "encoder_block_out_channels": (32, 32, 32, 32),
+            "decoder_block_out_channels": (32, 32, 32, 32),
             "latent_channels": 4,
-            "layers_per_block": (1, 1, 1),
-            "temporal_expansions": (2,),
-            "spatial_expansions": (2,),
-            "add_attention_block": (False, True, True),
-            "latents_mean": None,
-            "latents_std": None,
+            "layers_per_block": (1, 1, 1, 1, 1),
         },
-        partial(_video, 6),
+        partial(_video, 7, samples=2),
         autoencode,
     ),
     ModelCase(

@@ -48,12 +48,12 @@ class TestSavePretrained:
         pipe.save_pretrained(tmp_path)
         saved = load_file(tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
         assert saved.keys() == tiny_stable_diffusion().unet.state_dict().keys()
-        assert (tmp_path / "unet" / "geoconv" / "geoconv_weights.safetensors").is_file()
+        assert (tmp_path / "unet" / "geoconv.adapter" / "geoconv_weights.safetensors").is_file()
         assert [record.message for record in caplog.records if "GeoConv adapter" in record.message] == [
             f"UNet2DConditionModel is patched: {tmp_path}/unet gets its stock weights, "
-            f"{tmp_path}/unet/geoconv its GeoConv adapter"
+            f"{tmp_path}/unet/geoconv.adapter its GeoConv adapter"
         ]
-        assert not (tmp_path / "vae" / "geoconv").exists()
+        assert not (tmp_path / "vae" / "geoconv.adapter").exists()
 
     def test_a_plain_reload_is_the_stock_model_and_the_adapter_brings_it_back(self, tmp_path):
         pipe = trained_stable_diffusion(GeoConvConfig(components=("unet", "vae")))
@@ -65,6 +65,26 @@ class TestSavePretrained:
         assert torch.equal(denoise(reloaded.unet), denoise(pipe.unet))
         latents = torch.ones(1, 4, 4, 4)
         assert torch.equal(reloaded.vae.decode(latents).sample, pipe.vae.decode(latents).sample)
+
+    def test_variants(self, tmp_path):
+        pipe = trained_stable_diffusion()
+        pipe.save_pretrained(tmp_path / "fp16", variant="fp16")
+        reloaded = StableDiffusionPipeline.from_pretrained(tmp_path / "fp16", variant="fp16")
+        assert torch.equal(denoise(reloaded.unet), denoise(tiny_stable_diffusion().unet))
+        load_geoconv_weights(reloaded, tmp_path / "fp16")
+        assert torch.equal(denoise(reloaded.unet), denoise(pipe.unet))
+        pipe.save_pretrained(tmp_path / "plain")
+        with pytest.raises(ValueError, match="variant=fp16"):
+            StableDiffusionPipeline.from_pretrained(tmp_path / "plain", variant="fp16")
+
+    @pytest.mark.parametrize("part", ["", "unet"])
+    def test_the_folder_name_of_earlier_releases_is_read(self, tmp_path, part):
+        pipe = trained_stable_diffusion()
+        pipe.save_pretrained(tmp_path)
+        (tmp_path / "unet" / "geoconv.adapter").rename(tmp_path / "unet" / "geoconv")
+        reloaded = tiny_stable_diffusion()
+        load_geoconv_weights(reloaded, tmp_path / part)
+        assert torch.equal(denoise(reloaded.unet), denoise(pipe.unet))
 
     def test_one_model_alone(self, tmp_path):
         pipe = trained_stable_diffusion()
@@ -96,7 +116,7 @@ class TestSavePretrained:
 
     def test_other_processes_of_a_run_write_no_adapter(self, tmp_path):
         trained_stable_diffusion().unet.save_pretrained(tmp_path, is_main_process=False)
-        assert not (tmp_path / "geoconv").exists()
+        assert not (tmp_path / "geoconv.adapter").exists()
 
     def test_training_checkpoints_keep_the_geometry_weights(self, tmp_path):
         unet = trained_stable_diffusion().unet
@@ -112,7 +132,7 @@ class TestSavePretrained:
         remove_geoconv(unet)
         assert "save_pretrained" not in vars(unet)
         unet.save_pretrained(tmp_path)
-        assert not (tmp_path / "geoconv").exists()
+        assert not (tmp_path / "geoconv.adapter").exists()
 
     @pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
     def test_copies_save_their_own_weights(self, tmp_path, clone):

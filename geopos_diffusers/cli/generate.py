@@ -54,15 +54,13 @@ def read_prompts(given: list[str] | None, path: str | None) -> list[str]:
     from pathlib import Path
 
     from ..errors import DataError
+    from ..image_metadata import read_lines
 
     prompts = list(given or [])
     if path is not None:
         if not Path(path).is_file():
             raise DataError(f"no prompts file {path}")
-        try:
-            prompts += Path(path).read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text: {error}") from error
+        prompts += read_lines(path)
     prompts = [prompt.strip() for prompt in prompts if prompt.strip()]
     if not prompts:
         raise DataError("no prompt: give --prompt TEXT or --prompts-file FILE")

@@ -11,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DataError
+from ..pictures import open_picture
 from .bootstrap import Interval
 from .detection_rate import (
     MATCHED_BY_DEFAULT,
@@ -25,7 +26,7 @@ from .finger_count import COUNTS, confusion_matrix, count_fingers, count_scores
 from .hand_attributes import ATTRIBUTES, HandAttributes
 from .hand_detection import HandDetection, HandDetector
 from .kid import MINIMUM_IMAGES, kid
-from .picture_folder import Picture, PictureFolder, list_pictures, read_picture
+from .picture_folder import Picture, PictureFolder, list_pictures
 
 KID_NAME = f"KID-{EXTRACTOR_NAME}"
 
@@ -153,7 +154,7 @@ def score_folder(
             if bar is not None:
                 bar.update()
             try:
-                image = read_picture(picture.path)
+                image = open_picture(picture.path)
             except DataError as error:
                 skipped.append((picture.name, str(error)))
                 continue

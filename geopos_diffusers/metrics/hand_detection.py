@@ -21,7 +21,7 @@ from PIL import Image
 
 from ..errors import DataError, MissingDependencyError
 from ..files import atomic_path
-from .wheel_files import Wheel, cache_directory, fetch_members, sha256_of
+from .wheel_files import Wheel, cache_directory, fetch_for, sha256_of
 
 MODEL_WHEEL = Wheel(
     requirement="mediapipe==0.10.21",
@@ -173,7 +173,7 @@ def hand_landmarker_task() -> Path:
     """
     path = cache_directory() / BUNDLE_FILE
     if not is_known_bundle(path):
-        contents = fetch_members(MODEL_WHEEL)
+        contents = fetch_for(path, MODEL_WHEEL)
         with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as bundle:
             for name, member in zip(BUNDLE_NAMES, MODEL_WHEEL.members, strict=True):
                 bundle.writestr(zipfile.ZipInfo(name), contents[member])

@@ -1,18 +1,16 @@
 """Reads a folder of pictures to be scored: any pictures, and `metadata.jsonl` if there is one."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
+from ..image_metadata import METADATA, file_of_row, read_rows
 from .hand_attributes import HandAttributes, attributes_of_row
 
-METADATA = "metadata.jsonl"
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
@@ -69,44 +67,10 @@ def list_pictures(folder: str | os.PathLike, limit: int | None = None, seed: int
 
 def read_metadata(path: Path) -> Iterator[Picture]:
     """Yield the pictures named by a `metadata.jsonl`. Raises DataError with the line's number for one that is wrong."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}: not JSON ({error.msg})") from error
-        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not row["file_name"]:
-            raise DataError(f"{path}, line {number}: needs an object with a file_name")
-        name = Path(row["file_name"])
-        if name.is_absolute() or ".." in name.parts:
-            raise DataError(f"{path}, line {number}: file_name {row['file_name']!r} is outside the folder")
+    for place, row in read_rows(path):
+        name = file_of_row(row, place)
         try:
             attributes = attributes_of_row(row)
         except DataError as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
+            raise DataError(f"{place}: {error}") from error
         yield Picture(path.parent / name, name.as_posix(), attributes)
-
-
-def read_picture(path: Path) -> Image.Image:
-    """The picture at `path` as RGB, upright, transparent parts on white.
-
-    Raises:
-        DataError: it is missing, no picture, damaged, or larger than Pillow thinks safe.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataError("the file is missing") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"not a readable image ({error})") from error

@@ -14,13 +14,13 @@ from PIL import Image, ImageDraw
 
 from ..contact_sheet import DEFAULT_CELL, contact_sheet
 from ..files import atomic_path, write_json
+from ..pictures import open_picture
 from .bootstrap import CONFIDENCE, RESAMPLES, Interval
 from .evaluation import KID_NAME, EvaluationReport, HandScores, ScoredFolder, ScoredPicture
 from .features import INPUT_SIZE, WEIGHTS_WHEEL
 from .finger_count import COUNTS, FINGER_REACH, THUMB_CLEARANCE, THUMB_REACH
 from .hand_detection import BORDER, ENLARGED_SIZE, MINIMUM_CONFIDENCE
 from .kid import SUBSETS
-from .picture_folder import read_picture
 
 FORMAT_VERSION = 1
 JSON_FILE, TABLE_FILE, SHEET_FILE = "evaluation.json", "evaluation.txt", "evaluation.png"
@@ -248,7 +248,7 @@ def caption_of(scored: ScoredPicture) -> str:
 
 def annotate(scored: ScoredPicture, color: tuple[int, int, int]) -> Image.Image:
     """The picture fitted into a cell, with bones drawn from its landmarks and a frame of `color`."""
-    image = read_picture(scored.picture.path)
+    image = open_picture(scored.picture.path)
     scale = DEFAULT_CELL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     smaller = scale < 1

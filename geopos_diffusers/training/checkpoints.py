@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ..errors import AdapterError, ConfigError
-from ..files import atomic_directory
+from ..files import atomic_directory, remove_leftovers
 
 FORMAT_VERSION = 1
 STATE_FOLDER = "training_state"
@@ -95,6 +95,11 @@ def clear_output(output_dir: str | Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     for old in (*folder.glob("validation-*.png"), folder / "summary.json", folder / "losses.png"):
         old.unlink(missing_ok=True)
+
+
+def remove_unfinished(output_dir: str | Path) -> None:
+    """Remove what killed runs began to write in `output_dir`; for the process that holds its lock."""
+    remove_leftovers(output_dir, r"checkpoint-\d+|final|validation-\d+|losses|summary")
 
 
 def find_checkpoint(output_dir: str | Path, wanted: str) -> Path:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,8 @@ from tqdm import tqdm
 from ..baselines.dcgan import VARIANTS, build_dcgan, discriminator_loss, generator_loss
 from ..baselines.kinds import parameter_count
 from ..files import atomic_path, write_json
-from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, save_checkpoint
+from ..folder_lock import locked_folder
+from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
 from .data_order import DataOrder
 from .gan_arguments import GanArguments
 from .loop import step_generator
@@ -89,9 +91,20 @@ def train_gan(
 
     Returns:
         The run's summary: variant, seed, epochs, finished, seconds, parameters.
+
+    Raises:
+        ConfigError: another run is at work in its folder.
     """
     run = build_run(args, accelerator, variant, seed)
+    with locked_folder(run.folder) if accelerator.is_main_process else nullcontext():
+        return _train_in_folder(run, images, scores)
+
+
+def _train_in_folder(run: GanRun, images: Tensor, scores: Scores) -> dict[str, Any]:
+    args, accelerator, variant, seed = run.args, run.accelerator, run.variant, run.seed
     state = run.state()
+    if accelerator.is_main_process:
+        remove_unfinished(run.folder)
     checkpoints = list_checkpoints(run.folder)
     start = load_checkpoint(state, checkpoints[-1]) if checkpoints else 0
     stop = max(start, args.epochs if args.stop_at_epoch is None else min(args.stop_at_epoch, args.epochs))

@@ -2,10 +2,9 @@
 
 import csv
 import hashlib
-import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import DataError, MissingDependencyError
+from ..image_metadata import METADATA, file_of_row, read_rows
+from ..pictures import open_picture
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def load_image_text(
         records = Records(records.sources, records.captions[:limit], records.names)
     if not len(records):
         raise DataError(f"{dataset} holds no images with captions")
-    problems = find_unreadable(records, show_progress)
+    problems = find_unreadable(records, resolution, show_progress)
     for index, reason in problems.items():
         logger.warning("left out: %s (%s)", records.names[index], reason)
     if len(problems) == len(records):
@@ -123,36 +124,29 @@ def read_image_folder(folder: Path, caption_column: str) -> Records:
     """Read metadata.jsonl (or metadata.csv) in `folder`: file_name and a caption for each image.
 
     Raises:
-        DataError: neither file exists, a line is damaged, or a field is missing.
+        DataError: neither file exists, a line is damaged, a field is missing, or a file lies outside the folder.
     """
-    jsonl, table = folder / "metadata.jsonl", folder / "metadata.csv"
-    try:
-        if jsonl.is_file():
-            source = jsonl
-            lines = jsonl.read_text(encoding="utf-8").splitlines()
-            rows = [(number, json.loads(line)) for number, line in enumerate(lines, 1) if line.strip()]
-        elif table.is_file():
-            source = table
-            with table.open(encoding="utf-8", newline="") as file:
-                rows = list(enumerate(csv.DictReader(file), 2))
-        else:
-            raise DataError(
-                f"{folder} has no metadata.jsonl (one JSON object a line with file_name and {caption_column})"
-            )
-    except (json.JSONDecodeError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source} cannot be read: {error}") from error
+    jsonl, table = folder / METADATA, folder / "metadata.csv"
+    if not jsonl.is_file() and not table.is_file():
+        raise DataError(f"{folder} has no {METADATA} (one JSON object a line with file_name and {caption_column})")
     paths, captions = [], []
-    for number, row in rows:
-        if not isinstance(row, dict):
-            raise DataError(f"{source}, line {number}: expected an object, found {type(row).__name__}")
-        for column in ("file_name", caption_column):
-            if column not in row:
-                raise DataError(f"{source}, line {number}: no field {column!r}; found {', '.join(map(str, row))}")
-            if not isinstance(row[column], str):
-                raise DataError(f"{source}, line {number}: {column} must be text, found {row[column]!r}")
-        paths.append(folder / row["file_name"])
+    for place, row in read_rows(jsonl) if jsonl.is_file() else _read_csv(table):
+        paths.append(folder / file_of_row(row, place))
+        if caption_column not in row:
+            raise DataError(f"{place}: no field {caption_column!r}; found {', '.join(map(str, row))}")
+        if not isinstance(row[caption_column], str):
+            raise DataError(f"{place}: {caption_column} must be text, found {row[caption_column]!r}")
         captions.append(row[caption_column])
     return Records(paths, captions, [str(path) for path in paths])
+
+
+def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file), 2):
+                yield f"{path}, line {number}", row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def read_table(dataset: str | Path, image_column: str, caption_column: str, split: str) -> Records:
@@ -188,43 +182,20 @@ def read_table(dataset: str | Path, image_column: str, caption_column: str, spli
     return Records(TableImages(table, image_column), captions, names)
 
 
-def find_unreadable(records: Records, show_progress: bool = True) -> dict[int, str]:
-    """Decode every image once. Returns the index and the reason of each that cannot be."""
+def find_unreadable(records: Records, resolution: int, show_progress: bool = True) -> dict[int, str]:
+    """Decode and scale every image once. Returns the index and the reason of each that cannot be."""
 
     def problem(index: int) -> str | None:
         try:
-            open_picture(records.sources[index])
-        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-            return f"{type(error).__name__}: {error}"
+            prepare_picture(open_picture(records.sources[index]), resolution)
+        except (DataError, ValueError, MemoryError) as error:
+            return str(error) or type(error).__name__
         return None
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         reasons = pool.map(problem, range(len(records)))
         shown = tqdm(reasons, total=len(records), desc="checking images", disable=not show_progress, leave=False)
         return {index: reason for index, reason in enumerate(shown) if reason is not None}
-
-
-def open_picture(source: Any) -> Image.Image:
-    """Decode an image fully, upright and as RGB; transparent parts become white.
-
-    Raises:
-        OSError, ValueError, TypeError: it is not an image that Pillow reads.
-    """
-    if isinstance(source, dict):
-        source = source.get("bytes") or source.get("path")
-    if isinstance(source, bytes):
-        source = io.BytesIO(source)
-    if not isinstance(source, Image.Image):
-        if not isinstance(source, (str, Path, io.BytesIO)):
-            raise TypeError(f"expected an image, found {type(source).__name__}")
-        with Image.open(source) as opened:
-            opened.load()
-            source = opened
-    picture = ImageOps.exif_transpose(source)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
 
 
 def prepare_picture(picture: Image.Image, resolution: int) -> tuple[Tensor, Tensor]:
@@ -237,8 +208,12 @@ def prepare_picture(picture: Image.Image, resolution: int) -> tuple[Tensor, Tens
     scale = resolution / min(width, height)
     scaled = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
     left, top = (scaled[0] - resolution) // 2, (scaled[1] - resolution) // 2
-    if scaled != picture.size:
-        picture = picture.resize(scaled, Image.Resampling.BICUBIC)
-    picture = picture.crop((left, top, left + resolution, top + resolution))
+    if scaled == picture.size:
+        picture = picture.crop((left, top, left + resolution, top + resolution))
+    else:
+        # Of the part that is kept alone: a long and narrow picture scaled as a whole could fill the memory.
+        x, y = width / scaled[0], height / scaled[1]
+        box = (left * x, top * y, min((left + resolution) * x, width), min((top + resolution) * y, height))
+        picture = picture.resize((resolution, resolution), Image.Resampling.BICUBIC, box)
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float() / 127.5 - 1
     return pixels, torch.tensor([height, width, top, left, resolution, resolution], dtype=torch.float32)

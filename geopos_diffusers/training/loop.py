@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..files import write_json
-from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, save_checkpoint
+from ..folder_lock import locked_folder
+from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
 from .data_order import DataOrder
 from .loss_log import LossLog, draw_loss_curve, read_losses
 
@@ -78,8 +80,23 @@ def train_stage(
 
     Returns:
         The stage's summary: steps, whether it is finished, seconds, last validation values.
+
+    Raises:
+        ConfigError: another run is at work in the stage's folder.
     """
     folder = Path(options.output_dir) / stage.name
+    with locked_folder(folder) if accelerator.is_main_process else nullcontext():
+        return _train_in(folder, stage, options, accelerator, train_count, settings)
+
+
+def _train_in(
+    folder: Path,
+    stage: Stage,
+    options: LoopOptions,
+    accelerator: Accelerator,
+    train_count: int,
+    settings: dict[str, Any],
+) -> dict:
     parameters = {name: value for name, value in stage.loss.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(
         parameters.values(),
@@ -92,6 +109,8 @@ def train_stage(
     ema = EMAModel(parameters.values(), decay=options.ema_decay, foreach=True) if options.ema_decay else None
     state = TrainingState(accelerator, parameters, optimizer, ema, settings)
 
+    if accelerator.is_main_process:
+        remove_unfinished(folder)
     checkpoints = list_checkpoints(folder)
     start = load_checkpoint(state, checkpoints[-1]) if checkpoints else 0
     lines = read_losses(folder / "losses.jsonl")

@@ -88,7 +88,7 @@ class TestInfoAndPatch:
         out = capsys.readouterr().out
         assert "convolutions patched" in out
         assert "  + unet.conv_in" in out
-        assert "has one tap along an axis" in out
+        assert "attentions.0.proj_in: not named by target_modules" in out
 
     def test_patch_is_a_dry_run_without_output(self, model, capsys):
         assert main(["patch", "--model", model, "--target-modules", "conv1", "--encoding", "squares"]) == 0
@@ -104,6 +104,11 @@ class TestInfoAndPatch:
         options = ["--encoding", "squares", "--basis", "multilinear", "--output", str(tmp_path / "adapter")]
         assert "encoding 'squares' has no multilinear basis" in refused(capsys, "patch", "--model", model, *options)
         assert not (tmp_path / "adapter").exists()
+
+    def test_a_full_disk_is_one_line(self, model, small_disk, capsys):
+        parts = ("--components", "unet", "vae")  # more than fits
+        line = refused(capsys, "patch", "--model", model, *parts, "--output", str(small_disk / "adapter"))
+        assert "geoconv_weights.safetensors cannot be written: " in line
 
     def test_patch_writes_an_adapter_that_changes_nothing(self, model, tmp_path, capsys):
         assert main(["patch", "--model", model, "--output", str(tmp_path / "adapter")]) == 0

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from safetensors.torch import load_file
 
 from geopos_diffusers.errors import MissingDependencyError
 from geopos_diffusers.metrics.features import WEIGHTS_FILE, MobileNetV2, extract_features, load_mobilenet, to_pixels
 from geopos_diffusers.metrics.kid import kid
+from geopos_diffusers.metrics.wheel_files import cache_directory
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +58,45 @@ class TestExtraction:
         assert kid(blurred, features[6:], seed=0).value > kid(features[:6], features[6:], seed=0).value + 0.02
 
 
+@pytest.fixture(scope="module")
+def weights_file(mobilenet) -> bytes:
+    return (cache_directory() / WEIGHTS_FILE).read_bytes()
+
+
 class TestWeights:
+    @staticmethod
+    def write_damaged(folder: Path, content: bytes) -> None:
+        """50 bytes of the weights changed: the file still loads, and features change by a little."""
+        damaged = np.frombuffer(content, dtype=np.uint8).copy()
+        places = np.random.default_rng(0).choice(np.arange(len(content) // 2, len(content)), 50, replace=False)
+        damaged[places] ^= 0x11
+        folder.mkdir()
+        (folder / WEIGHTS_FILE).write_bytes(damaged.tobytes())
+        assert load_file(folder / WEIGHTS_FILE).keys() == MobileNetV2().state_dict().keys()
+
+    def test_an_undamaged_cache_is_used_without_a_registry(self, mobilenet, weights_file, no_registry):
+        no_registry.mkdir()
+        (no_registry / WEIGHTS_FILE).write_bytes(weights_file)
+        loaded = load_mobilenet().state_dict()
+        assert all(torch.equal(value, loaded[name]) for name, value in mobilenet.state_dict().items())
+
+    def test_a_few_changed_bytes_are_seen(self, weights_file, no_registry):
+        self.write_damaged(no_registry, weights_file)
+        with pytest.raises(MissingDependencyError, match=rf"{WEIGHTS_FILE} is damaged; the MobileNetV2"):
+            load_mobilenet()
+
+    def test_a_damaged_cache_is_repaired(self, mobilenet, weights_file, tmp_path, monkeypatch, caplog):
+        monkeypatch.setenv("GEOPOS_CACHE", str(tmp_path / "cache"))
+        self.write_damaged(tmp_path / "cache", weights_file)
+        try:
+            loaded = load_mobilenet().state_dict()
+        except MissingDependencyError as error:
+            pytest.skip(str(error))  # the right file was cached earlier, and there is no registry now
+        assert f"{WEIGHTS_FILE} is damaged and is fetched again" in caplog.text
+        assert all(torch.equal(value, loaded[name]) for name, value in mobilenet.state_dict().items())
+
     def test_damaged_cache_is_not_used(self, no_registry):
         no_registry.mkdir()
         (no_registry / WEIGHTS_FILE).write_bytes(b"\x10\x00")
-        with pytest.raises(MissingDependencyError, match="the MobileNetV2 feature extractor could not be fetched"):
+        with pytest.raises(MissingDependencyError, match="is damaged; the MobileNetV2 feature extractor could not"):
             load_mobilenet()

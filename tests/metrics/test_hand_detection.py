@@ -114,7 +114,7 @@ class TestModelFile:
         content[len(content) // 2] ^= 1
         (no_registry / BUNDLE_FILE).write_bytes(content)
         assert not is_known_bundle(no_registry / BUNDLE_FILE)
-        with pytest.raises(MissingDependencyError, match="the hand detector's model could not be fetched"):
+        with pytest.raises(MissingDependencyError, match="is damaged; the hand detector's model could not be fetched"):
             hand_landmarker_task()
 
 

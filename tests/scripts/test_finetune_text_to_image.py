@@ -222,6 +222,22 @@ class TestResume:
         assert lines == expected
         assert json.loads((again / "summary.json").read_text())["first_step"] == 2
 
+    @pytest.mark.parametrize("options", [{"resume_from_checkpoint": "latest"}, {"overwrite": True}])
+    def test_what_a_killed_run_left_is_removed(self, finetune, options):
+        folder, expected = finetune("killed")
+        program = (
+            "import os, signal, sys\n"
+            "from geopos_diffusers.files import atomic_directory\n"
+            "with atomic_directory(sys.argv[1]) as folder:\n"
+            "    (folder / 'weights.bin').write_bytes(bytes(1000))\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        for name in ("checkpoint-7", "final"):
+            subprocess.run([sys.executable, "-c", program, str(folder / name)], check=False)
+        assert len(list(folder.glob(".*/weights.bin"))) == 2
+        assert finetune("killed", **options)[1] == expected
+        assert list(folder.glob(".*")) == []
+
     def test_other_settings_are_refused(self, finetune):
         finetune("settings", train="geoconv")
         with pytest.raises(ConfigError, match='made with train="geoconv"; this run has train="lora"'):

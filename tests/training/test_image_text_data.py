@@ -1,14 +1,16 @@
 import io
 import json
+import resource
 
 import datasets
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.training.image_text_data import load_image_text, open_picture, prepare_picture
+from geopos_diffusers.training.image_text_data import load_image_text, prepare_picture
 
 
 def encoded(color, size=(20, 10), mode="RGB", format="PNG", **save_options) -> bytes:
@@ -71,9 +73,9 @@ class TestImageFolder:
         ("lines", "message"),
         [
             ([json.dumps({"file_name": "a.png", "caption": "x"})], "line 1: no field 'text'; found file_name, caption"),
-            ([json.dumps({"text": "x"})], "line 1: no field 'file_name'"),
+            ([json.dumps({"text": "x"})], "line 1: needs a file_name; found text"),
             ([json.dumps({"file_name": "a.png", "text": 7})], "text must be text, found 7"),
-            ([json.dumps(ROWS[0]), "{"], r"metadata\.jsonl cannot be read"),
+            ([json.dumps(ROWS[0]), "{"], r"metadata\.jsonl, line 2: not JSON"),
             (["[1]"], "expected an object, found list"),
             ([""], "holds no images with captions"),
         ],
@@ -132,26 +134,6 @@ class TestParquet:
 
 
 class TestPictures:
-    @pytest.mark.parametrize(
-        ("data", "expected"),
-        [
-            (encoded((255, 0, 0, 0), mode="RGBA"), (255, 255, 255)),
-            (encoded(100, mode="L"), (100, 100, 100)),
-            (encoded(1, mode="1"), (255, 255, 255)),
-            (encoded((0, 0, 0, 0), mode="CMYK", format="TIFF"), (255, 255, 255)),
-        ],
-        ids=["transparent", "gray", "bits", "cmyk"],
-    )
-    def test_modes(self, data, expected):
-        picture = open_picture(data)
-        assert picture.mode == "RGB"
-        assert picture.getpixel((0, 0)) == expected
-
-    def test_photographs_are_turned_upright(self):
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        assert open_picture(encoded((1, 2, 3), format="JPEG", exif=exif)).size == (10, 20)
-
     @pytest.mark.parametrize("size", [(64, 64), (65, 64), (640, 11), (11, 640), (1, 1), (100, 99)])
     def test_any_size_becomes_a_square(self, size):
         pixels, sizes = prepare_picture(Image.new("RGB", size, (255, 255, 255)), 32)
@@ -165,3 +147,30 @@ class TestPictures:
         pixels, sizes = prepare_picture(picture, 20)
         assert sizes[3] == 20
         assert pixels[0, 0].tolist() == pytest.approx([value / 127.5 - 1 for value in range(80, 160, 4)], abs=1e-6)
+
+    @pytest.mark.parametrize("size", [(61, 40), (40, 61), (20, 300), (33, 32)])
+    def test_scaling_the_kept_part_alone_gives_the_same_pixels(self, size):
+        picture = Image.effect_noise(size, 20).convert("RGB")  # so that no value is cut off between the two axes
+        scale = 32 / min(size)
+        whole = picture.resize([max(32, round(length * scale)) for length in size], Image.Resampling.BICUBIC)
+        left, top = ((length - 32) // 2 for length in whole.size)
+        expected = np.asarray(whole.crop((left, top, left + 32, top + 32))).transpose(2, 0, 1) / 127.5 - 1
+        pixels, sizes = prepare_picture(picture, 32)
+        np.testing.assert_allclose(pixels.numpy(), expected, rtol=0, atol=2.01 / 127.5)
+        assert sizes[2:4].tolist() == [top, left]
+
+    @pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1)])
+    def test_a_long_and_narrow_picture_needs_little_memory(self, tmp_path, size):
+        """Scaled as a whole to 512 pixels it would take 15 GB."""
+        Image.new("RGB", size, "white").save(tmp_path / "a.png")
+        (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "a line"}))
+        before, hard = resource.getrlimit(resource.RLIMIT_AS)
+        used = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, hard))
+        try:
+            item = load_image_text(str(tmp_path), 512)[0]
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (before, hard))
+        assert item["pixels"].shape == (3, 512, 512)
+        assert (item["pixels"] == 1).all()
+        assert item["sizes"][:2].tolist() == [size[1], size[0]]
