@@ -102,7 +102,7 @@ class GeometryTerm:
         taps = _TABLES.get(self, tuple(size), tuple(output.shape[2:]), config, weight, start)
         if config.encoding == "cartesian_radius" or prefers_dense(output, weight, shift):
             return add_dense(output, weight, dense_taps(taps, shift, config))
-        return add_separable(output, weight, separable_factors(taps, shift, config))
+        return add_separable(output, weight, separable_factors(taps, shift, config), config.basis == "multilinear")
 
     def _shift(self, axes: int, samples: int, like: Tensor) -> Tensor | None:
         config = self.geo_config
@@ -183,13 +183,16 @@ def is_channels_last(output: Tensor) -> bool:
     return output.is_contiguous(memory_format=memory_format)
 
 
-def add_separable(output: Tensor, weight: Tensor, factors: list[tuple[int, list[Tensor]]]) -> Tensor:
+def add_separable(
+    output: Tensor, weight: Tensor, factors: list[tuple[int, list[Tensor]]], powers: bool = False
+) -> Tensor:
     """Add sum over terms of (factors x weight) to `output`.
 
     Args:
         output: [B, out, *L]; overwritten where autograd does not need it.
         weight: [out, channels, *k], float32 or float64.
         factors: pairs (channel, one [S, L_d, k_d] tensor an axis), S = 1 or B.
+        powers: each factor holds the powers 0 and 1 of a coordinate, so that its first column is 1.
     """
     if is_channels_last(output):
         # [B, *L, out] in memory: leave all axes but the last for the last product, so that rows are contiguous.
@@ -197,11 +200,32 @@ def add_separable(output: Tensor, weight: Tensor, factors: list[tuple[int, list[
         right = [torch.einsum("sxk,o...k->s...xo", axes[-1], weight[:, c]) for c, axes in factors]
         right = _cat([part.flatten(1, -3) for part in right], dim=1)
         rows = output.movedim(1, -1)
-        result = _add_product(rows.flatten(1, -3).flatten(2), left, right.flatten(2))
+        lines, right = rows.flatten(1, -3).flatten(2), right.flatten(2)
+        if powers and left.shape[2] == 2 and prefers_lines(lines, left):
+            result = lines.add_(right[:, :1]).addcmul_(left[..., 1:], right[:, 1:])
+        else:
+            result = _add_product(lines, left, right)
         return result.view(rows.shape).movedim(-1, 1)
     left = _cat([_contract_leading(weight[:, c], axes[:-1]) for c, axes in factors], dim=-1)
     right = _cat([axes[-1] for _, axes in factors], dim=-1).transpose(1, 2)
-    return _add_product(output.flatten(1, -2), left.flatten(1, -2), right).view(output.shape)
+    lines, left = output.flatten(1, -2), left.flatten(1, -2)
+    if powers and prefers_lines(lines, left):
+        return lines.add_(left[..., :1]).addcmul_(left[..., 1:], right[:, 1:]).view(output.shape)
+    return _add_product(lines, left, right).view(output.shape)
+
+
+LINE_LENGTH = 64
+
+
+def prefers_lines(lines: Tensor, weight: Tensor) -> bool:
+    """Whether a constant and a slope for each line are added faster, in place, than a product of two columns.
+
+    On a CPU it takes half the time for lines of 64 values and is slower for short ones: a product of two columns spends
+    its time on packing. A compiler fuses neither into the convolution.
+    """
+    if torch.compiler.is_compiling() or lines.dtype != weight.dtype or lines.shape[2] < LINE_LENGTH:
+        return False
+    return not (torch.is_grad_enabled() and (lines.requires_grad or weight.requires_grad))
 
 
 def _outer_product(axes: list[Tensor]) -> Tensor:

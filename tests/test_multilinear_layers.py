@@ -35,9 +35,18 @@ def make(cls, layout: dict, **options):
 
 
 @pytest.fixture(params=["dense", "separable"])
-def way(request, monkeypatch):
-    """Both ways to compute the term, whatever the size of the image."""
+def trained_way(request, monkeypatch):
+    """Both ways to compute the term with gradients, whatever the size of the image."""
     monkeypatch.setattr("geopos_diffusers.layers.DENSE_ELEMENTS", 2**18 if request.param == "dense" else 0)
+
+
+@pytest.fixture(params=["dense", "separable", "lines"])
+def way(request, monkeypatch):
+    """The three ways to compute the term, whatever the size of the image; lines are added without gradients alone."""
+    monkeypatch.setattr("geopos_diffusers.layers.DENSE_ELEMENTS", 2**18 if request.param == "dense" else 0)
+    monkeypatch.setattr("geopos_diffusers.layers.LINE_LENGTH", 1)
+    with torch.set_grad_enabled(request.param != "lines"):
+        yield
 
 
 def close(output, expected):
@@ -76,23 +85,6 @@ class TestEqualsThePolynomial:
         close(layer(x), multilinear_conv(layer, x, shifts))
         assert shifts.abs().max() > 0.01
 
-    @pytest.mark.parametrize("encoding", ENCODINGS)
-    def test_gradcheck(self, axes, encoding):
-        layer = make(LAYERS[axes], {"kernel_size": 2, "padding": 1}, encoding=encoding)
-        x = torch.randn(2, 4, *(3, 4, 2)[:axes], dtype=torch.float64, requires_grad=True)
-        assert torch.autograd.gradcheck(
-            lambda x, w: torch.func.functional_call(layer, {"geo_weight": w}, x), (x, layer.geo_weight)
-        )
-
-    def test_a_float32_gradient_is_that_of_float64(self, axes):
-        layer, x = make(LAYERS[axes], LAYOUTS["same size"], shift_range=0.0).train(), picture(axes)
-        gradients = []
-        for dtype in (torch.float64, torch.float32):
-            twin = copy.deepcopy(layer).to(dtype)
-            twin(x.to(dtype)).square().mean().backward()
-            gradients.append(twin.geo_weight.grad.double())
-        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
-
     def test_zero_coefficients_change_nothing(self, axes):
         """Not even the sign of a zero counts: -0.0 may become 0.0, which is equal."""
         for cls, training in itertools.product((LAYERS[axes], TRANSPOSED[axes]), (False, True)):
@@ -116,6 +108,27 @@ class TestEqualsThePolynomial:
             coarse, fine = (layer(torch.zeros(1, 4, *size, dtype=torch.float64)) for size in (small, large))
         close(fine[(..., *[slice(None, None, 2)] * axes)], coarse)
         assert coarse.std() > 0.05
+
+
+@pytest.mark.usefixtures("trained_way")
+@pytest.mark.parametrize("axes", [1, 2, 3])
+class TestGradients:
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_gradcheck(self, axes, encoding):
+        layer = make(LAYERS[axes], {"kernel_size": 2, "padding": 1}, encoding=encoding)
+        x = torch.randn(2, 4, *(3, 4, 2)[:axes], dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(
+            lambda x, w: torch.func.functional_call(layer, {"geo_weight": w}, x), (x, layer.geo_weight)
+        )
+
+    def test_a_float32_gradient_is_that_of_float64(self, axes):
+        layer, x = make(LAYERS[axes], LAYOUTS["same size"], shift_range=0.0).train(), picture(axes)
+        gradients = []
+        for dtype in (torch.float64, torch.float32):
+            twin = copy.deepcopy(layer).to(dtype)
+            twin(x.to(dtype)).square().mean().backward()
+            gradients.append(twin.geo_weight.grad.double())
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
 class TestAtDoubleSize:
