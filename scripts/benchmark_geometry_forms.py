@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--work", required=True, help="folder of benchmark_trained_parts.py")
     parser.add_argument("--output", required=True, help="JSON file to write")
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS), metavar="FORM")
-    parser.add_argument("--steps", type=int, default=150, help="optimizer steps a run (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=100, help="optimizer steps a run (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs a form at its best rate (default: %(default)s)")
     args = parser.parse_args()
     result = measure(args)

@@ -1,19 +1,22 @@
 """Adapters trained at one size, used at others: the denoising loss with the adapter as a ratio to the base model's.
 
-    python scripts/benchmark_resolution.py --work runs/trained_parts --output docs/results/resolution.json
+    python scripts/benchmark_resolution.py --work runs/trained_parts --parts docs/results/trained_parts.json \
+        --output docs/results/resolution.json
 
-Renders hands at 64 pixels that differ from those of the packaged model (free poses, all views, both backgrounds),
-trains the multilinear basis with each normalization of the coordinates, and beside it kernel taps and biases, each at
-its best rate of docs/results/trained_parts.md. All are measured on new hands at several sizes and aspect ratios, with
-the same noise and timesteps for base and adapters. Writes a JSON file and a plot beside it.
+Runs after benchmark_trained_parts.py, in its folder and with its learning rates: takes the adapters of its seed 0 in
+the multilinear basis, in taps, and of biases, and trains the multilinear basis with two other normalizations of the
+coordinates. All are measured on new hands at several sizes and aspect ratios, with the same noise and timesteps for
+base and adapters. Writes a JSON file and a plot beside it.
 """
 
 import argparse
+import json
 import sys
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+from benchmark_trained_parts import ARMS as PARTS
 from benchmark_trained_parts import common_options, render
 from sweep_learning_rate import HeldOut, base_losses, run_all
 
@@ -21,16 +24,16 @@ from geopos_diffusers.files import atomic_path, write_json
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
 from geopos_diffusers.training.processes import run_script
 
-TRAINED_SIZE = 64
+TRAINED_SIZE, SEED = 64, 0
 SIZES = ((64, 64), (48, 48), (96, 96), (128, 128), (96, 64), (64, 96))  # height, width; sides in steps of 16
-# Learning rates: the best of docs/results/trained_parts.md. Normalization pixel, whose coordinates are smaller, has the
-# rate of unit.
+# Arms of benchmark_trained_parts.py that are taken from it, and further options of what is trained here. Normalization
+# pixel, whose coordinates are smaller, has the rate of unit.
 ARMS = {
-    "unit": "--train geoconv --learning_rate 0.3",
-    "aspect": "--train geoconv --learning_rate 0.3 --normalization aspect",
-    "pixel": "--train geoconv --learning_rate 0.3 --normalization pixel",
-    "taps": "--train geoconv --basis taps --learning_rate 0.3",
-    "bias": "--train bias --learning_rate 0.1",
+    "unit": ("geometry", ""),
+    "aspect": ("geometry", "--normalization aspect"),
+    "pixel": ("geometry", "--normalization pixel"),
+    "taps": ("taps", ""),
+    "bias": ("bias", ""),
 }
 
 
@@ -41,14 +44,18 @@ def loss_ratio(pairs: np.ndarray) -> float:
 
 def measure(args: argparse.Namespace) -> dict:
     work = Path(args.work)
-    render(work / "train", args.train_images, TRAINED_SIZE, args.seed)
+    parts = json.loads(Path(args.parts).read_text(encoding="utf-8"))
+    args.steps, args.model = parts["steps"], parts["model"]
     held_out = {}
     for height, width in SIZES:
         folder = work / f"test-{max(height, width)}"
-        render(folder, args.test_images, max(height, width), args.seed + 1)
-        held_out[f"{height}x{width}"] = HeldOut(str(folder), height, width)
-    options = [*common_options(args, work), "--seed", str(args.seed)]
-    jobs = [([*options, *ARMS[name].split()], work / "resolution" / name) for name in ARMS]
+        render(folder, parts["test_images"] // 2, max(height, width), parts["data_seed"] + 1)
+        held_out[f"{height}" if height == width else f"{height}x{width}"] = HeldOut(str(folder), height, width)
+    jobs = []
+    for name, (part, further) in ARMS.items():
+        options = [*common_options(args, work), *PARTS[part].options.split(), *further.split()]
+        options += [f"--{PARTS[part].swept}", f"{parts['arms'][part]['best_rate']:g}", "--seed", str(SEED)]
+        jobs.append((options, work / "resolution" / name if further else work / part / f"seed-{SEED}"))
     runs = dict(zip(ARMS, run_all(jobs, held_out, args.workers), strict=True))
     base = base_losses(args.model, held_out)
     rows = []
@@ -57,15 +64,18 @@ def measure(args: argparse.Namespace) -> dict:
         row["images"] = len(base[size])
         for name, run in runs.items():
             pairs = np.stack([run.losses[size], base[size]], axis=1)
-            row["ratio"][name] = vars(bootstrap_interval(loss_ratio, pairs, seed=args.seed))
+            row["ratio"][name] = vars(bootstrap_interval(loss_ratio, pairs, seed=SEED))
         rows.append(row)
     return {
         "trained_size": TRAINED_SIZE,
         "steps": args.steps,
-        "train_images": args.train_images,
-        "seed": args.seed,
+        "train_images": parts["train_images"],
+        "seed": SEED,
         "model": args.model,
-        "arms": ARMS,
+        "arms": {
+            name: " ".join(filter(None, (PARTS[part].options, further))) for name, (part, further) in ARMS.items()
+        },
+        "rates": {name: parts["arms"][part]["best_rate"] for name, (part, _) in ARMS.items()},
         "date": date.today().isoformat(),
         "sizes": rows,
     }
@@ -98,12 +108,8 @@ def draw_plot(result: dict, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="hands64", help="pipeline to patch (default: %(default)s)")
-    parser.add_argument("--work", required=True, help="folder for images and runs; what is there is used again")
-    parser.add_argument("--steps", type=int, default=300, help="fine-tuning steps an adapter (default: %(default)s)")
-    parser.add_argument("--train-images", type=int, default=3000)
-    parser.add_argument("--test-images", type=int, default=256)
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--work", required=True, help="folder of benchmark_trained_parts.py")
+    parser.add_argument("--parts", required=True, help="JSON file that benchmark_trained_parts.py wrote")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: %(default)s)")
     parser.add_argument("--output", required=True, help="JSON file to write; the plot gets its name, with .png")
     args = parser.parse_args()
