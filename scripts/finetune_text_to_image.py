@@ -47,7 +47,7 @@ from geopos_diffusers.training.image_text_data import load_image_text
 from geopos_diffusers.training.latents import encode_all, encode_moments, encode_or_read, sample_latents
 from geopos_diffusers.training.learning_rate import learning_rate_factor
 from geopos_diffusers.training.loss_log import LossLog, draw_loss_curve, read_losses
-from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 from geopos_diffusers.training.trained_parts import (
@@ -63,9 +63,9 @@ FINAL_LOSS_STEPS = 100
 
 @dataclass
 class Run:
-    """All that a run consists of. unet: `pipe.unet` as `accelerator.prepare` wraps it. steps: optimizer steps in all.
+    """All that a run consists of. unet: `pipe.unet` as `accelerator.prepare` wraps it; None at the end of the run.
 
-    samples_per_step: images that all processes together use in one optimizer step.
+    steps: optimizer steps in all. samples_per_step: images that all processes together use in one optimizer step.
     """
 
     args: FinetuningArguments
@@ -73,7 +73,7 @@ class Run:
     pipe: Any
     noise_scheduler: DDPMScheduler
     encode_captions: CaptionEncoder
-    unet: torch.nn.Module
+    unet: torch.nn.Module | None
     data: Dataset
     state: TrainingState
     steps: int
@@ -336,7 +336,8 @@ def finish(run: Run, step: int, first_step: int, seconds: float) -> None:
         }
         write_json(folder / "summary.json", summary)
         print(f"{step:,} steps; {seconds:.1f} s; the trained weights are in {folder / 'final'}")
-    run.accelerator.end_training()
+    run.unet = None  # see end_run
+    end_run(run.accelerator)
 
 
 if __name__ == "__main__":

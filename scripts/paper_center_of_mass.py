@@ -28,7 +28,7 @@ from geopos_diffusers.config import GeoPosConfig
 from geopos_diffusers.data.points import DENSITIES, REGIONS, draw_points
 from geopos_diffusers.training.arguments import parse_arguments
 from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
-from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 EVERYWHERE, HELD_OUT = "all/everywhere", "all/three_quarters"
@@ -158,7 +158,7 @@ def main() -> None:
         if accelerator.is_main_process:
             write_results("center_of_mass", records, args, head=HEAD, chosen_on_validation=chosen)
             print(f"wrote {len(records)} runs to {args.results}")
-    accelerator.end_training()
+    end_run(accelerator)
 
 
 if __name__ == "__main__":

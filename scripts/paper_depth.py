@@ -32,7 +32,7 @@ from geopos_diffusers.paper.depth_samples import depth_sheet
 from geopos_diffusers.training.arguments import parse_arguments
 from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, write_results
 from geopos_diffusers.training.depth_loss import scale_invariant_log_loss
-from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 SEEDS = {"train": 1, "validation": 2, "test": 3}  # of the images
@@ -167,7 +167,7 @@ def main() -> None:
         if len(records) == len(trials):
             results = Path(args.results)
             write_samples(args, images, results.with_name(f"{results.stem}_samples.png"))
-    accelerator.end_training()
+    end_run(accelerator)
 
 
 if __name__ == "__main__":

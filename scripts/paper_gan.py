@@ -24,7 +24,7 @@ from geopos_diffusers.training.gan_arguments import GanArguments
 from geopos_diffusers.training.gan_results import write_results
 from geopos_diffusers.training.gan_run import train_gan
 from geopos_diffusers.training.image_text_data import load_image_text
-from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 SCORE_SEED = 0  # of bins, pairs and halves: the same ones in every run
@@ -69,7 +69,7 @@ def main() -> None:
         real["ms_ssim"] = mean_pairwise_ms_ssim(images, args.pairs, SCORE_SEED)
         for path in write_results(args, len(images), real, Path(args.results)):
             print(f"wrote {path}")
-    accelerator.end_training()
+    end_run(accelerator)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from geopos_diffusers.config import GeoPosConfig
 from geopos_diffusers.data.greek import NUMERALS, PLACEMENTS, draw_numerals
 from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
-from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 1, 2, 3  # of the images
@@ -126,7 +126,7 @@ def main() -> None:
         if accelerator.is_main_process and records:
             write_results("positional_bias", records, args, head=HEAD)
             print(f"wrote {len(records)} runs to {args.results}")
-    accelerator.end_training()
+    end_run(accelerator)
 
 
 if __name__ == "__main__":

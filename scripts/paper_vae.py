@@ -35,7 +35,7 @@ from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.comparison import ComparisonArguments, Task, run_trials, write_results
 from geopos_diffusers.training.gan_run import write_sheet
 from geopos_diffusers.training.image_text_data import ImageTextData, load_image_text
-from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 # The same in every run: which images are held out, the noise of scores, the latents of samples, and pairs and subsets.
@@ -255,7 +255,7 @@ def main() -> None:
             pictures=sheet.name if args.publish_samples else None,
         )
         print(f"wrote {len(records)} runs to {args.results}")
-    accelerator.end_training()
+    end_run(accelerator)
 
 
 if __name__ == "__main__":

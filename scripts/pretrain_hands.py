@@ -47,7 +47,7 @@ from geopos_diffusers.training.learning_rate import cosine_schedule
 from geopos_diffusers.training.loop import Stage, step_generator, train_stage
 from geopos_diffusers.training.pretrained_card import write_model_card
 from geopos_diffusers.training.pretraining_arguments import PretrainingArguments
-from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.text_to_image_loss import TextToImageLoss, stratified_timesteps
 from geopos_diffusers.training.tracking import build_accelerator
 
@@ -396,7 +396,7 @@ def main() -> None:
     summary["parameters"] = {name: model.num_parameters() for name, model in models.items()}
     if report("denoiser", values) and accelerator.is_main_process:
         print(f"wrote {package(pipe, args, summary)}")
-    accelerator.end_training()
+    end_run(accelerator)
 
 
 if __name__ == "__main__":

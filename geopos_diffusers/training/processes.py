@@ -1,11 +1,13 @@
 """How a training script is started: on one process or several, with user errors as one line and exit code 2."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import torch
+from accelerate import Accelerator
 
 from ..errors import GeoPosError
 
@@ -22,6 +24,18 @@ def run_script(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def end_run(accelerator: Accelerator) -> None:
+    """Close the trackers and leave the process group, as the last act of every process of a run.
+
+    The models that `accelerator.prepare` returned must be held no more. torch (2.13) hangs now and then where its
+    wrapper for several processes is the last to hold the group: freeing it then waits for a thread of the group with
+    Python's lock held, and that thread may need the lock to free the tensors of the last exchange. So the wrapper goes
+    first.
+    """
+    gc.collect()
+    accelerator.end_training()
 
 
 def needs_cpu_group() -> bool:

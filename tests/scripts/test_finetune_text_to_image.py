@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -468,6 +469,29 @@ class TestTwoProcesses:
         loss, norm = self.first_step_by_hand(model, images)
         assert expected[0]["loss"] == pytest.approx(loss, rel=1e-5)
         assert expected[0]["grad_norm"] == pytest.approx(norm, rel=1e-4)
+
+    def test_nothing_holds_the_group_that_a_process_leaves(self, model, images, tmp_path):
+        """While torch's wrapper for several processes held it, a run hung at its end now and then (see `end_run`)."""
+        program = tmp_path / "watched.py"
+        program.write_text(
+            "import gc, runpy, sys\n"
+            "import torch.distributed as distributed\n"
+            "from torch.nn.parallel import DistributedDataParallel\n"
+            "leave = distributed.destroy_process_group\n"
+            "def watched(*group):\n"
+            "    held = sum(type(item) is DistributedDataParallel for item in gc.get_objects())\n"
+            "    print('wrappers', held, flush=True)\n"
+            "    leave(*group)\n"
+            "distributed.destroy_process_group = watched\n"
+            "sys.argv = sys.argv[1:]\n"
+            "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        )
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        options = ["--model", model, "--dataset", images, "--output_dir", tmp_path / "run", "--max_train_steps", 1]
+        command = map(str, [*torchrun, program, SCRIPT, *options])
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert re.findall(r"wrappers (\d+)", done.stdout) == ["0", "0"]
 
     def first_step_by_hand(self, model: Path, images: Path) -> tuple[float, float]:
         """Mean loss and norm of the mean gradient over what the two processes see in the first step."""
