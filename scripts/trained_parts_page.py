@@ -14,6 +14,7 @@ from scipy.stats import t as student_t
 from geopos_diffusers.files import write_text
 
 SIZES = ("64", "96", "128")
+LEAST_SEEDS = 5
 REFERENCE = "geometry"
 CONTROLS = ("bias", "LoRA attention r=2", "LoRA attention r=4", "taps")
 
@@ -36,8 +37,8 @@ def signed_cell(values: list[float]) -> str:
 
 
 def difference(arms: dict, first: str, second: str, size: str) -> list[float]:
-    """Ratio of the first arm minus that of the second, seed by seed."""
-    return [a - b for a, b in zip(arms[first]["ratio"][size], arms[second]["ratio"][size], strict=True)]
+    """Ratio of the first arm minus that of the second, for each seed that both have."""
+    return [a - b for a, b in zip(arms[first]["ratio"][size], arms[second]["ratio"][size], strict=False)]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -46,10 +47,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def verdict(arms: dict, first: str, second: str, size: str) -> str:
-    mean, low, high = t_interval(difference(arms, first, second, size))
+    """What the paired difference shows; fewer than five seeds only suggest it."""
+    values = difference(arms, first, second, size)
+    mean, low, high = t_interval(values)
+    few = "" if len(values) >= LEAST_SEEDS else f" (suggestive, {len(values)} seeds)"
     if low <= 0 <= high:
-        return f"no difference from {second} is shown"
-    return f"{'below' if mean < 0 else 'above'} {second}"
+        return f"not shown to differ from {second}{few}"
+    return f"{'lower' if mean < 0 else 'higher'} than that of {second}{few}"
 
 
 def differences_table(arms: dict, pairs: list[tuple[str, str]]) -> str:
@@ -65,8 +69,8 @@ def page(results: dict, forms: dict | None) -> str:
     controls = [name for name in CONTROLS if name in arms]
     pairs = [(REFERENCE, name) for name in controls]
     joint = "LoRA attention r=4 + geometry"
-    if joint in arms:
-        pairs += [(joint, name) for name in ("LoRA attention r=4", "LoRA attention r=4 + bias") if name in arms]
+    beside = [name for name in ("LoRA attention r=4", "LoRA attention r=4 + bias") if name in arms and joint in arms]
+    pairs += [(joint, name) for name in beside]
     measured = [
         [
             name,
@@ -82,17 +86,27 @@ def page(results: dict, forms: dict | None) -> str:
         [name, *(f"{arm['sweep'][f'{rate:g}']:.3f}" if f"{rate:g}" in arm["sweep"] else "" for rate in rates)]
         for name, arm in arms.items()
     ]
-    said = "; ".join(verdict(arms, REFERENCE, name, "64") for name in controls)
+    said = [
+        f"- At {size} px the loss of the geometry weights is "
+        f"{', '.join(verdict(arms, REFERENCE, name, size) for name in controls)}."
+        for size in SIZES
+    ]
+    for size in SIZES if beside else ():
+        said.append(
+            f"- At {size} px the loss of LoRA with geometry is "
+            f"{', '.join(verdict(arms, joint, name, size) for name in beside)}."
+        )
+    verdicts = "\n".join(said)
     text = f"""# What is worth training
 
-At 64 px the loss of the geometry weights (multilinear basis) is: {said}. Details and other sizes are below.
+{verdicts}
 
 The packaged model is fine-tuned on rendered hands in free poses, seen from all sides, which it does not know
 ({results["train_images"]:,} images, {results["steps"]} steps of 16, cosine schedule, AdamW). The figure is the
 denoising loss on new images as a ratio to that of the base model on the same images, noise and timesteps; below 1 is
 better. Each arm has its own best learning rate, chosen on {results["test_images"] // 2} validation images with seed
 {results["sweep_seed"]}; a grid grows until the best rate has a worse one on both sides. Then each arm is trained with
-{len(results["seeds"])} other seeds, which all arms share, and measured on {results["test_images"]} test images at
+up to {len(results["seeds"])} other seeds, which all arms share, and measured on {results["test_images"]} test images at
 64 px and {results["test_images"] // 2} at 96 and 128 px. In brackets: 95% intervals (Student's t over the seeds).
 They say what other seeds would give on the same images. {results["date"]}, two CPU cores.
 
