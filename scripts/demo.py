@@ -4,7 +4,7 @@
 
 The geometry weights are trained beside two controls: a bias for each of the same layers, which the geometry contains,
 and LoRA. All see the same images in the same order, and all draw from the same prompts and noise. Each stage is a
-`geopos` command; two run at a time, and what they print goes to logs/.
+command; two run at a time, and what they print goes to logs/. The images are those of demo_data.py.
 """
 
 import argparse
@@ -26,12 +26,6 @@ from geopos_diffusers.pipelines import load_pipeline
 from geopos_diffusers.training.held_out_loss import image_losses, load_images
 from geopos_diffusers.training.trained_parts import load_trained_parts
 
-# Upright hands that count, which the packaged model knows, on what it does not know: backgrounds that fade from one
-# colour into another, red, pink and orange among them (its model card says what it was trained on).
-HANDS = shlex.split(
-    "--size 64 --views palm back --max-tilt 12 --max-rotation 15 --poses canonical --backgrounds gradient "
-    "--fill 0.7 0.88"
-)
 # The same for every arm, and the settings with which docs/results/trained_parts.md was measured.
 TRAINING = shlex.split(
     "--cache_latents true --train_batch_size 16 --lr_scheduler cosine --lr_warmup_steps 20 --snr_gamma 5 "
@@ -47,10 +41,12 @@ SCALES = (0.25, 0.5, 0.75)  # of the geometry, between the base and the whole ad
 SLIDER_IMAGES = 8
 WORKERS = 2
 LOG_LINES = 15
+DATA_SCRIPT = os.path.relpath(Path(__file__).with_name("demo_data.py"))
+PROGRAMS = {"geopos": ["-m", "geopos_diffusers.cli.main"], "python": []}
 
 
 class Runner:
-    """Runs `geopos` commands as processes of one thread, several at a time, and keeps what they were and how long."""
+    """Runs commands as processes of one thread, several at a time, and keeps what they were and how long they took."""
 
     def __init__(self, logs: Path) -> None:
         logs.mkdir(parents=True, exist_ok=True)
@@ -58,12 +54,13 @@ class Runner:
         self.stages: dict[str, dict] = {}
 
     def run(self, name: str, command: list[str]) -> None:
-        """Run one command; SystemExit with its code, after the end of its output, if it fails."""
-        start = self.say(f"{name}: geopos {shlex.join(command)}")
+        """Run a command of `geopos` or `python`; SystemExit, after the end of its output, if it fails."""
+        start = self.say(f"{name}: {shlex.join(command)}")
+        program, *arguments = command
         log = self.logs / f"{name.replace(' ', '-')}.txt"
         with log.open("w", encoding="utf-8") as file:
             code = subprocess.run(
-                [sys.executable, "-m", "geopos_diffusers.cli.main", *command],
+                [sys.executable, *PROGRAMS[program], *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -72,7 +69,7 @@ class Runner:
             print("\n".join(log.read_text(encoding="utf-8").splitlines()[-LOG_LINES:]), file=sys.stderr)
             raise SystemExit(code)
         seconds = round(self.say(f"{name}: done") - start, 1)
-        self.stages[name] = {"command": f"geopos {shlex.join(command)}", "seconds": seconds}
+        self.stages[name] = {"command": shlex.join(command), "seconds": seconds}
 
     def say(self, text: str) -> float:
         """Print `text` with the time since the start; returns the clock."""
@@ -119,9 +116,8 @@ def render(args: argparse.Namespace, output: Path, runner: Runner) -> None:
     """Hands to train on, to measure the loss on, and to score against: one distribution, three seeds."""
     sizes = {"hands": args.hands, "held_out": args.held_out, "reference": 2 * args.images}
     for index, (folder, count) in enumerate(sizes.items()):
-        common = ["--count", str(count), "--seed", str(args.seed + index), "--workers", str(WORKERS), "--overwrite"]
-        command = ["data", "hands", *common, *HANDS, "--output", str(output / folder)]
-        runner.run(f"render {folder}", command)
+        options = ["--count", str(count), "--seed", str(args.seed + index), "--workers", str(WORKERS)]
+        runner.run(f"render {folder}", ["python", DATA_SCRIPT, *options, "--output", str(output / folder)])
 
 
 def write_prompts(output: Path, count: int) -> None:
@@ -139,17 +135,19 @@ def run_arm(name: str, args: argparse.Namespace, output: Path, runner: Runner) -
         data = ["--dataset", str(output / "hands"), "--latents_folder", str(output), *TRAINING]
         length = ["--max_train_steps", str(args.steps), "--checkpointing_steps", str(args.steps)]
         target = ["--output_dir", str(folder / "train"), "--overwrite", "true"]
-        runner.run(f"{name} train", ["train", *ARMS[name], *length, *data, "--seed", seed, *target])
+        runner.run(f"{name} train", ["geopos", "train", *ARMS[name], *length, *data, "--seed", seed, *target])
     adapter = {"base": [], "lora": ["--lora", final]}.get(name, ["--geoconv", final])
     images = str(folder / "images")
     prompts = ["--prompts-file", str(output / "prompts.txt")]
-    runner.run(f"{name} draw", ["generate", *adapter, *prompts, "--seed", seed, "--output", images, "--overwrite"])
+    runner.run(
+        f"{name} draw", ["geopos", "generate", *adapter, *prompts, "--seed", seed, "--output", images, "--overwrite"]
+    )
     scores = ["--reference", str(output / "reference"), "--seed", seed, "--output", str(folder / "scores")]
-    runner.run(f"{name} score", ["evaluate", "--images", images, *scores, "--quiet"])
+    runner.run(f"{name} score", ["geopos", "evaluate", "--images", images, *scores, "--quiet"])
     for scale in SCALES if name == "geometry" else ():
         prompts = ["--prompts-file", str(output / "slider_prompts.txt"), "--geoconv-scale", str(scale)]
         target = ["--output", str(folder / f"scale-{scale}"), "--overwrite"]
-        runner.run(f"{name} draw at {scale}", ["generate", *adapter, *prompts, "--seed", seed, *target])
+        runner.run(f"{name} draw at {scale}", ["geopos", "generate", *adapter, *prompts, "--seed", seed, *target])
 
 
 def held_out_losses(output: Path, seed: int) -> dict[str, list[float]]:

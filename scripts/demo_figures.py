@@ -101,6 +101,7 @@ def detector_pictures(output: Path, name: str, count: int) -> list[tuple[Image.I
         picture = Picture(path, row["file_name"], HandAttributes(**row["expected"]))
         scored = ScoredPicture(picture, Image.open(path).size, detection, row["counted"])
         image = annotate(scored, outcome_of(scored)).resize((DETECTOR_CELL, DETECTOR_CELL), Image.Resampling.LANCZOS)
-        asked, counted = row["expected"]["fingers"], row["counted"] if row["found"] else "no hand"
-        pictures.append((image, f"asked {'-' if asked is None else asked}, {counted}"))
+        asked = "-" if row["expected"]["fingers"] is None else row["expected"]["fingers"]
+        outcome = f"counted {row['counted']}" if row["found"] else "no hand"
+        pictures.append((image, f"asked {asked}, {outcome}"))
     return pictures

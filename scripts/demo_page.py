@@ -16,13 +16,15 @@ from geopos_diffusers.metrics.evaluation import KID_NAME
 PAIRS, ALL_ARMS, DETECTED, COMPARED = 16, 8, 12, 8
 STYLE = """
 body { font: 1rem/1.5 sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; color: #222; background: #fff }
-h1 { font-size: 1.25rem; line-height: 1.4; border-left: .3rem solid #1b6ca8; padding-left: .8rem }
+h1 { font-size: 1.15rem; font-weight: 600; line-height: 1.45; border-left: .3rem solid #1b6ca8; padding-left: .8rem }
 h2 { font-size: 1.1rem; margin-top: 2.5rem }
 figure { margin: 0 }
 figcaption { font-size: .8rem; line-height: 1.3; overflow-wrap: anywhere }
 img { max-width: 100%; height: auto; vertical-align: top }
 .pixels { image-rendering: pixelated; width: 100% }
-.grid { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)) }
+.grid { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(min(12rem, 45%), 1fr)) }
+.plots { grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)) }
+.plots img { width: 100%; max-width: 32rem }
 .small { grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)) }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 2px }
 .legend { font-size: .9rem; color: #555 }
@@ -31,6 +33,8 @@ table { border-collapse: collapse; white-space: nowrap; font-size: .9rem }
 td, th { padding: .3rem .7rem; border-bottom: 1px solid #ccc; text-align: right }
 td:first-child, th:first-child { text-align: left }
 .arms td { text-align: left; white-space: normal; min-width: 4.5rem; vertical-align: top }
+.arms th { text-align: left }
+.arms td:last-child { min-width: 12rem }
 .arms .pixels { width: 4.5rem }
 .slider { position: sticky; top: 0; background: #fff; padding: .5rem 0; z-index: 1 }
 input[type=range] { width: 100%; margin: 0 }
@@ -79,8 +83,9 @@ def introduction(summary: dict) -> str:
     )
     return (
         f"<p>The packaged 64-pixel model was trained for {summary['steps']} steps of {summary['samples_per_step']} on "
-        f"{summary['training_images']:,} rendered hands before backgrounds that fade from one colour into another, "
-        "which it had not seen, once for each of three kinds of weights, all with the same images, batches and seed: "
+        f"{summary['training_images']:,} rendered hands before backgrounds that are bright at the top and dark at the "
+        "bottom. It knew such hands, but before backgrounds of one brightness; the task is chosen because it depends on "
+        "the place. Three kinds of weights were trained, each by itself, with the same images, batches and seed: "
         f"{rates}. The geometry contains the bias (its constant coefficient), so the bias alone is its control. "
         "Intervals are 95% over the images; one training seed stands behind each kind, "
         "and what other seeds do is in docs/results/trained_parts.md.</p>"
