@@ -84,8 +84,8 @@ def introduction(summary: dict) -> str:
     return (
         f"<p>The packaged 64-pixel model was trained for {summary['steps']} steps of {summary['samples_per_step']} on "
         f"{summary['training_images']:,} rendered hands before backgrounds that are bright at the top and dark at the "
-        "bottom. It knew such hands, but before backgrounds of one brightness; the task is chosen because it depends on "
-        "the place. Three kinds of weights were trained, each by itself, with the same images, batches and seed: "
+        "bottom. It knew such hands, but before backgrounds of one brightness; the task was chosen because it depends "
+        "on the place. Three kinds of weights were trained, each by itself, with the same images, batches and seed: "
         f"{rates}. The geometry contains the bias (its constant coefficient), so the bias alone is its control. "
         "Intervals are 95% over the images; one training seed stands behind each kind, "
         "and what other seeds do is in docs/results/trained_parts.md.</p>"
