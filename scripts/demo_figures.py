@@ -52,14 +52,15 @@ def loss_curves(output: Path) -> bytes:
 
 
 def score_bars(summary: dict) -> bytes:
-    """SVG of the loss ratio, the kernel distance and the share of right hands, with 95% intervals."""
+    """SVG of the loss ratio, the fading of backgrounds, the kernel distance and hands, with 95% intervals."""
     one = {"value": 1.0, "low": 1.0, "high": 1.0}
     panels = {
         "held-out loss, ratio to the base": {"base": one} | summary["loss_ratio"],
-        f"{KID_NAME} to rendered hands": summary["kid"],
+        "fall in brightness, top to bottom": summary["fall"],
+        f"{KID_NAME} to rendered hands (smaller is closer)": summary["kid"],
         "hand found, finger count right": summary["found_and_right"],
     }
-    figure, all_axes = new_figure(5.2, len(panels))
+    figure, all_axes = new_figure(6.6, len(panels))
     for axes, (title, values) in zip(all_axes, panels.items(), strict=True):
         known = {name: value for name, value in values.items() if value is not None and value["value"] is not None}
         for name, value in known.items():

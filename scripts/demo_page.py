@@ -59,6 +59,7 @@ def write_page(output: Path) -> None:
     save_comparison(output, COMPARED)
     body = [
         f'<h1 id="verdict">{html.escape(summary["verdict"])}</h1>',
+        hands_paragraph(summary),
         introduction(summary),
         pairs_section(output),
         slider_section(output),
@@ -73,6 +74,23 @@ def write_page(output: Path) -> None:
     )
     page = ["<!doctype html>", f'<html lang="en"><head>{head}</head><body>', *body, "</body></html>"]
     write_text(output / "index.html", "".join(f"{part}\n" for part in page))
+
+
+def hands_paragraph(summary: dict) -> str:
+    """What became of the hands themselves, whichever way it went."""
+    difference = summary["found_and_right_difference"]["base"]
+    if difference["low"] > 0:
+        change = "The hands gained"
+    elif difference["high"] < 0:
+        change = "The hands lost"
+    else:
+        change = "The hands changed by no more than chance"
+    shares = {name: f"{100 * summary['found_and_right'][name]['value']:.0f}%" for name in ARM_NAMES}
+    return (
+        f"<p>{change}: a detector finds one with as many raised fingers as asked for in {shares['geometry']} of the "
+        f"geometry's pictures, {shares['base']} of the base model's, {shares['bias']} of the bias's and "
+        f"{shares['lora']} of LoRA's (geometry minus base, in points: {with_interval(difference, 0, 100, '+')}).</p>"
+    )
 
 
 def introduction(summary: dict) -> str:
@@ -138,7 +156,9 @@ def scores_section(output: Path, summary: dict) -> str:
         f"{''.join(rows)}</table></div>"
         f'<p class="legend">In brackets: 95% intervals. Loss on {summary["held_out_images"]} new images, the same '
         f"noise for all; pictures: {summary['drawn_images']} of each model. A lower loss and a smaller {KID_NAME} are "
-        "better. Differences are paired; an interval that holds 0 shows none. Rendered hands are what an ideal model "
+        "better. The fall is how much darker a background is at the lower edge than at the upper one, in shares of "
+        "white; that of rendered hands is the aim. Differences are paired; an interval that holds 0 shows none. "
+        "Rendered hands are what an ideal model "
         "would reach; their distance is that of two halves of the reference.</p>"
     )
 
@@ -151,7 +171,7 @@ def score_rows(summary: dict) -> list[list[str]]:
         "finger count right, if found, %": summary["count_right"],
         "found and count right, %": summary["found_and_right"],
     }
-    difference = {"base": None, **summary["found_and_right_difference"]}
+    difference = summary["found_and_right_difference"]
     return [
         ["weights trained", "0", *(f"{summary['parameters'][name]:,}" for name in TRAINED), "-"],
         ["held-out loss, ratio to base", "1", *(with_interval(summary["loss_ratio"][name]) for name in TRAINED), "-"],
@@ -161,6 +181,11 @@ def score_rows(summary: dict) -> list[list[str]]:
             "-",
             *(with_interval(summary["loss_difference"][name], sign="+") for name in CONTROLS),
             "-",
+        ],
+        ["background's fall in brightness", *(with_interval(summary["fall"][name]) for name in names)],
+        [
+            "geometry's fall minus this",
+            *(with_interval(summary["fall_difference"].get(name), sign="+") for name in names),
         ],
         [f"{KID_NAME} to rendered hands", *(with_interval(summary["kid"][name], 4) for name in names)],
         *([label, *(with_interval(values[name], 1, 100) for name in names)] for label, values in percent.items()),

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
 from geopos_diffusers.metrics.evaluation import KID_NAME
@@ -12,18 +13,21 @@ from geopos_diffusers.metrics.evaluation import KID_NAME
 ARM_NAMES = {"base": "base model", "geometry": "geometry", "bias": "bias alone", "lora": "LoRA"}
 TRAINED = ("geometry", "bias", "lora")
 CONTROLS = ("bias", "lora")
+EDGE = 8  # rows, of 64, whose brightness is that of the upper and of the lower edge
 FLOOR_NAME = f"{KID_NAME} of the reference's halves"
 
 
 def summarise(output: Path, seed: int) -> dict:
     """All figures by name; an interval is {"value", "low", "high"}, all None where there is nothing to measure.
 
-    Reads held_out.json and, of each arm, train/summary.json and scores/evaluation.json.
+    Reads held_out.json and, of each arm, images/, train/summary.json and scores/evaluation.json.
     """
     losses = {name: np.array(values) for name, values in json.loads(read(output / "held_out.json")).items()}
     scores = {name: json.loads(read(output / name / "scores" / "evaluation.json")) for name in ARM_NAMES}
     training = {name: json.loads(read(output / name / "train" / "summary.json")) for name in TRAINED}
     reference = scores["base"]["reference"]
+    falls = {name: brightness_falls(output / name / "images") for name in ARM_NAMES}
+    rendered_falls = brightness_falls(output / "reference")
     measures = ("found", "count_right", "found_and_right")
     summary = {
         "steps": training["geometry"]["steps"],
@@ -37,6 +41,13 @@ def summarise(output: Path, seed: int) -> dict:
         "loss_ratio": {name: loss_ratio(losses["base"], losses[name], seed) for name in TRAINED},
         "loss_difference": {
             name: loss_difference(losses["base"], losses["geometry"], losses[name], seed) for name in CONTROLS
+        },
+        "fall": {
+            name: asdict(bootstrap_interval(np.mean, values, seed=seed))
+            for name, values in {**falls, "rendered": rendered_falls}.items()
+        },
+        "fall_difference": {
+            name: paired_difference(falls["geometry"], falls[name], seed) for name in ("base", *CONTROLS)
         },
         "kid": {name: scores[name][KID_NAME] for name in ARM_NAMES} | {"rendered": scores["base"][FLOOR_NAME]},
         **{
@@ -78,6 +89,19 @@ def columns(*values: np.ndarray) -> np.ndarray:
     return np.stack(values, axis=1)
 
 
+def brightness_falls(folder: Path) -> np.ndarray:
+    """How much darker the background is at the lower edge than at the upper one, [N] in shares of white.
+
+    Medians over the outermost columns, which hands seldom reach: 0 for a plain background.
+    """
+    falls = []
+    for path in sorted(folder.glob("0*.png")):
+        with Image.open(path) as image:
+            gray = np.asarray(image.convert("L"), float)[:, [0, 1, 2, -3, -2, -1]] / 255
+        falls.append(np.median(gray[:EDGE]) - np.median(gray[-EDGE:]))
+    return np.array(falls)
+
+
 def outcomes(evaluation: dict) -> np.ndarray:
     """[N] of 1.0 where a hand was found with the number of fingers that was asked for, else 0.0."""
     rows = sorted(evaluation["pictures"], key=lambda row: row["file_name"])
@@ -96,9 +120,12 @@ def verdict(summary: dict) -> str:
         effect = "raise the loss on new images to"
     else:
         effect = "do not change the loss on new images measurably:"
+    fall = summary["fall"]
     against_base = (
         f"{parameters:,} geometry weights, trained for {summary['steps']} steps, {effect} {with_interval(ratio)} of "
-        f"the base model's, and draw pictures that are {closeness(summary['kid'])}"
+        f"the base model's; backgrounds fade by {with_interval(fall['geometry'], 2)} of white from top to bottom "
+        f"(base {fall['base']['value']:.2f}, bias alone {fall['bias']['value']:.2f}, LoRA {fall['lora']['value']:.2f}, "
+        f"rendered {fall['rendered']['value']:.2f}); the pictures as a whole are {closeness(summary['kid'])}"
     )
     bias = comparison(summary["loss_difference"]["bias"], "a bias alone")
     lora = comparison(summary["loss_difference"]["lora"], "LoRA")

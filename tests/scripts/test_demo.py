@@ -35,6 +35,7 @@ def figures(ratio: float, minus_bias: float, minus_lora: float, kid: float = 0.0
         "parameters": {"geometry": 14240},
         "loss_ratio": {"geometry": interval(ratio, 0.02)},
         "loss_difference": {"bias": interval(minus_bias, 0.01), "lora": interval(minus_lora, 0.01)},
+        "fall": {name: interval(0.2, 0.01) for name in ("base", "geometry", "bias", "lora", "rendered")},
         "kid": {"base": interval(0.06, 0.01), "geometry": interval(kid, 0.01)},
     }
 
@@ -194,6 +195,13 @@ class TestPage:
             f"{ratio:.3f} [{ratio:.3f}, {ratio:.3f}]" for ratio in (0.6, 0.65, 0.62)
         ]
         assert rows["geometry's ratio minus this"][0] == "-0.400 [-0.400, -0.400]"
+
+    def test_fading_is_measured(self, demo):
+        summary = json.loads((demo / "summary.json").read_text(encoding="utf-8"))
+        fall = {name: value["value"] for name, value in summary["fall"].items()}
+        assert fall["base"] == pytest.approx(0.0, abs=0.02)
+        assert fall["base"] < fall["bias"] < fall["lora"] < fall["geometry"] == fall["rendered"]
+        assert summary["fall_difference"]["bias"]["low"] > 0.0
 
     def test_detector_grids_show_the_same_prompts(self, scripts, demo):
         asked = [
