@@ -7,7 +7,7 @@ READY = $(VENV)/.installed
 .PHONY: help setup test test-slow lint demo paper-quick clean
 
 help:
-	@echo "make demo       fine-tune the packaged model with GeoConv, score it, write runs/demo/index.html"
+	@echo "make demo       fine-tune the packaged model with GeoConv and two controls, score them, write runs/demo/index.html"
 	@echo "make test       lint and the fast tests"
 	@echo "make paper-quick  the paper's experiments at a small size, and their page in runs/paper-quick/results"
 	@echo "make test-slow  the long tests too"
