@@ -11,9 +11,9 @@ from ..pipelines import DEFAULT_MODEL
 from .arguments import option
 
 PARTS = ("geoconv", "bias", "lora", "full")
-# Peak learning rates of the parts: the best of a sweep on the packaged model, docs/results/trained_parts.md; that of
-# the whole UNet was not swept.
-LEARNING_RATES = {"geoconv": 3e-2, "taps": 1e-1, "bias": 3e-2, "lora": 3e-3, "full": 1e-4}
+# Peak learning rates: for each part the best of a sweep on the packaged model in 300 steps (docs/results/
+# trained_parts.md). Large models and long runs take less. That of the whole UNet was not swept.
+LEARNING_RATES = {"geoconv": 0.3, "taps": 0.3, "bias": 0.95, "lora": 1e-2, "full": 1e-4}
 
 # What may differ between a run and its continuation: none of these changes the losses of a step. (The data's own
 # fingerprint is compared instead of its path and columns.)
