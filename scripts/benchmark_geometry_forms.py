@@ -46,6 +46,11 @@ def coefficients(pipe: Any, **options: Any) -> Trained:
     return [(parameter, 1.0) for parameter in geoconv_parameters(pipe).values()]
 
 
+def without_shift(pipe: Any) -> Trained:
+    """The multilinear basis, its coordinates never shifted."""
+    return coefficients(pipe, shift_range=0.0)
+
+
 def scaled_coefficients(pipe: Any) -> Trained:
     """A rate for each layer in proportion to the root mean square of its output, over a few batches of noise."""
     trained, layers = coefficients(pipe), [*geometry_layers(pipe)]
@@ -134,6 +139,7 @@ def with_linear_layers(pipe: Any) -> Trained:
 
 FORMS: dict[str, Callable[[Any], Trained]] = {
     "multilinear": coefficients,
+    "no shift": without_shift,
     "preconditioned taps": preconditioned_taps,
     "a scale for each layer": scaled_coefficients,
     "squares added": with_squares,

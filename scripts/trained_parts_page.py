@@ -153,10 +153,11 @@ def forms_section(forms: dict) -> str:
 ## Other forms of the geometry term
 
 {forms["steps"]} steps, {len(forms["seeds"])} seeds (suggestive, not conclusive), no moving average, otherwise as
-above; the rate of each is the best of three. None of these is an option of the package. {forms["date"]}.
+above; the rate of each is the best of three. Of these only the shift and the layers are options of the package. {forms["date"]}.
 
 {table(head, rows)}
 
+- *no shift*: `--shift_range 0`, coordinates that never move (the default moves them by up to 0.25 in training).
 - *preconditioned taps*: kernel taps, moved along the polynomials that they stand for, so that the file holds taps.
 - *a scale for each layer*: the multilinear basis with rates in proportion to the RMS of each layer's output.
 - *squares added*: x^2 and y^2 beside 1, x, y, xy.
