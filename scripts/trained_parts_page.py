@@ -153,7 +153,7 @@ def forms_section(forms: dict) -> str:
 ## Other forms of the geometry term
 
 {forms["steps"]} steps, {len(forms["seeds"])} seeds (suggestive, not conclusive), no moving average, otherwise as
-above; the rate of each is the best of three. Of these only the shift and the layers are options of the package. {forms["date"]}.
+above; the rate of each is the best of three. Only the shift and the layers are options of the package. {forms["date"]}.
 
 {table(head, rows)}
 
