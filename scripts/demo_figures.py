@@ -57,7 +57,7 @@ def score_bars(summary: dict) -> bytes:
     panels = {
         "held-out loss, ratio to the base": {"base": one} | summary["loss_ratio"],
         "fall in brightness, top to bottom": summary["fall"],
-        f"{KID_NAME} to rendered hands (smaller is closer)": summary["kid"],
+        KID_NAME: summary["kid"],
         "hand found, finger count right": summary["found_and_right"],
     }
     figure, all_axes = new_figure(6.6, len(panels))
