@@ -56,7 +56,7 @@ ARMS = {
         "--train lora+geoconv --lora_rank 4", (1e-2, 3e-2, 1e-1), "geoconv_learning_rate", "LoRA attention r=4"
     ),
     "LoRA attention r=4 + bias": Arm(
-        "--train lora+bias --lora_rank 4", (1e-2, 3e-2, 1e-1), "bias_learning_rate", "LoRA attention r=4"
+        "--train lora+bias --lora_rank 4", (1e-1, 3e-1, 1.0), "bias_learning_rate", "LoRA attention r=4"
     ),
 }
 

@@ -5,6 +5,7 @@ python scripts/trained_parts_page.py --results docs/results
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from geopos_diffusers.files import write_text
 
 SIZES = ("64", "96", "128")
 LEAST_SEEDS = 5
+FORMS = {
+    "no shift": "`--shift_range 0`, coordinates that never move (the default moves them by up to 0.25 in training).",
+    "preconditioned taps": "kernel taps, moved along the polynomials that they stand for, so that the file holds taps.",
+    "a scale for each layer": "the multilinear basis, with rates in proportion to the RMS of each layer's output.",
+    "squares added": "x^2 and y^2 beside 1, x, y, xy.",
+    "one-tap convolutions too": "`--target_modules '.*'` patches the 1x1 convolutions as well.",
+    "linear layers too": "the four terms also at the output of every linear layer over image tokens.",
+}
 REFERENCE = "geometry"
 CONTROLS = ("bias", "LoRA attention r=2", "LoRA attention r=4", "taps")
 
@@ -111,17 +120,18 @@ up to {len(results["seeds"])} other seeds, which all arms share, and measured on
 They say what other seeds would give on the same images. {results["date"]}, two CPU cores.
 
 ```bash
-python scripts/benchmark_trained_parts.py --work runs/trained_parts --output docs/results/trained_parts.json
-python scripts/benchmark_geometry_forms.py --work runs/trained_parts --output docs/results/geometry_forms.json
-python scripts/trained_parts_page.py --results docs/results
+python scripts/benchmark_trained_parts.py --work runs/trained_parts --output docs/results/trained_parts.json \\
+    --arms {shlex.join(arms)}
+{command_of_forms(forms)}python scripts/trained_parts_page.py --results docs/results
 ```
 
 {table(["trained", "parameters", "best rate", "seeds", *(f"{size} px" for size in SIZES)], measured)}
 
 All arms are trained at 64 px. "geometry" is `--train geoconv`: a + b x + c y + d x y for each filter of the 28
 convolutions of 3x3. "bias" is its first coefficient alone (`--train bias`), the cheapest control. "taps" is the kernel
-over the product channel, as in the paper. "LoRA attention" factors the attention projections, "LoRA convolutions" the
-28 convolutions. In a joint arm the LoRA factors have the best rate of LoRA alone and the other part's rate is swept.
+over the product channel, as in the paper. "LoRA attention" factors the attention projections. In a joint arm the LoRA
+factors have the best rate of LoRA alone and the other part's rate is swept. Of the fall of the loss at 64 px that the
+geometry reaches, the biases alone reach {100 * bias_share(arms):.0f}%.
 
 {differences_table(arms, pairs)}
 
@@ -134,6 +144,20 @@ Loss ratio on the validation images by peak learning rate, one run each.
 ![Loss ratio by learning rate](trained_parts.png)
 """
     return text + (forms_section(forms) if forms else "")
+
+
+def bias_share(arms: dict, size: str = "64") -> float:
+    """The share of the geometry's gain over the base model that biases alone have."""
+    gains = [1 - float(np.mean(arms[name]["ratio"][size])) for name in ("bias", REFERENCE)]
+    return gains[0] / gains[1]
+
+
+def command_of_forms(forms: dict | None) -> str:
+    if forms is None:
+        return ""
+    files = "--work runs/trained_parts --output docs/results/geometry_forms.json"
+    which = f"--seeds {len(forms['seeds'])} --forms {shlex.join(forms['forms'])}"
+    return f"python scripts/benchmark_geometry_forms.py {files} \\\n    {which}\n"
 
 
 def forms_section(forms: dict) -> str:
@@ -149,6 +173,7 @@ def forms_section(forms: dict) -> str:
         for name, form in forms["forms"].items()
     ]
     head = ["form", "parameters", "best rate", "64 px", "minus multilinear", "validation, by rate"]
+    descriptions = "\n".join(f"- *{name}*: {text}" for name, text in FORMS.items() if name in forms["forms"])
     return f"""
 ## Other forms of the geometry term
 
@@ -157,12 +182,7 @@ above; the rate of each is the best of three. Only the shift and the layers are 
 
 {table(head, rows)}
 
-- *no shift*: `--shift_range 0`, coordinates that never move (the default moves them by up to 0.25 in training).
-- *preconditioned taps*: kernel taps, moved along the polynomials that they stand for, so that the file holds taps.
-- *a scale for each layer*: the multilinear basis with rates in proportion to the RMS of each layer's output.
-- *squares added*: x^2 and y^2 beside 1, x, y, xy.
-- *one-tap convolutions too*: `--target_modules '.*'` patches the 1x1 convolutions as well.
-- *linear layers too*: the four terms also at the output of every linear layer over image tokens.
+{descriptions}
 """
 
 
