@@ -31,11 +31,12 @@ TRAINING = shlex.split(
     "--cache_latents true --train_batch_size 16 --lr_scheduler cosine --lr_warmup_steps 20 --snr_gamma 5 "
     "--use_ema true --ema_decay 0.99 --report_to none"
 )
-# Each at its own best rate of a sweep (docs/results/trained_parts.md); LoRA with about as many weights as the geometry.
+# Each at its default rate, the best of a sweep on other hands (docs/results/trained_parts.md). LoRA has about as many
+# weights as the geometry.
 ARMS = {
-    "geometry": shlex.split("--train geoconv --learning_rate 0.3"),
-    "bias": shlex.split("--train bias --learning_rate 0.1"),
-    "lora": shlex.split("--train lora --lora_rank 2 --learning_rate 0.01"),
+    "geometry": shlex.split("--train geoconv"),
+    "bias": shlex.split("--train bias"),
+    "lora": shlex.split("--train lora --lora_rank 2"),
 }
 SCALES = (0.25, 0.5, 0.75)  # of the geometry, between the base and the whole adapter
 SLIDER_IMAGES = 8
