@@ -46,6 +46,16 @@ def test_the_stored_page_is_made_of_the_stored_results(script):
     assert script.page(results, forms) == (RESULTS / "trained_parts.md").read_text(encoding="utf-8")
 
 
+def test_figures_of_the_readme_stand_on_the_page():
+    readme = (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| trained | parameters | 64 px (trained) | 128 px |")[1].split("\n\n")[0]
+    rows = [line.split(" | ")[1:] for line in table.strip().splitlines()[1:]]
+    page = (RESULTS / "trained_parts.md").read_text(encoding="utf-8")
+    figures = [cell.strip(" |") for row in rows for cell in row]
+    assert len(figures) == 18
+    assert [figure for figure in figures if figure not in page] == []
+
+
 def test_the_defaults_are_the_best_rates_of_the_sweeps():
     from geopos_diffusers.training.finetuning_arguments import LEARNING_RATES
 
