@@ -429,7 +429,7 @@ class TestBadInput:
         command = [sys.executable, str(SCRIPT), "--dataset", str(tmp_path), "--output_dir", str(tmp_path / "o")]
         done = subprocess.run([*command, "--train", "x", "--max_train_steps", "1"], capture_output=True, text=True)
         assert done.returncode == 2
-        assert done.stderr.splitlines()[-1].startswith("finetune_text_to_image.py: error: train must be one of")
+        assert done.stderr.splitlines()[-1].startswith("finetune_text_to_image.py: error: train must be one or more of")
         assert "Traceback" not in done.stderr
 
 
