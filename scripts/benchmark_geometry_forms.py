@@ -218,8 +218,7 @@ def run(args: argparse.Namespace, form: str, rate: float, seed: int, images: str
     pipe.unet.requires_grad_(False)
     trained = FORMS[form](pipe)
     train(pipe, trained, work, rate, seed, args.steps)
-    pixels, captions = load_images(work / images, SIZE, SIZE)
-    loss = float(image_losses(pipe, pixels, captions, 0).mean())
+    loss = mean_loss(pipe, work / images)
     result = {"loss": loss, "parameters": sum(parameter.numel() for parameter, _ in trained)}
     write_json(file, result)
     print(f"{form}, rate {rate:g}, seed {seed}: {loss:.4f} on {images}", flush=True)
