@@ -35,26 +35,26 @@ demo: $(READY)
 # Each experiment's whole path in a minute or two; the real runs are the same commands without the sizes.
 QUICK = runs/paper-quick
 paper-quick: $(READY)
-	$(BIN)/python scripts/paper_center_of_mass.py --config configs/paper_center_of_mass.yaml \
+	$(BIN)/python -m scripts.experiments.center_of_mass.run --config configs/experiments/center_of_mass.yaml \
 		--output_dir $(QUICK)/center_of_mass --results $(QUICK)/results/paper_center_of_mass.json --seeds 2 --map_seeds 1 \
 		--steps 20 --train_count 256 --test_count 64 --map_shifts 0 0.25 --sweep_shifts 0 0.25
-	$(BIN)/python scripts/paper_positional_bias.py --config configs/paper_positional_bias.yaml \
+	$(BIN)/python -m scripts.experiments.positional_bias.run --config configs/experiments/positional_bias.yaml \
 		--output_dir $(QUICK)/positional_bias --results $(QUICK)/results/paper_positional_bias.json --seeds 2 --map_seeds 1 \
 		--steps 20 --train_count 256 --test_count 64 --sweep_shifts 0 0.25
 	$(BIN)/geopos data hands --count 256 --size 32 --seed 1 --output $(QUICK)/hands --overwrite
-	$(BIN)/python scripts/paper_gan.py --config configs/paper_gan.yaml --train_data $(QUICK)/hands \
+	$(BIN)/python -m scripts.experiments.gan.run --config configs/experiments/gan.yaml --train_data $(QUICK)/hands \
 		--output_dir $(QUICK)/gan --results $(QUICK)/results/paper_gan_hands --seeds 0 --epochs 10 --width 8 --bins 16 \
 		--samples 128 --pairs 50 --mobilenet_every 0
-	$(BIN)/python scripts/paper_depth.py --config configs/paper_depth.yaml \
+	$(BIN)/python -m scripts.experiments.depth.run --config configs/experiments/depth.yaml \
 		--output_dir $(QUICK)/depth --results $(QUICK)/results/paper_depth.json --seeds 1 --matched_seeds 0 --size 32 \
 		--steps 40 --score_every 20 --train_count 128 --test_count 32
 	$(BIN)/geopos data hands --count 64 --size 32 --seed 2 --output $(QUICK)/hands_test --overwrite
-	$(BIN)/python scripts/paper_vae.py --config configs/paper_vae.yaml --data_name hands --train_data $(QUICK)/hands \
+	$(BIN)/python -m scripts.experiments.vae.run --config configs/experiments/vae.yaml --data_name hands --train_data $(QUICK)/hands \
 		--test_data $(QUICK)/hands_test --output_dir $(QUICK)/vae --results $(QUICK)/results/paper_vae_hands.json --size 32 \
 		--seeds 2 --matched_seeds 1 --latent_sizes 4 8 --widths 8 16 32 --steps 40 --score_every 10 --validation_count 32 \
 		--samples 64 --pairs 50 --mobilenet false --publish_samples true
-	$(BIN)/python scripts/benchmark_baselines.py --rounds 3 --steps 3 --output $(QUICK)/results/paper_cost.json
-	$(BIN)/python scripts/paper_report.py --results $(QUICK)/results --output $(QUICK)/results
+	$(BIN)/python -m scripts.experiments.cost.run --rounds 3 --steps 3 --output $(QUICK)/results/paper_cost.json
+	$(BIN)/python -m scripts.experiments.report --results $(QUICK)/results --output $(QUICK)/results
 
 clean:
 	rm -rf $(VENV) build *.egg-info

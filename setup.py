@@ -1,8 +1,8 @@
-"""What pyproject.toml cannot say: scripts/ is installed inside the package, as geopos_diffusers.scripts."""
+"""What pyproject.toml cannot say: configs/ is installed inside the package, as geopos_diffusers.configs."""
 
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["geopos_diffusers*"]), "geopos_diffusers.scripts"],
-    package_dir={"geopos_diffusers.scripts": "scripts"},
+    packages=[*find_packages(include=["geopos_diffusers*"]), "geopos_diffusers.configs"],
+    package_dir={"geopos_diffusers.configs": "configs"},
 )

@@ -34,8 +34,8 @@ from geopos_diffusers import (
     remove_geoconv,
     save_geoconv_weights,
 )
-from geopos_diffusers.encoding import geopos_channels
 from geopos_diffusers.files import write_json
+from geopos_diffusers.patching.encoding import geopos_channels
 
 VARIANTS = ("unpatched", "geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora")
 MODES = ("inference", "adapter-step", "full-step")

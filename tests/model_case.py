@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geopos_diffusers.config import GeoConvConfig
+from geopos_diffusers.patching.config import GeoConvConfig
 
 Inputs = dict[str, Any]
 

@@ -11,7 +11,7 @@ SUMMARY = "turn an adapter of kernel taps into coefficients, for one image size"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..pipelines import DEFAULT_MODEL
+    from ..pipelines.loading import DEFAULT_MODEL
 
     parser.add_argument("adapter", metavar="ADAPTER", help="GeoConv adapter: folder, safetensors file or Hub id")
     parser.add_argument(
@@ -33,10 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from ..adapter import load_geoconv_weights, save_geoconv_weights
-    from ..conversion import convert_adapter, draw_once
+    from ..adapters.conversion import convert_adapter, draw_once
+    from ..adapters.files import save_geoconv_weights
+    from ..adapters.loading import load_geoconv_weights
     from ..errors import ConfigError, DataError
-    from ..pipelines import load_pipeline
+    from ..pipelines.loading import load_pipeline
 
     if len(args.size) > 2 or min(args.size) < 1:
         raise ConfigError(f"--size takes one or two numbers of 1 or more; got {' '.join(map(str, args.size))}")

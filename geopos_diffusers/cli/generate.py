@@ -6,7 +6,7 @@ SUMMARY = "draw images from prompts, with or without adapters"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..pipelines import DEFAULT_MODEL
+    from ..pipelines.loading import DEFAULT_MODEL
 
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="packaged model, folder or Hub id (default: %(default)s)"
@@ -54,7 +54,7 @@ def read_prompts(given: list[str] | None, path: str | None) -> list[str]:
     from pathlib import Path
 
     from ..errors import DataError
-    from ..image_metadata import read_lines
+    from ..images.metadata import read_lines
 
     prompts = list(given or [])
     if path is not None:
@@ -82,10 +82,10 @@ def load(args: argparse.Namespace):
     """The pipeline with its adapters, and the settings that go into every image."""
     import torch
 
-    from ..adapter import load_geoconv_weights
+    from ..adapters.loading import load_geoconv_weights
     from ..errors import AdapterError, ConfigError
-    from ..pipelines import load_pipeline, recommended_guidance
-    from ..surgery import set_geoconv_scale
+    from ..patching.scaling import set_geoconv_scale
+    from ..pipelines.loading import load_pipeline, recommended_guidance
 
     pipe = load_pipeline(args.model, dtype=getattr(torch, args.dtype))
     if args.lora:
@@ -122,9 +122,9 @@ def draw(args: argparse.Namespace, pipe, prompts: list[str], settings: dict, out
 
     from tqdm import tqdm
 
-    from ..contact_sheet import DEFAULT_CELL, contact_sheet
     from ..files import atomic_directory
-    from ..generation import generate_images
+    from ..images.contact_sheet import DEFAULT_CELL, contact_sheet
+    from ..pipelines.generation import generate_images
 
     options = {
         name: getattr(args, name)
@@ -168,7 +168,7 @@ def base_only(pipe, args: argparse.Namespace):
     """Within the block the pipeline is the unpatched base: no GeoConv, no LoRA."""
     from contextlib import ExitStack, contextmanager
 
-    from ..surgery import disable_geoconv
+    from ..patching.scaling import disable_geoconv
 
     @contextmanager
     def without_lora():

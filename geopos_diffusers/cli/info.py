@@ -6,7 +6,7 @@ SUMMARY = "show what is patched or would be, what is skipped and why"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..pipelines import DEFAULT_MODEL
+    from ..pipelines.loading import DEFAULT_MODEL
 
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="packaged model, folder or Hub id (default: %(default)s)"
@@ -18,10 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..adapter import load_geoconv_weights
-    from ..config import GeoConvConfig
-    from ..pipelines import load_pipeline
-    from ..surgery import apply_geoconv, geoconv_status
+    from ..adapters.loading import load_geoconv_weights
+    from ..patching.config import GeoConvConfig
+    from ..patching.status import geoconv_status
+    from ..patching.surgery import apply_geoconv
+    from ..pipelines.loading import load_pipeline
 
     pipe = load_pipeline(args.model)
     if args.geoconv:

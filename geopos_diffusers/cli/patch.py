@@ -8,8 +8,8 @@ SUMMARY = "choose the layers and write an untrained adapter"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from dataclasses import fields
 
-    from ..config import GeoPosConfig
-    from ..pipelines import DEFAULT_MODEL
+    from ..patching.config import GeoPosConfig
+    from ..pipelines.loading import DEFAULT_MODEL
 
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="packaged model, folder or Hub id (default: %(default)s)"
@@ -37,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from dataclasses import fields
 
-    from ..adapter import save_geoconv_weights
-    from ..config import GeoConvConfig, GeoPosConfig
+    from ..adapters.files import save_geoconv_weights
     from ..errors import ConfigError
-    from ..pipelines import load_pipeline
-    from ..surgery import apply_geoconv
+    from ..patching.config import GeoConvConfig, GeoPosConfig
+    from ..patching.surgery import apply_geoconv
+    from ..pipelines.loading import load_pipeline
     from .info import print_status
 
     if args.target_modules and args.target_regex:

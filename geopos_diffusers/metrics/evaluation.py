@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..pictures import open_picture
+from ..images.opening import open_picture
 from .bootstrap import Interval
 from .detection_rate import (
     MATCHED_BY_DEFAULT,

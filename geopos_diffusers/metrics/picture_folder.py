@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..image_metadata import METADATA, file_of_row, read_rows
+from ..images.metadata import METADATA, file_of_row, read_rows
 from .hand_attributes import HandAttributes, attributes_of_row
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})

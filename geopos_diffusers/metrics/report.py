@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..contact_sheet import DEFAULT_CELL, contact_sheet
 from ..files import atomic_path, write_json
-from ..pictures import open_picture
+from ..images.contact_sheet import DEFAULT_CELL, contact_sheet
+from ..images.opening import open_picture
 from .bootstrap import CONFIDENCE, RESAMPLES, Interval
 from .evaluation import KID_NAME, EvaluationReport, HandScores, ScoredFolder, ScoredPicture
 from .features import INPUT_SIZE, WEIGHTS_WHEEL

@@ -63,7 +63,9 @@ def start_cpu_processes() -> None:
     count = launched_processes(psutil.Process().parent().cmdline())
     if count > 1:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-        os.execv(sys.executable, [*command, *sys.argv])
+        spec = sys.modules["__main__"].__spec__  # of a module that was started by `python -m`
+        program = sys.argv if spec is None else ["--module", spec.name, *sys.argv[1:]]
+        os.execv(sys.executable, [*command, *program])
 
 
 def launched_processes(command: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_models import tiny_stable_diffusion
 
 from geopos_diffusers import apply_geoconv, geoconv_parameters, save_geoconv_weights
-from geopos_diffusers.adapter import WEIGHTS_NAME
+from geopos_diffusers.adapters.files import WEIGHTS_NAME
 from geopos_diffusers.cli.main import COMMANDS, main
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from geopos_diffusers.cli.main import main
-from geopos_diffusers.cli.train import find_script, split_options
+from geopos_diffusers.cli.train import split_options
 
 
 @pytest.mark.parametrize(
@@ -17,12 +17,6 @@ from geopos_diffusers.cli.train import find_script, split_options
 )
 def test_options_of_the_launcher_are_told_apart(line, launcher, script):
     assert split_options(line.split()) == (launcher.split(), script.split())
-
-
-def test_the_script_is_found():
-    assert "def train(" in find_script("finetune_text_to_image.py").read_text()
-    with pytest.raises(FileNotFoundError, match=r"no_script\.py is neither in"):
-        find_script("no_script.py")
 
 
 def test_help_is_the_script_s(capsys):

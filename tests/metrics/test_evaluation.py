@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from geopos_diffusers.cli.main import main
-from geopos_diffusers.contact_sheet import DEFAULT_CELL
 from geopos_diffusers.errors import DataError
+from geopos_diffusers.images.contact_sheet import DEFAULT_CELL
 from geopos_diffusers.metrics.evaluation import KID_NAME, compare_folders, evaluate_hands
 from geopos_diffusers.metrics.report import SHEET_AT_LEAST, annotated_sheet, format_table, report_to_dict, write_report
 

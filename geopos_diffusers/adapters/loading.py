@@ -1,0 +1,157 @@
+"""Putting an adapter into a model: which component each part goes to, whether it fits, and then its weights."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import AdapterError, SurgeryError
+from ..patching.config import GeoConvConfig, exact_names
+from ..patching.patched_model import geoconv_models, geoconv_parameters, marked_models, shorten
+from ..patching.status import GeoConvStatus, geoconv_status
+from ..patching.surgery import apply_geoconv, remove_geoconv
+from ..patching.targets import convolutions
+from .files import class_name, component_of, find_adapters, geometry_config, read_adapter
+from .named_adapters import DEFAULT_ADAPTER, put_adapter
+
+
+def load_geoconv_weights(
+    pipe_or_model: Any,
+    name_or_path: str | os.PathLike,
+    adapter_name: str = DEFAULT_ADAPTER,
+    *,
+    revision: str | None = None,
+) -> GeoConvStatus:
+    """Patch the layers that an adapter has weights for and fill them in.
+
+    Args:
+        pipe_or_model: unpatched, or patched in the adapter's own layers and with its geometry channel.
+        name_or_path: an adapter's folder, its safetensors file, a Hub id "owner/name", or the folder (or Hub id) of a
+            patched pipeline or model that `save_pretrained` wrote.
+        adapter_name: what to call it. Weights under this name are replaced; other adapters are kept, inactive (see
+            `set_geoconv_adapters`).
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        AdapterError: files that are missing, damaged or foreign; weights for layers that the model lacks or has in
+            another shape. The model is left as it was.
+        SurgeryError: the model is patched in other layers or with another geometry channel.
+    """
+    if not isinstance(adapter_name, str) or not adapter_name:
+        raise AdapterError(f"adapter_name must be a word; got {adapter_name!r}")
+    parts = [part for path, folder in find_adapters(name_or_path, revision) for part in _read_parts(path, folder)]
+    models = _match_components(pipe_or_model, parts)
+    newly_patched = [model for model, _ in models if not marked_models(model)]
+    try:
+        for model, part in models:
+            _check_names(model, part)
+            try:
+                apply_geoconv(model, replace(part.config, target_modules=exact_names(part.layers)))
+            except SurgeryError as error:
+                if model not in newly_patched:
+                    raise
+                raise AdapterError(f"{part.path} does not fit {type(model).__name__}: {error}") from error
+            _check_fit(model, part)
+    except Exception:
+        for model in newly_patched:
+            remove_geoconv(model)
+        raise
+    for model, part in models:
+        put_adapter(model, adapter_name, part.tensors, first=model in newly_patched)
+    return geoconv_status(pipe_or_model)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What an adapter file holds for one component; its config without targets."""
+
+    path: Path
+    component: str
+    config: GeoConvConfig
+    base_class: str | None
+    tensors: dict[str, Tensor]
+
+    @property
+    def layers(self) -> list[str]:
+        return [name.removesuffix(".geo_weight") for name in self.tensors]
+
+
+def _read_parts(path: Path, folder: str | None) -> list[_Part]:
+    """The parts of one file; `folder` is the component that it was saved with, if it was saved with one alone."""
+    tensors, values = read_adapter(path)
+    by_component: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        component, _, name = key.partition(".")
+        if not component or not name.endswith(".geo_weight"):
+            raise AdapterError(f"{path} holds {key!r}: not a geometry weight of a component")
+        by_component.setdefault(component, {})[name] = tensor
+    if not by_component:
+        raise AdapterError(f"{path} holds no weights")
+    classes = values.get("base_classes")
+    classes = classes if isinstance(classes, dict) else {}
+    return [
+        _Part(
+            path,
+            folder if folder and len(by_component) == 1 else component,
+            geometry_config(values),
+            classes.get(component),
+            weights,
+        )
+        for component, weights in by_component.items()
+    ]
+
+
+def _match_components(pipe_or_model: Any, parts: list[_Part]) -> list[tuple[nn.Module, _Part]]:
+    """The model that each of the adapter's parts goes to."""
+    path = parts[0].path
+    if isinstance(pipe_or_model, nn.Module):
+        model = geoconv_models(pipe_or_model, GeoConvConfig())[""]
+        same = [part for part in parts if part.base_class == class_name(model)]
+        fitting = same or [part for part in parts if part.component == component_of(model)] or parts
+        if len(fitting) != 1:
+            names = ", ".join(repr(part.component) for part in parts)
+            raise AdapterError(
+                f"{path} holds weights for {names}; load it into a pipeline, not a {type(model).__name__}"
+            )
+        return [(model, fitting[0])]
+    names = [_component_in(pipe_or_model, part) for part in parts]
+    try:
+        models = geoconv_models(pipe_or_model, GeoConvConfig(components=tuple(names)))
+    except SurgeryError as error:
+        raise AdapterError(f"{path} does not fit: {error}") from error
+    return [(models[name], part) for name, part in zip(names, parts, strict=True)]
+
+
+def _component_in(pipe: Any, part: _Part) -> str:
+    """A part's name in this pipeline: its own, or, saved from a model alone, that of the one component of its class."""
+    components = getattr(pipe, "components", None)
+    if not isinstance(components, dict):  # no pipeline: the surgery says so
+        return part.component
+    same = [name for name, model in components.items() if part.base_class == class_name(model)]
+    return same[0] if part.component not in components and len(same) == 1 else part.component
+
+
+def _check_names(model: nn.Module, part: _Part) -> None:
+    """Before anything is made of a file's names, of which it may hold any number."""
+    known = {name for name, _ in convolutions(model)}
+    _refuse(model, part, "layers not in the model", [name for name in part.layers if name not in known])
+
+
+def _check_fit(model: nn.Module, part: _Part) -> None:
+    """After patching: whether each tensor has its place."""
+    shapes = {name: list(weight.shape) for name, weight in geoconv_parameters(model).items()}
+    _refuse(model, part, "layers that cannot be patched", [name for name in part.tensors if name not in shapes])
+    found = {name: list(tensor.shape) for name, tensor in part.tensors.items()}
+    others = [f"{name} {shape} for {shapes[name]}" for name, shape in found.items() if shape != shapes[name]]
+    _refuse(model, part, "layers of another shape", others)
+
+
+def _refuse(model: nn.Module, part: _Part, problem: str, layers: Sequence[str]) -> None:
+    if layers:
+        shown = shorten(sorted(layers)).replace(".geo_weight", "")
+        # A file's keys are anyone's text; repr would quote ordinary names too.
+        shown = shown.encode("unicode_escape").decode()
+        raise AdapterError(f"{part.path} does not fit {type(model).__name__}; {problem}: {shown}")

@@ -1,0 +1,169 @@
+"""Several GeoConv adapters on one model: kept under names, switched, mixed by scale, deleted.
+
+A layer's response is linear in its geometry weights, so a mix of adapters of one config is the weighted sum of their
+weights: it costs no more to run than one. The adapter that is active alone lives in the layers' own parameters, where
+training reaches it; the others are kept beside the model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import AdapterError, SurgeryError
+from ..patching.offload import whole, write_weight
+from ..patching.patched_model import ADAPTERS, marked_models, stored_geometry
+from ..patching.surgery import remove_geoconv
+
+DEFAULT_ADAPTER = "default"
+
+
+@dataclass
+class NamedAdapters:
+    """What one model keeps.
+
+    Attributes:
+        active: weight of each adapter in the present mix.
+        stored: geometry weights by adapter and layer, of all but the one that lives in the layers.
+    """
+
+    active: dict[str, float] = field(default_factory=lambda: {DEFAULT_ADAPTER: 1.0})
+    stored: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def living(self) -> str | None:
+        """The adapter whose weights are the layers' own; None while a mix is active."""
+        return next(iter(self.active)) if list(self.active.values()) == [1.0] else None
+
+    @property
+    def names(self) -> list[str]:
+        return sorted({*self.stored, *([self.living] if self.living else [])})
+
+
+def set_geoconv_adapters(
+    pipe_or_model: Any, adapter_names: str | Sequence[str], adapter_weights: float | Sequence[float] = 1.0
+) -> None:
+    """Make a weighted mix of adapters the active one, as diffusers' `set_adapters` does for LoRA.
+
+    One adapter at weight 1 is switched to and can be trained on. A mix is a copy: training it changes none of its
+    adapters, and the next switch discards it. A component that lacks some of the adapters takes those that it has.
+
+    Args:
+        adapter_names: one or several names, as given to `load_geoconv_weights`.
+        adapter_weights: a number for all, or one for each.
+
+    Raises:
+        AdapterError: an unknown name, a name given twice, a weight that is not finite, or not a weight for each name.
+    """
+    names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+    single = isinstance(adapter_weights, (int, float))
+    weights = [adapter_weights] * len(names) if single else list(adapter_weights)
+    if not names or len(set(names)) != len(names) or len(names) != len(weights):
+        raise AdapterError(f"expected different adapter names and a weight for each; got {names} and {weights}")
+    for weight in weights:
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not abs(weight) < float("inf"):
+            raise AdapterError(f"adapter weights must be finite numbers; got {weight!r}")
+    models = _models_with(pipe_or_model, names)
+    mix = {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+    for model, adapters in models:
+        _activate(model, adapters, {name: weight for name, weight in mix.items() if name in adapters.names})
+
+
+def list_geoconv_adapters(pipe_or_model: Any) -> dict[str, list[str]]:
+    """Names of the adapters that each patched component has ("" for a model given by itself)."""
+    return {component: _adapters(model).names for component, model in marked_models(pipe_or_model).items()}
+
+
+def get_active_geoconv_adapters(pipe_or_model: Any) -> dict[str, float]:
+    """Names and weights of the active adapters."""
+    return {name: w for model in marked_models(pipe_or_model).values() for name, w in _adapters(model).active.items()}
+
+
+def delete_geoconv_adapters(pipe_or_model: Any, adapter_names: str | Sequence[str]) -> None:
+    """Forget adapters. One that is active leaves the mix; a component whose last one goes is unpatched.
+
+    Raises:
+        AdapterError: an unknown name.
+    """
+    names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+    for model, adapters in _models_with(pipe_or_model, names):
+        left = {name: weight for name, weight in adapters.active.items() if name not in names}
+        if not set(adapters.names) - set(names):
+            remove_geoconv(model)
+            continue
+        if left != adapters.active:
+            _activate(model, adapters, left)
+        for name in names:
+            adapters.stored.pop(name, None)
+
+
+def adapter_tensors(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
+    """Geometry weights of a patched model by layer: of the active mix, or of one adapter.
+
+    Raises:
+        AdapterError: an unknown name.
+    """
+    adapters = _adapters(model)
+    if name is None or name == adapters.living:
+        return stored_geometry(model)
+    if name not in adapters.stored:
+        raise AdapterError(f"no adapter {name!r}; there are {', '.join(adapters.names)}")
+    return adapters.stored[name]
+
+
+def put_adapter(model: nn.Module, name: str, tensors: dict[str, Tensor], *, first: bool) -> None:
+    """Give a patched model an adapter of its config and make it the active one.
+
+    Args:
+        tensors: geometry weights by layer, checked to fit.
+        first: nothing was trained or loaded into the model before.
+    """
+    adapters = NamedAdapters(active={name: 1.0}) if first else _adapters(model)
+    if adapters.living != name:
+        _keep_living(model, adapters)
+        adapters.stored.pop(name, None)
+        adapters.active = {name: 1.0}
+    for key, stored in stored_geometry(model).items():
+        write_weight(stored, tensors[key])
+    # A single adapter under the default name needs no book-keeping.
+    if adapters.names != [DEFAULT_ADAPTER]:
+        setattr(model, ADAPTERS, adapters)
+
+
+def _adapters(model: nn.Module) -> NamedAdapters:
+    return vars(model).get(ADAPTERS) or NamedAdapters()
+
+
+def _models_with(pipe_or_model: Any, names: Sequence[str]) -> list[tuple[nn.Module, NamedAdapters]]:
+    models = [(model, _adapters(model)) for model in marked_models(pipe_or_model).values()]
+    if not models:
+        raise SurgeryError("the model is not patched")
+    known = sorted({name for _, adapters in models for name in adapters.names})
+    for name in names:
+        if name not in known:
+            raise AdapterError(f"no adapter {name!r}; there are {', '.join(known)}")
+    return models
+
+
+def _activate(model: nn.Module, adapters: NamedAdapters, mix: dict[str, float]) -> None:
+    if mix == adapters.active:
+        return
+    _keep_living(model, adapters)
+    for key, stored in stored_geometry(model).items():
+        total = torch.zeros_like(whole(stored))
+        for name, weight in mix.items():
+            total.add_(adapters.stored[name][key], alpha=weight)
+        write_weight(stored, total)
+    adapters.active = mix
+    if adapters.living is not None:
+        del adapters.stored[adapters.living]
+    setattr(model, ADAPTERS, adapters)
+
+
+def _keep_living(model: nn.Module, adapters: NamedAdapters) -> None:
+    if adapters.living is not None:
+        adapters.stored[adapters.living] = {
+            key: whole(stored).detach().clone() for key, stored in stored_geometry(model).items()
+        }

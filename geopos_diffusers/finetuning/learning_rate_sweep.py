@@ -1,0 +1,219 @@
+"""Which learning rate suits a part: fine-tune at several rates, compare losses on held-out images, draw the curve.
+
+    python scripts/sweep_learning_rate.py --validation_images validation --rates 1e-2 3e-2 1e-1 --output_dir runs/s \
+        --config configs/finetune_hands.yaml --dataset hands --train geoconv
+
+Takes every option of `geopos train` beside its own. The grid grows by its own factor until the best rate has a worse
+one on both sides. Writes sweep.json and sweep.png; a run that is finished is not made again.
+"""
+
+import argparse
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import partial
+from multiprocessing import get_context
+from os import devnull
+from pathlib import Path
+
+import torch
+
+from ..errors import ConfigError
+from ..files import atomic_path, write_json
+from ..pipelines.loading import load_pipeline
+from .held_out_loss import image_losses, load_images
+from .text_to_image import main as finetune
+from .trained_parts import load_trained_parts
+
+LARGEST_GRID = 10
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Images to measure on: a folder with metadata.jsonl, the size that they are brought to, and the noise's seed."""
+
+    folder: str
+    height: int
+    width: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A fine-tuning run and its losses on held-out images.
+
+    options: of `geopos train`. parameters: how many were trained. losses: of each image, by name of the image set.
+    seconds: of the training alone.
+    """
+
+    options: list[str]
+    parameters: int
+    losses: dict[str, list[float]]
+    seconds: float
+
+    def loss(self, name: str) -> float:
+        """Mean loss of an image set."""
+        return sum(self.losses[name]) / len(self.losses[name])
+
+
+def base_losses(model: str, held_out: dict[str, HeldOut]) -> dict[str, list[float]]:
+    """The losses of the model as it is."""
+    return measure(load_pipeline(model), held_out)
+
+
+def measure(pipe, held_out: dict[str, HeldOut]) -> dict[str, list[float]]:
+    losses = {}
+    for name, images in held_out.items():
+        pixels, captions = load_images(images.folder, images.height, images.width)
+        losses[name] = image_losses(pipe, pixels, captions, images.seed).tolist()
+    return losses
+
+
+def run_arm(options: Sequence[str], held_out: dict[str, HeldOut], folder: Path) -> FinishedRun:
+    """Fine-tune into `folder` and measure. Of a run that is there already only what is missing is measured."""
+    file, options = folder / "held_out.json", list(options)
+    if file.is_file():
+        run = FinishedRun(**json.loads(file.read_text(encoding="utf-8")))
+        if run.options != options:
+            raise ConfigError(f"{folder} holds a run with other options; give another output_dir")
+        if not held_out.keys() - run.losses.keys():
+            return run
+    else:
+        with open(devnull, "w") as quiet, redirect_stdout(quiet):
+            finetune([*options, "--output_dir", str(folder), "--overwrite", "true", "--report_to", "none"])
+        run = None
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    pipe = load_pipeline(summary["model"])
+    load_trained_parts(pipe, folder / "final")
+    known = run.losses if run else {}
+    missing = {name: images for name, images in held_out.items() if name not in known}
+    run = FinishedRun(options, summary["trained_parameters"], known | measure(pipe, missing), summary["seconds"])
+    write_json(file, asdict(run))
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    return run
+
+
+def run_all(
+    jobs: Sequence[tuple[Sequence[str], Path]], held_out: dict[str, HeldOut], workers: int
+) -> list[FinishedRun]:
+    """`run_arm` of all (options, folder), `workers` at a time, each with its share of the cores."""
+    if workers == 1:
+        return [run_arm(options, held_out, folder) for options, folder in jobs]
+    threads = max(1, torch.get_num_threads() // workers)
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        return [*pool.map(partial(_run_job, held_out), jobs)]
+
+
+def _run_job(held_out: dict[str, HeldOut], job: tuple[Sequence[str], Path]) -> FinishedRun:
+    return run_arm(job[0], held_out, job[1])
+
+
+def sweep(
+    options: Sequence[str],
+    rates: Sequence[float],
+    swept: str,
+    held_out: dict[str, HeldOut],
+    folder: Path,
+    workers: int = 1,
+) -> dict[float, FinishedRun]:
+    """Runs by learning rate, judged by the first image set. A grid whose best rate is its first or last one grows.
+
+    Args:
+        options: of `geopos train`, without the rate. swept: the option that takes it.
+    """
+    rates, runs = sorted(rates), {}
+    step = (rates[-1] / rates[0]) ** (1 / (len(rates) - 1)) if len(rates) > 1 else math.sqrt(10)
+    while new := [rate for rate in rates if rate not in runs]:
+        jobs = [([*options, f"--{swept}", f"{rate:g}"], folder / f"rate-{rate:g}") for rate in new]
+        runs |= zip(new, run_all(jobs, held_out, workers), strict=True)
+        best = best_rate(runs, next(iter(held_out)))
+        if len(runs) >= LARGEST_GRID:
+            break
+        if best == min(runs):
+            rates.append(round_rate(best / step))
+        elif best == max(runs):
+            rates.append(round_rate(best * step))
+    return dict(sorted(runs.items()))
+
+
+def round_rate(rate: float) -> float:
+    """To two digits: the grid 0.01, 0.03, 0.1 goes on with 0.32."""
+    return float(f"{rate:.1e}")
+
+
+def best_rate(runs: dict[float, FinishedRun], name: str) -> float:
+    """The rate of the lowest loss on an image set; a loss that is not a number is never the lowest."""
+    return min(runs, key=lambda rate: (math.isnan(runs[rate].loss(name)), runs[rate].loss(name)))
+
+
+def is_bracketed(runs: dict[float, FinishedRun], name: str) -> bool:
+    """Whether the best rate has a worse one on both sides."""
+    return min(runs) < best_rate(runs, name) < max(runs)
+
+
+def draw_curves(curves: dict[str, dict[float, float]], target: Path) -> None:
+    """A PNG of the loss ratio by learning rate, one curve for each name."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, curve in curves.items():
+        axes.plot([*curve], [*curve.values()], marker="o", label=name)
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.set(xscale="log", xlabel="peak learning rate", ylabel="held-out loss, ratio to the base model")
+    if len(curves) > 1:
+        figure.legend(loc="outside right upper", frameon=False)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--validation_images", required=True, help="folder of held-out images with metadata.jsonl")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side of these images (default: %(default)s)")
+    parser.add_argument("--rates", type=float, nargs="+", required=True, help="learning rates to begin with")
+    parser.add_argument(
+        "--swept",
+        default="learning_rate",
+        choices=("learning_rate", "geoconv_learning_rate", "bias_learning_rate", "lora_learning_rate"),
+        help="the option that takes the rates (default: %(default)s)",
+    )
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time (default: %(default)s)")
+    parser.add_argument("--output_dir", required=True, help="folder of the runs, sweep.json and sweep.png")
+    args, options = parser.parse_known_args(argv)
+    if not all(math.isfinite(rate) and rate > 0 for rate in args.rates) or args.workers < 1 or args.size < 1:
+        raise ConfigError("rates must be numbers > 0, workers and size whole numbers >= 1")
+    folder = Path(args.output_dir)
+    held_out = {"validation": HeldOut(args.validation_images, args.size, args.size)}
+    runs = sweep(options, args.rates, args.swept, held_out, folder, args.workers)
+    some = next(folder.glob("rate-*/summary.json"))
+    base = base_losses(json.loads(some.read_text(encoding="utf-8"))["model"], held_out)["validation"]
+    base_loss = sum(base) / len(base)
+    curve = {rate: run.loss("validation") / base_loss for rate, run in runs.items()}
+    best = best_rate(runs, "validation")
+    print(f"{'learning rate':>14} {'loss ratio':>10}")
+    for rate, ratio in curve.items():
+        print(f"{rate:14g} {ratio:10.4f}{'  best' if rate == best else ''}")
+    bracketed = is_bracketed(runs, "validation")
+    if not bracketed:
+        print(f"the best rate is not bracketed after {len(runs)} rates")
+    result = {
+        "options": options,
+        "swept": args.swept,
+        "base_loss": base_loss,
+        "ratio": {f"{rate:g}": ratio for rate, ratio in curve.items()},
+        "best": best,
+        "bracketed": bracketed,
+        "parameters": runs[best].parameters,
+        "date": date.today().isoformat(),
+    }
+    write_json(folder / "sweep.json", result)
+    draw_curves({"": curve}, folder / "sweep.png")

@@ -1,0 +1,59 @@
+"""`metadata.jsonl` of an image folder: its rows, and the files that they name."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+METADATA = "metadata.jsonl"
+
+
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """The lines of a UTF-8 text, with a byte-order mark or without.
+
+    Line feeds alone end a line: captions may hold the other characters that `str.splitlines` takes for an end.
+
+    Raises:
+        DataError: it is not UTF-8 text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text") from error
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place ("metadata.jsonl, line 3") and the object of every line that is not blank.
+
+    Raises:
+        DataError: it is not UTF-8 text, or a line is not a JSON object.
+    """
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{place}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{place}: expected an object, found {type(row).__name__}")
+        yield place, row
+
+
+def file_of_row(row: Mapping[str, Any], place: str) -> Path:
+    """The file that a row names, relative to its folder: a folder of data must not make us read other files.
+
+    Raises:
+        DataError: it names none, or one outside the folder.
+    """
+    name = row.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{place}: needs a file_name; found {', '.join(map(str, row)) or 'nothing'}")
+    # Under Windows a path is absolute only with its drive.
+    if (path := Path(name)).anchor or ".." in path.parts:
+        raise DataError(f"{place}: file_name {name!r} is outside the folder")
+    return path

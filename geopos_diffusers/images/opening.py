@@ -1,0 +1,69 @@
+"""Opens pictures of any format as 8-bit RGB: the one way for training, scoring and whatever else reads them."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import DataError
+
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+INTEGERS_OF_16_BITS = ("PNG", "PPM")  # formats whose 16-bit values Pillow gives as 32-bit ones, mode I
+
+
+def open_picture(source: Any) -> Image.Image:
+    """Decode a picture fully: RGB, upright, transparent parts on white, 16-bit values scaled to 8.
+
+    Args:
+        source: a path, encoded bytes, a mapping with "bytes" or "path" (as `datasets` gives them), or a picture.
+
+    Raises:
+        DataError: it is missing, no picture, damaged, larger than Pillow thinks safe, or of values whose range is not
+            known (floating point, 32-bit integers).
+    """
+    if isinstance(source, dict):
+        source = source.get("bytes") or source.get("path")
+    if isinstance(source, bytes):
+        source = io.BytesIO(source)
+    if not isinstance(source, (str, Path, io.BytesIO, Image.Image)):
+        raise DataError(f"expected an image, found {type(source).__name__}")
+    try:
+        if isinstance(source, Image.Image):
+            return _upright_rgb(source)
+        with Image.open(source) as opened:
+            opened.load()
+            return _upright_rgb(opened)
+    except FileNotFoundError as error:
+        raise DataError("the file is missing") from error
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise many unrelated types for damaged files: AVIF's a RuntimeError
+        raise DataError(f"not a readable image ({error or type(error).__name__})") from error
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    picture = ImageOps.exif_transpose(image)
+    if picture.mode in DEEP_MODES:
+        return _to_eight_bits(picture, image.format).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def _to_eight_bits(picture: Image.Image, format: str | None) -> Image.Image:
+    """A grey picture of 16-bit values as one of 8 bits, which Pillow's own conversion would cut off at 255.
+
+    Raises:
+        DataError: the range of its values is not known.
+    """
+    if picture.mode == "F" or (picture.mode == "I" and format not in INTEGERS_OF_16_BITS):
+        kind = "floating-point numbers" if picture.mode == "F" else "32-bit integers"
+        raise DataError(f"its values are {kind} of unknown range; save it with 8 or 16 bits a channel")
+    values = np.asarray(picture).astype(np.uint32)
+    pixels = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    if (transparent := picture.info.get("transparency")) is not None:
+        pixels[values == transparent] = 255
+    return Image.fromarray(pixels)

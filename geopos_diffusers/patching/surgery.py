@@ -1,0 +1,162 @@
+"""Turning the convolutions of an existing model into GeoConvs, and back.
+
+A module's class is swapped for a subclass that adds the geometry term; the module, its parameters and its name stay.
+Everything is checked and allocated before the first swap, so a model is patched whole or left as it was.
+"""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SurgeryError
+from .config import GeoConvConfig
+from .layers import SharedShift, geoconv_class, geometry_weight
+from .offload import add_offloaded, remove_offloaded, takes_offloaded
+from .patched_model import (
+    ADAPTERS,
+    STATE,
+    all_patched,
+    geoconv_models,
+    marked_models,
+    patched_layers,
+    qualified,
+    shorten,
+)
+from .status import GeoConvStatus, geoconv_status
+from .stock_saving import SavePretrained
+from .targets import check_targets, choose_layers, convolutions, forward_is_hooked, reason_not_meant
+from .tiling import TILED_METHODS, CurrentTile, TiledMethod
+
+
+def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> GeoConvStatus:
+    """Make the convolutions that `config` targets GeoConvs, with geometry weights of zero: outputs stay bitwise equal.
+
+    Args:
+        pipe_or_model: a diffusers pipeline or any `nn.Module`. A second call that means the same layers and the same
+            geometry channel changes nothing.
+        config: what to patch and how; None for the defaults.
+
+    Returns:
+        What is patched and what is not, with the reason.
+
+    Raises:
+        SurgeryError: nothing to patch, a target that names no convolution, a model that is patched otherwise, or
+            weights that are offloaded where none can be added. The model is left as it was.
+    """
+    config = config or GeoConvConfig()
+    plans: list[tuple[nn.Module, list[tuple[nn.Module, Tensor]]]] = []
+    for component, model in geoconv_models(pipe_or_model, config).items():
+        if (present := getattr(model, STATE, None)) is not None:
+            if difference := _difference(model, present, config):
+                label = component or type(model).__name__
+                raise SurgeryError(f"{label} is patched with {difference}; remove_geoconv first")
+            continue
+        targets, skipped = choose_layers(model, config)
+        check_targets(model, config, targets, skipped)
+        plans.append((model, [(conv, geometry_weight(conv, config)) for conv in targets.values()]))
+    for model, layers in plans:
+        _patch(model, layers, config)
+    return geoconv_status(pipe_or_model)
+
+
+def remove_geoconv(pipe_or_model: Any) -> list[str]:
+    """Restore the classes, state-dict keys and outputs that the model had before `apply_geoconv`.
+
+    Returns:
+        Names of the layers that were restored; empty where nothing was patched.
+
+    Raises:
+        SurgeryError: hooks hold on to the patched `forward` of a transposed convolution. The model is left as it was.
+    """
+    for name, layer in all_patched(pipe_or_model).items():
+        if forward_is_hooked(layer):
+            raise SurgeryError(f"hooks (offload, casting) were put on {name} after patching; remove them first")
+    removed = []
+    for component, model in marked_models(pipe_or_model).items():
+        for name, layer in patched_layers(model).items():
+            remove_offloaded(layer, "geo_weight")
+            _change_class(layer, type(layer).geo_base)
+            del layer._parameters["geo_weight"]
+            del layer.geo_config, layer.geo_scale, layer.geo_shared_shift, layer.geo_tile
+            removed.append(qualified(component, name))
+        _unshare_shift(model)
+        for name in (*TILED_METHODS, "save_pretrained", ADAPTERS):
+            vars(model).pop(name, None)
+        delattr(model, STATE)
+    return removed
+
+
+def _change_class(conv: nn.Module, cls: type[nn.Module]) -> None:
+    # Hooks that were taken off again leave the class's `forward` behind as an attribute.
+    if getattr(vars(conv).get("forward"), "__func__", None) is type(conv).forward:
+        del conv.forward
+    conv.__class__ = cls
+
+
+def _patch(model: nn.Module, layers: list[tuple[nn.Module, Tensor]], config: GeoConvConfig) -> None:
+    shared = SharedShift() if config.shift_scope == "model" else None
+    tiled_methods = [name for name in TILED_METHODS if hasattr(type(model), name)]
+    current = CurrentTile() if tiled_methods else None
+    for conv, weight in layers:
+        if weight.is_meta and takes_offloaded(conv):
+            parameter = add_offloaded(conv, "geo_weight", torch.zeros_like(weight, device="cpu"))
+        else:
+            parameter = nn.Parameter(weight)
+        _change_class(conv, geoconv_class(type(conv)))
+        conv.register_parameter("geo_weight", parameter)
+        conv.geo_config, conv.geo_scale = config.geopos(), 1.0
+        conv.geo_shared_shift, conv.geo_tile = shared, current
+    if shared is not None:
+        _share_shift(model, shared)
+    for name in tiled_methods:
+        setattr(model, name, TiledMethod(model, name, current))
+    if hasattr(type(model), "save_pretrained"):
+        model.save_pretrained = SavePretrained(model)
+    setattr(model, STATE, config)
+
+
+def _difference(model: nn.Module, present: GeoConvConfig, wanted: GeoConvConfig) -> str:
+    """How a patched model differs from one that is patched as `wanted`; empty if it does not.
+
+    Layers are compared, not the targets that mean them, since adapters name theirs one by one.
+    """
+    if replace(present, components=wanted.components) == wanted:
+        return ""
+    old, new = asdict(present.geopos()), asdict(wanted.geopos())
+    if differing := [key for key in old if old[key] != new[key]]:
+        show = [f"{key}={values[key]!r}" for values in (old, new) for key in differing]
+        return f"{', '.join(show[: len(differing)])}, not {', '.join(show[len(differing) :])}"
+    meant = {name for name, conv in convolutions(model) if reason_not_meant(name, conv, wanted) is None}
+    surplus, missing = sorted(patched_layers(model).keys() - meant), [*choose_layers(model, wanted)[0]]
+    parts = [f"{word} {shorten(names)}" for word, names in (("with", surplus), ("without", missing)) if names]
+    return f"other layers ({', '.join(parts)})" if parts else ""
+
+
+class _BeginCall:
+    def __init__(self, shared: SharedShift) -> None:
+        self.shared = shared
+
+    def __call__(self, module: nn.Module, args: tuple) -> None:
+        self.shared.enter()
+
+
+class _EndCall(_BeginCall):
+    def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
+        self.shared.leave()
+
+
+def _share_shift(model: nn.Module, shared: SharedShift) -> None:
+    # Autoencoders are called by part (vae.decode runs vae.decoder), so a part called alone is a model call too.
+    for module in (model, *model.children()):
+        module.register_forward_pre_hook(_BeginCall(shared))
+        module.register_forward_hook(_EndCall(shared), always_call=True)
+
+
+def _unshare_shift(model: nn.Module) -> None:
+    for module in (model, *model.children()):
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if isinstance(hook, _BeginCall)]:
+                del hooks[key]
+                module._forward_hooks_always_called.pop(key, None)

@@ -1,0 +1,70 @@
+"""Loading pipelines: the packaged one, a local folder, or a Hub id; safetensors only."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import GeoPosError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+DEFAULT_MODEL = "hands64"
+GENERATION_CONFIG = "generation_config.json"
+PACKAGED_MODELS = Path(__file__).parents[1] / "pretrained"
+
+
+def resolve_model(model: str | os.PathLike) -> str:
+    """The path of a packaged model by its name; any other path or Hub id as it is."""
+    name = os.fspath(model)
+    packaged = PACKAGED_MODELS / name
+    if "/" not in name and not Path(name).exists() and (packaged / "model_index.json").is_file():
+        return str(packaged)
+    return name
+
+
+def recommended_guidance(model: str | os.PathLike) -> float | None:
+    """The guidance scale that a packaged model or local folder names in its generation_config.json, if it does."""
+    path = Path(resolve_model(model)) / GENERATION_CONFIG
+    try:
+        scale = json.loads(path.read_text(encoding="utf-8")).get("guidance_scale")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return float(scale) if isinstance(scale, (int, float)) else None
+
+
+def load_pipeline(
+    model: str | os.PathLike = DEFAULT_MODEL,
+    dtype: "torch.dtype | None" = None,
+    variant: str | None = None,
+    **options: Any,
+) -> "DiffusionPipeline":
+    """Load a diffusers pipeline from safetensors files.
+
+    Args:
+        model: the name of a packaged model ("hands64"), a folder that `save_pretrained` wrote, or a Hub id.
+        dtype: of the weights; None for float32.
+        options: further arguments of `DiffusionPipeline.from_pretrained`.
+
+    Raises:
+        GeoPosError: no such model, or it cannot be loaded as safetensors.
+    """
+    import torch
+    from diffusers import DiffusionPipeline
+
+    path = resolve_model(model)
+    if Path(path).is_dir() and not (Path(path) / "model_index.json").is_file():
+        raise GeoPosError(f"{path} is no pipeline folder: it has no model_index.json")
+    if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/", "~"))):
+        known = ", ".join(sorted(folder.parent.name for folder in PACKAGED_MODELS.glob("*/model_index.json")))
+        raise GeoPosError(
+            f"no pipeline {path!r}: not a packaged model ({known}), nor a folder, nor a Hub id owner/name"
+        )
+    try:
+        return DiffusionPipeline.from_pretrained(
+            path, dtype=dtype or torch.float32, variant=variant, use_safetensors=True, **options
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise GeoPosError(f"cannot load pipeline {path!r}: {error}") from error

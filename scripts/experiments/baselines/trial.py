@@ -1,0 +1,89 @@
+"""One training of a comparison of plain convolutions, CoordConv and GeoConv: what it trains, and its name."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from geopos_diffusers.errors import ConfigError
+from geopos_diffusers.patching.config import GeoConvConfig, GeoPosConfig
+
+from .kinds import kind_config, parameter_count, set_kind
+
+# Options of the geometry channel that no comparison varies.
+_UNVARIED = ("reference_size", "shift_distribution", "shift_at_inference")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What an experiment trains; experiments add fields of their own, such as a head or the size of the latents.
+
+    data: name of the training data. widths: channels of the convolutions. geometry: of kind "geo".
+
+    Raises:
+        ConfigError: an unknown kind.
+    """
+
+    data: str
+    widths: tuple[int, ...]
+    kind: str
+    seed: int
+    geometry: GeoPosConfig = field(default_factory=GeoPosConfig)
+
+    def __post_init__(self) -> None:
+        kind_config(self.kind)
+
+    def config(self) -> GeoConvConfig:
+        """The geometry channel as the surgery takes it."""
+        return GeoConvConfig(**asdict(self.geometry))
+
+    def record(self) -> dict[str, Any]:
+        """What the trial is, JSON-ready. Options of the geometry channel are there for kind "geo" only."""
+        values = {option.name: getattr(self, option.name) for option in fields(self) if option.name != "geometry"}
+        values["widths"] = list(self.widths)
+        if self.kind == "geo":
+            values |= {name: value for name, value in asdict(self.geometry).items() if name not in _UNVARIED}
+        return values
+
+    def name(self, settings: dict[str, Any]) -> str:
+        """A folder name of its own for every trial and every `settings` that it is trained under."""
+        text = json.dumps([self.record(), settings], sort_keys=True)
+        return f"{self.kind}-seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+# A trial's network, of plain convolutions.
+Build = Callable[[Trial], nn.Module]
+
+
+def trial_network(trial: Trial, build: Build) -> nn.Module:
+    """The network with the coordinate channels of the trial's kind and the weights that its seed gives."""
+    return set_kind(build(trial), trial.kind, trial.config(), trial.seed)
+
+
+def match_last_width(widths: Sequence[int], target: int, count: Callable[[tuple[int, ...]], int]) -> tuple[int, ...]:
+    """`widths` with the last one changed so that `count(widths)`, the parameters, comes nearest to `target`.
+
+    Raises:
+        ConfigError: even twice the last width has too few parameters.
+    """
+    candidates = [(*widths[:-1], last) for last in range(1, 2 * widths[-1] + 1)]
+    counts = [count(candidate) for candidate in candidates]
+    if counts[-1] < target:
+        raise ConfigError(f"no last width up to {2 * widths[-1]} gives {target} parameters; the most is {counts[-1]}")
+    return min(zip(candidates, counts, strict=True), key=lambda pair: abs(pair[1] - target))[0]
+
+
+def match_parameters(trial: Trial, build: Build) -> Trial:
+    """`trial` with its last convolution as wide as gives it the parameters that CoordConv has at the same widths."""
+
+    def count(kind: str, widths: tuple[int, ...]) -> int:
+        with torch.device("meta"):
+            network = build(replace(trial, widths=widths))
+        return parameter_count(network, kind, trial.config())
+
+    widths = match_last_width(trial.widths, count("coord", trial.widths), lambda widths: count(trial.kind, widths))
+    return replace(trial, widths=widths)

@@ -1,0 +1,124 @@
+"""Adapters trained at one size, used at others: the denoising loss with the adapter as a ratio to the base model's.
+
+    python -m scripts.experiments.resolution.run --work runs/trained_parts --parts docs/results/trained_parts.json \
+        --output docs/results/resolution.json
+
+Runs after the experiment trained_parts, in its folder and with its learning rates: takes the adapters of its seed 0 in
+the multilinear basis, in taps, and of biases, and trains the multilinear basis with two other normalizations of the
+coordinates. All are measured on new hands at several sizes and aspect ratios, with the same noise and timesteps for
+base and adapters. Writes a JSON file and a plot beside it.
+"""
+
+import argparse
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from geopos_diffusers.files import atomic_path, write_json
+from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut, base_losses, run_all
+from geopos_diffusers.metrics.bootstrap import bootstrap_interval
+from geopos_diffusers.training.processes import run_script
+
+from ..trained_parts.run import ARMS as PARTS
+from ..trained_parts.run import common_options, render
+
+TRAINED_SIZE, SEED = 64, 0
+SIZES = ((64, 64), (48, 48), (96, 96), (128, 128), (96, 64), (64, 96))  # height, width; sides in steps of 16
+# Arms of trained_parts that are taken from it, and further options of what is trained here. Normalization
+# pixel, whose coordinates are smaller, has the rate of unit.
+ARMS = {
+    "unit": ("geometry", ""),
+    "aspect": ("geometry", "--normalization aspect"),
+    "pixel": ("geometry", "--normalization pixel"),
+    "taps": ("taps", ""),
+    "bias": ("bias", ""),
+}
+
+
+def loss_ratio(pairs: np.ndarray) -> float:
+    """Mean of the first column of [N, 2] over the mean of the second."""
+    return float(pairs[:, 0].mean() / pairs[:, 1].mean())
+
+
+def measure(args: argparse.Namespace) -> dict:
+    work = Path(args.work)
+    parts = json.loads(Path(args.parts).read_text(encoding="utf-8"))
+    args.steps, args.model = parts["steps"], parts["model"]
+    held_out = {}
+    for height, width in SIZES:
+        folder = work / f"test-{max(height, width)}"
+        render(folder, parts["test_images"] // 2, max(height, width), parts["data_seed"] + 1)
+        held_out[f"{height}" if height == width else f"{height}x{width}"] = HeldOut(str(folder), height, width)
+    jobs = []
+    for name, (part, further) in ARMS.items():
+        options = [*common_options(args, work), *PARTS[part].options.split(), *further.split()]
+        options += [f"--{PARTS[part].swept}", f"{parts['arms'][part]['best_rate']:g}", "--seed", str(SEED)]
+        jobs.append((options, work / "resolution" / name if further else work / part / f"seed-{SEED}"))
+    runs = dict(zip(ARMS, run_all(jobs, held_out, args.workers), strict=True))
+    base = base_losses(args.model, held_out)
+    rows = []
+    for size, images in held_out.items():
+        row = {"height": images.height, "width": images.width, "base_loss": float(np.mean(base[size])), "ratio": {}}
+        row["images"] = len(base[size])
+        for name, run in runs.items():
+            pairs = np.stack([run.losses[size], base[size]], axis=1)
+            row["ratio"][name] = vars(bootstrap_interval(loss_ratio, pairs, seed=SEED))
+        rows.append(row)
+    return {
+        "trained_size": TRAINED_SIZE,
+        "steps": args.steps,
+        "train_images": parts["train_images"],
+        "seed": SEED,
+        "model": args.model,
+        "arms": {
+            name: " ".join(filter(None, (PARTS[part].options, further))) for name, (part, further) in ARMS.items()
+        },
+        "rates": {name: parts["arms"][part]["best_rate"] for name, (part, _) in ARMS.items()},
+        "date": date.today().isoformat(),
+        "sizes": rows,
+    }
+
+
+def print_table(result: dict) -> None:
+    print(f"| height x width | base loss | {' | '.join(ARMS)} |\n|{'---|' * (2 + len(ARMS))}")
+    for row in result["sizes"]:
+        cells = [f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for r in row["ratio"].values()]
+        print(f"| {row['height']} x {row['width']} | {row['base_loss']:.4f} | {' | '.join(cells)} |")
+
+
+def draw_plot(result: dict, target: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    positions = np.arange(len(result["sizes"]))
+    for offset, name in zip(np.linspace(-0.3, 0.3, len(ARMS)), ARMS, strict=True):
+        ratios = [row["ratio"][name] for row in result["sizes"]]
+        values = np.array([[r["value"], r["value"] - r["low"], r["high"] - r["value"]] for r in ratios])
+        axes.errorbar(positions + offset, values[:, 0], values[:, 1:].T, fmt="o", capsize=3, label=name)
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.set_xticks(positions, [f"{row['height']}x{row['width']}" for row in result["sizes"]])
+    axes.set(xlabel="height x width in pixels", ylabel="loss, ratio to the base model")
+    figure.legend(loc="outside right upper", frameon=False)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", required=True, help="folder of the experiment trained_parts")
+    parser.add_argument("--parts", required=True, help="JSON file that trained_parts wrote")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: %(default)s)")
+    parser.add_argument("--output", required=True, help="JSON file to write; the plot gets its name, with .png")
+    args = parser.parse_args()
+    result = measure(args)
+    print_table(result)
+    write_json(args.output, result)
+    draw_plot(result, Path(args.output).with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,177 @@
+"""What is worth training: geometry weights in two bases beside biases and LoRA, each at its own best learning rate.
+
+    python -m scripts.experiments.trained_parts.run --work runs/trained_parts --output docs/results/trained_parts.json
+
+Renders hands in free poses, from all views, on gradients, which the packaged model does not know. For each arm a sweep
+on validation images chooses the learning rate (a seed of its own); then the arm is trained with five other seeds and
+measured on test images at several sizes, all arms with the same batches and noise. Writes JSON and a plot of the
+sweeps beside it. What is finished is not made again.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from geopos_diffusers.cli.main import main as geopos
+from geopos_diffusers.files import write_json
+from geopos_diffusers.finetuning.learning_rate_sweep import (
+    FinishedRun,
+    HeldOut,
+    base_losses,
+    best_rate,
+    draw_curves,
+    is_bracketed,
+    run_all,
+    sweep,
+)
+from geopos_diffusers.training.arguments import read_yaml
+from geopos_diffusers.training.processes import run_script
+
+CONFIG = Path(__file__).parents[3] / "configs" / "finetune_hands.yaml"
+SIZES = (64, 96, 128)
+SWEEP_SEED = 100
+
+
+@dataclass(frozen=True)
+class Arm:
+    """options: of `geopos train`. rates: where the sweep begins. swept: the option that takes them.
+
+    lora_of: an arm whose best rate is `--lora_learning_rate` here.
+    """
+
+    options: str
+    rates: tuple[float, ...]
+    swept: str = "learning_rate"
+    lora_of: str | None = None
+
+
+CONVOLUTIONS = "conv_in conv1 conv2 conv conv_out"  # of the packaged model's UNet: all with 3x3 kernels
+ARMS = {
+    "geometry": Arm("--train geoconv", (3e-2, 1e-1, 3e-1)),
+    "geometry, no shift": Arm("--train geoconv --shift_range 0", (3e-2, 1e-1, 3e-1)),
+    "bias": Arm("--train bias", (3e-2, 1e-1, 3e-1)),
+    "taps": Arm("--train geoconv --basis taps", (1e-1, 3e-1, 1.0)),
+    "CoordConv terms": Arm("--train geoconv --encoding cartesian --shift_range 0", (3e-2, 1e-1, 3e-1)),
+    "CoordConv taps": Arm("--train geoconv --basis taps --encoding cartesian --shift_range 0", (3e-2, 1e-1, 3e-1)),
+    "LoRA attention r=4": Arm("--train lora --lora_rank 4", (3e-3, 1e-2, 3e-2)),
+    "LoRA attention r=2": Arm("--train lora --lora_rank 2", (3e-3, 1e-2, 3e-2)),
+    "LoRA convolutions r=1": Arm(
+        f"--train lora --lora_rank 1 --lora_target_modules {CONVOLUTIONS}", (3e-3, 1e-2, 3e-2)
+    ),
+    "LoRA attention r=4 + geometry": Arm(
+        "--train lora+geoconv --lora_rank 4", (1e-2, 3e-2, 1e-1), "geoconv_learning_rate", "LoRA attention r=4"
+    ),
+    "LoRA attention r=4 + bias": Arm(
+        "--train lora+bias --lora_rank 4", (1e-1, 3e-1, 1.0), "bias_learning_rate", "LoRA attention r=4"
+    ),
+}
+
+
+def render(folder: Path, count: int, size: int, seed: int) -> None:
+    if not (folder / "metadata.jsonl").is_file():
+        command = ["--count", count, "--size", size, "--seed", seed, "--workers", 2, "--output", folder]
+        if (code := geopos(["data", "hands", *map(str, command)])) != 0:
+            sys.exit(code)
+
+
+def measure(args: argparse.Namespace) -> dict:
+    work = Path(args.work)
+    render(work / "train", args.train_images, 64, args.seed)
+    render(work / "validation", args.test_images // 2, 64, args.seed + 2)
+    for size in SIZES:
+        render(work / f"test-{size}", args.test_images if size == 64 else args.test_images // 2, size, args.seed + 1)
+    validation = {"validation": HeldOut(str(work / "validation"), 64, 64)}
+    tests = {f"{size}": HeldOut(str(work / f"test-{size}"), size, size) for size in SIZES}
+    common = common_options(args, work)
+    best, sweeps, runs = {}, {}, {}
+    for name in args.arms:
+        arm = ARMS[name]
+        options = [*common, *arm.options.split()]
+        if arm.lora_of is not None:
+            options += ["--lora_learning_rate", f"{best[arm.lora_of]:g}"]
+        folder = work / name.replace(" ", "-")
+        swept = sweep(
+            [*options, "--seed", str(SWEEP_SEED)], arm.rates, arm.swept, validation, folder / "sweep", args.workers
+        )
+        best[name], sweeps[name] = best_rate(swept, "validation"), swept
+        print(f"{name}: best rate {best[name]:g}", flush=True)
+        jobs = [
+            ([*options, f"--{arm.swept}", f"{best[name]:g}", "--seed", str(seed)], folder / f"seed-{seed}")
+            for seed in range(args.seeds)
+        ]
+        runs[name] = run_all(jobs, tests, args.workers)
+        print(f"{name}: {', '.join(f'{run.loss(str(SIZES[0])):.4f}' for run in runs[name])}", flush=True)
+    return summarise(args, sweeps, runs, base_losses(args.model, validation | tests))
+
+
+def common_options(args: argparse.Namespace, work: Path) -> list[str]:
+    """The configuration for hands with this benchmark's data and steps, and without pictures of prompts."""
+    values = {name: value for name, value in read_yaml(str(CONFIG)).items() if not name.startswith("validation_")}
+    for name in ("train", "learning_rate", "geoconv_learning_rate"):
+        values.pop(name, None)
+    values |= {"model": args.model, "dataset": work / "train", "max_train_steps": args.steps, "latents_folder": work}
+    values["checkpointing_steps"] = args.steps
+    return [text for name, value in values.items() for text in (f"--{name}", str(value))]
+
+
+def summarise(
+    args: argparse.Namespace,
+    sweeps: dict[str, dict[float, FinishedRun]],
+    runs: dict[str, list[FinishedRun]],
+    base: dict[str, list[float]],
+) -> dict:
+    base_loss = {name: sum(losses) / len(losses) for name, losses in base.items()}
+    arms = {}
+    for name in runs:
+        best = best_rate(sweeps[name], "validation")
+        arms[name] = {
+            "options": ARMS[name].options,
+            "swept": ARMS[name].swept,
+            "parameters": sweeps[name][best].parameters,
+            "sweep": {
+                f"{rate:g}": run.loss("validation") / base_loss["validation"] for rate, run in sweeps[name].items()
+            },
+            "best_rate": best,
+            "bracketed": is_bracketed(sweeps[name], "validation"),
+            "ratio": {str(size): [run.loss(str(size)) / base_loss[str(size)] for run in runs[name]] for size in SIZES},
+            "seconds": [run.seconds for run in runs[name]],
+        }
+    return {
+        "model": args.model,
+        "steps": args.steps,
+        "train_images": args.train_images,
+        "test_images": args.test_images,
+        "seeds": list(range(args.seeds)),
+        "sweep_seed": SWEEP_SEED,
+        "data_seed": args.seed,
+        "date": date.today().isoformat(),
+        "base_loss": base_loss,
+        "arms": arms,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", required=True, help="folder for images and runs; what is there is used again")
+    parser.add_argument("--output", required=True, help="JSON file to write; the plot gets its name, with .png")
+    parser.add_argument("--model", default="hands64", help="pipeline to fine-tune (default: %(default)s)")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
+    parser.add_argument("--steps", type=int, default=300, help="fine-tuning steps a run (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="runs an arm at its best rate (default: %(default)s)")
+    parser.add_argument("--train-images", type=int, default=3000)
+    parser.add_argument("--test-images", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=7, help="of the images (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: %(default)s)")
+    args = parser.parse_args()
+    result = measure(args)
+    write_json(args.output, result)
+    curves = {
+        name: {float(rate): value for rate, value in arm["sweep"].items()} for name, arm in result["arms"].items()
+    }
+    draw_curves(curves, Path(args.output).with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    run_script(main)

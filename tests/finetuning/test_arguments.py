@@ -1,0 +1,112 @@
+import json
+from dataclasses import asdict
+
+import pytest
+
+from geopos_diffusers.errors import ConfigError
+from geopos_diffusers.finetuning.arguments import (
+    FREE_ON_RESUME,
+    LEARNING_RATES,
+    FinetuningArguments,
+)
+from geopos_diffusers.training.arguments import parse_arguments
+
+GIVEN = {"dataset": "d", "output_dir": "o", "max_train_steps": 1}
+
+
+def parse(tmp_path, text: str, *words: str) -> FinetuningArguments:
+    (tmp_path / "c.yaml").write_text(text)
+    return parse_arguments(FinetuningArguments, ["--config", str(tmp_path / "c.yaml"), *words])
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    text = "dataset: d\noutput_dir: o\nmax_train_steps: 5\nlearning_rate: 1e-3\nuse_ema: true\n"
+    args = parse(tmp_path, text + "validation_prompts: a hand", "--max_train_steps", "7", "--use-ema", "false")
+    assert (args.max_train_steps, args.learning_rate, args.use_ema) == (7, 1e-3, False)
+    assert args.validation_prompts == ["a hand"]
+
+
+def test_all_shipped_configs_are_valid():
+    from pathlib import Path
+
+    for config in sorted((Path(__file__).parents[2] / "configs").glob("finetune_*.yaml")):
+        args = parse_arguments(FinetuningArguments, ["--config", str(config), "--dataset", "d", "--output_dir", "o"])
+        assert all(0 < args.peak_learning_rate(part) < 1 for part in args.parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_train_steps: 1.5", "max_train_steps must be a whole number >= 1; got 1.5"),
+        ("max_train_steps: true", "max_train_steps must be a whole number >= 1; got True"),
+        ("learning_rate: [1]", r"learning_rate must be a number > 0; got \[1\]"),
+        ("learning_rate: .nan", "learning_rate must be a number > 0; got nan"),
+        ("use_ema: 3", "use_ema must be true or false; got 3"),
+        ("validation_prompts: [1, 2]", "validation_prompts must be a list of texts"),
+        ("validation_prompts: []", "validation_prompts must be a list of texts"),
+        ("dataset: 5", "dataset must be a name or path; got 5"),
+        ("mixed_precision: fp8", "mixed_precision must be one of no, fp16, bf16; got 'fp8'"),
+        ("train: [lora]", r"train must be one or more of .*; got \['lora'\]"),
+        ("train: geoconv+geoconv", r"joined by \+; got 'geoconv\+geoconv'"),
+        ("train: geoconv+bias", "hold each layer's bias as their constant term"),
+        ("train: bias+full", "holds its biases"),
+        ("train: lora+full", "add nothing to a UNet that is trained whole"),
+        ("lora_learning_rate: 0.1", "lora_learning_rate is given, but train=geoconv trains no lora"),
+        ("bias_learning_rate: 0", "bias_learning_rate must be a number > 0; got 0"),
+        ("basis: polynomial", "basis must be one of multilinear, taps; got 'polynomial'"),
+        ("latents_folder: x", "give cache_latents too"),
+        ("components: [unet, vae]", "trains the unet only"),
+        ("target_modules: '('", "not a valid regular expression"),
+        ("max_train_steps: null", "give max_train_steps or num_train_epochs"),
+        ("caption_dropout: 1.5", "caption_dropout must be between 0 and 1; got 1.5"),
+        ("no_such_option: 1", "unknown option 'no_such_option'; known are"),
+    ],
+)
+def test_bad_values_in_a_file(tmp_path, text, message):
+    known = {name: f"{name}: {value}" for name, value in GIVEN.items()}
+    known[text.partition(":")[0]] = text
+    with pytest.raises(ConfigError, match=message):
+        parse(tmp_path, "\n".join(known.values()))
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (["conv1", "conv2"], ("conv1", "conv2")),
+        (["conv1"], ("conv1",)),
+        (["down_blocks.0.resnets.0.conv1"], ("down_blocks.0.resnets.0.conv1",)),
+        ([r"up_blocks\..*conv\d"], r"up_blocks\..*conv\d"),
+        (r"up_blocks\..*", r"up_blocks\..*"),
+    ],
+)
+def test_target_modules(given, read):
+    assert FinetuningArguments(**GIVEN, target_modules=given).geoconv_config().target_modules == read
+
+
+def test_settings_of_a_run_are_json():
+    args = FinetuningArguments(**GIVEN, validation_prompts=["x"])
+    settings = args.fixed_settings()
+    assert json.loads(json.dumps(settings)) == settings
+    assert set(FREE_ON_RESUME) < set(asdict(args))
+    assert {"train", "seed", "shift_range", "train_batch_size"} <= set(settings)
+
+
+def test_bias_has_no_coordinates():
+    assert FinetuningArguments(**GIVEN, train="bias").geoconv_config().encoding == "constant"
+    for options in ({"encoding": "squares"}, {"basis": "taps"}):
+        with pytest.raises(ConfigError, match="options of geoconv; train=bias has no coordinates"):
+            FinetuningArguments(**GIVEN, train="bias", **options)
+
+
+def test_a_basis_that_the_encoding_lacks():
+    with pytest.raises(ConfigError, match="encoding 'squares' has no multilinear basis"):
+        FinetuningArguments(**GIVEN, encoding="squares", basis="multilinear")
+
+
+def test_each_part_has_its_own_rate_else_that_of_all_else_its_default():
+    args = FinetuningArguments(**GIVEN, train="lora+geoconv", geoconv_learning_rate=0.2)
+    assert (args.peak_learning_rate("geoconv"), args.peak_learning_rate("lora")) == (0.2, LEARNING_RATES["lora"])
+    args = FinetuningArguments(**GIVEN, train="lora+bias", learning_rate=0.5, lora_learning_rate=0.1)
+    assert (args.peak_learning_rate("bias"), args.peak_learning_rate("lora")) == (0.5, 0.1)
+    args = FinetuningArguments(**GIVEN, basis="taps")
+    assert args.peak_learning_rate("geoconv") == LEARNING_RATES["taps"]
