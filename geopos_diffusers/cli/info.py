@@ -37,12 +37,13 @@ def run(args: argparse.Namespace) -> None:
 def print_status(status, patched: bool, verbose: bool, as_json: bool) -> None:
     """Print a GeoConvStatus as text or JSON; `patched` False says that the patch is only a proposal."""
     import json
-    from collections import Counter
 
     if as_json:
         record = {
             "patched": status.patched,
             "skipped": status.skipped,
+            "adapters": status.adapters,
+            "scales": status.scales,
             "geometry_parameters": status.geometry_parameters,
             "base_parameters": status.base_parameters,
             "config": status.config.to_dict(),
@@ -55,6 +56,3 @@ def print_status(status, patched: bool, verbose: bool, as_json: bool) -> None:
             print(f"  + {name}")
         for name, reason in status.skipped.items():
             print(f"  - {name}: {reason}")
-        return
-    for reason, count in Counter(status.skipped.values()).most_common():
-        print(f"  {count} skipped: {reason}")

@@ -108,6 +108,13 @@ class GeoPosConfig:
         if basis == "taps" and self.border is None:
             object.__setattr__(self, "border", "zeros")
 
+    def difference(self, other: "GeoPosConfig") -> str:
+        """How this geometry channel differs from another ("basis='taps', not basis='multilinear'"); empty if not."""
+        names = [option.name for option in fields(GeoPosConfig)]
+        differing = [name for name in names if getattr(self, name) != getattr(other, name)]
+        own, others = (", ".join(f"{n}={getattr(config, n)!r}" for n in differing) for config in (self, other))
+        return f"{own}, not {others}" if differing else ""
+
     def channels(self, axes: int) -> int:
         """Number of geometry channels for `axes` spatial axes."""
         return {"cartesian": axes, "cartesian_radius": axes + 1}.get(self.encoding, 1)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GeoPosError
+from ..files import GENERATION_CONFIG
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
 DEFAULT_MODEL = "hands64"
-GENERATION_CONFIG = "generation_config.json"
 PACKAGED_MODELS = Path(__file__).parents[1] / "pretrained"
 
 

@@ -37,14 +37,14 @@ def make(cls, layout: dict, **options):
 @pytest.fixture(params=["dense", "separable"])
 def trained_way(request, monkeypatch):
     """Both ways to compute the term with gradients, whatever the size of the image."""
-    monkeypatch.setattr("geopos_diffusers.patching.layers.DENSE_ELEMENTS", 2**18 if request.param == "dense" else 0)
+    monkeypatch.setattr("geopos_diffusers.patching.response.DENSE_ELEMENTS", 2**18 if request.param == "dense" else 0)
 
 
 @pytest.fixture(params=["dense", "separable", "lines"])
 def way(request, monkeypatch):
     """The three ways to compute the term, whatever the size of the image; lines are added without gradients alone."""
-    monkeypatch.setattr("geopos_diffusers.patching.layers.DENSE_ELEMENTS", 2**18 if request.param == "dense" else 0)
-    monkeypatch.setattr("geopos_diffusers.patching.layers.LINE_LENGTH", 1)
+    monkeypatch.setattr("geopos_diffusers.patching.response.DENSE_ELEMENTS", 2**18 if request.param == "dense" else 0)
+    monkeypatch.setattr("geopos_diffusers.patching.response.LINE_LENGTH", 1)
     with torch.set_grad_enabled(request.param != "lines"):
         yield
 
@@ -259,10 +259,11 @@ class TestShift:
             nn.init.zeros_(layer.weight)
             nn.init.ones_(layer.geo_weight)
             layer.register_forward_hook(lambda layer, args, output: terms.append(output.detach()))
-        model(torch.zeros(1, 1, 5, 5))
+        with torch.enable_grad():
+            model(torch.zeros(1, 1, 5, 5))
+            model(torch.zeros(1, 1, 5, 5))
         assert torch.equal(terms[0], terms[1])
         assert torch.equal(terms[0], terms[2])
-        model(torch.zeros(1, 1, 5, 5))
         assert not torch.equal(terms[0], terms[3])
 
     @pytest.mark.parametrize("unit", ["batch", "sample"])

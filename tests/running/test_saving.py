@@ -40,6 +40,7 @@ from geopos_diffusers import (
     set_geoconv_adapters,
 )
 from geopos_diffusers.errors import AdapterError, SurgeryError
+from geopos_diffusers.pipelines.loading import recommended_guidance
 
 
 class TestSavePretrained:
@@ -159,6 +160,20 @@ class TestSavePretrained:
         keys = unet.state_dict().keys()
         unet.save_pretrained(tmp_path)
         assert unet.state_dict().keys() == keys
+
+    def test_the_recommended_guidance_is_kept(self, tmp_path):
+        tiny_stable_diffusion().save_pretrained(tmp_path / "base")
+        (tmp_path / "base" / "generation_config.json").write_text('{"guidance_scale": 2.5}')
+        pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "base")
+        apply_geoconv(pipe)
+        pipe.save_pretrained(tmp_path / "patched")
+        assert recommended_guidance(tmp_path / "patched") == 2.5
+        (tmp_path / "own").mkdir()
+        (tmp_path / "own" / "generation_config.json").write_text('{"guidance_scale": 7}')
+        pipe.save_pretrained(tmp_path / "own")
+        assert recommended_guidance(tmp_path / "own") == 7
+        remove_geoconv(pipe)
+        assert "save_pretrained" not in vars(pipe)
 
     @pytest.mark.slow
     def test_in_a_new_process(self, tmp_path):
