@@ -148,7 +148,11 @@ def geoconv_class(base: type[nn.Module]) -> type[nn.Module]:
     Its constructor is the base's and makes a plain convolution, since libraries build layers with
     `type(layer)(in, out, ...)` (PEFT's LoRA factors do).
     """
-    mixin = ConvTransposeGeometry if issubclass(base, nn.modules.conv._ConvTransposeNd) else ConvGeometry
+    mixin = (
+        ConvTransposeGeometry
+        if issubclass(base, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
+        else ConvGeometry
+    )
 
     def __reduce_ex__(self, protocol):  # a class made at run time is found again by its base
         return _rebuild, (base,), self.__getstate__()

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .config import GeoPosConfig
 from .encoding import draw_shift
@@ -27,12 +28,14 @@ class ModelCall:
         depth: calls that are running; a part that is called within the model counts too.
         recorded: whether the outermost of them records gradients.
         shift: what was drawn for the call, where all layers use the same shift (`shift_scope="model"`).
+        handles: take the hooks off again.
     """
 
     def __init__(self) -> None:
         self.depth = 0
         self.recorded = False
         self.shift: Tensor | None = None
+        self.handles: list[RemovableHandle] = []
 
     def enter(self, inputs: Iterable[Any]) -> None:
         if self.depth == 0:
@@ -48,6 +51,12 @@ class ModelCall:
     def leave(self) -> None:
         # Torch also ends calls that another hook stopped before they began here.
         self.depth = max(self.depth - 1, 0)
+
+    def unfollow(self) -> None:
+        """Take the hooks of `follow_calls` off the model."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
 
     def records_gradients(self) -> bool:
         return torch.is_grad_enabled() or (self.depth > 0 and self.recorded)
@@ -90,15 +99,7 @@ def follow_calls(model: nn.Module, call: ModelCall) -> None:
     """Keep `call` up to date by hooks on the model and its parts, which copies and pickles of the model keep."""
     # Autoencoders are called by part (vae.decode runs vae.decoder), so a part called alone is a model call too.
     for module in (model, *model.children()):
-        module.register_forward_pre_hook(_BeginCall(call), with_kwargs=True)
-        module.register_forward_hook(_EndCall(call), always_call=True)
-
-
-def unfollow_calls(model: nn.Module) -> None:
-    """Take the hooks of `follow_calls` off again."""
-    for module in (model, *model.children()):
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for key in [key for key, hook in hooks.items() if isinstance(hook, _BeginCall)]:
-                del hooks[key]
-                module._forward_pre_hooks_with_kwargs.pop(key, None)
-                module._forward_hooks_always_called.pop(key, None)
+        call.handles += [
+            module.register_forward_pre_hook(_BeginCall(call), with_kwargs=True),
+            module.register_forward_hook(_EndCall(call), always_call=True),
+        ]

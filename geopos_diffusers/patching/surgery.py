@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import SurgeryError
 from .config import GeoConvConfig
 from .layers import geoconv_class, geometry_weight
-from .model_call import ModelCall, follow_calls, unfollow_calls
+from .model_call import ModelCall, follow_calls
 from .offload import add_offloaded, remove_offloaded, takes_offloaded
 from .patched_model import (
     ADAPTERS,
@@ -80,12 +80,12 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
     removed = []
     for component, model in models.items():
         for name, layer in patched_layers(model).items():
+            layer.geo_call.unfollow()
             remove_offloaded(layer, "geo_weight")
             _change_class(layer, type(layer).geo_base)
             del layer._parameters["geo_weight"]
             del layer.geo_config, layer.geo_scale, layer.geo_call, layer.geo_tile
             removed.append(qualified(component, name))
-        unfollow_calls(model)
         for name in (*TILED_METHODS, "save_pretrained", ADAPTERS):
             vars(model).pop(name, None)
         delattr(model, STATE)

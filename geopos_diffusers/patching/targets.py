@@ -11,7 +11,7 @@ from .layers import GeometryTerm, stored_parameter
 from .offload import group_offload_kinds, takes_offloaded
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_WRAPPER_NAMES = ("base_layer", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_WRAPPER_NAMES = ("base_layer", "_orig_mod", "_checkpoint_wrapped_module")
 
 
 def choose_layers(model: nn.Module, config: GeoConvConfig) -> tuple[dict[str, nn.Module], dict[str, str]]:
@@ -103,7 +103,7 @@ def check_targets(
 
 
 def canonical_name(name: str) -> str:
-    """A layer's name without what PEFT, torch.compile and FSDP put into it: names do not depend on the order."""
+    """A layer's name without what wrappers (PEFT, torch.compile) put into it: names do not depend on the order."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPER_NAMES)
 
 
