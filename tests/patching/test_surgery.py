@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_models import tiny_stable_diffusion
 from torch import nn
+from trained_models import draw_geometry
 
 from geopos_diffusers import (
     GeoConvConfig,
@@ -34,19 +35,12 @@ def denoise(pipe) -> torch.Tensor:
         return pipe.unet(latents, 7, text).sample
 
 
-def randomise(pipe, seed: int = 0) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in geoconv_parameters(pipe).values():
-            weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
-
-
 class TestPatching:
     def test_output_stays_bitwise_equal_and_changes_once_trained(self, pipe):
         before = denoise(pipe)
         apply_geoconv(pipe)
         assert torch.equal(denoise(pipe), before)
-        randomise(pipe)
+        draw_geometry(pipe)
         assert (denoise(pipe) - before).abs().max() > 0.01
 
     def test_base_state_dict_is_unchanged(self, pipe):
@@ -65,20 +59,20 @@ class TestPatching:
 
     def test_twice_with_one_config_is_a_no_op(self, pipe):
         first = apply_geoconv(pipe)
-        randomise(pipe)
+        draw_geometry(pipe)
         output = denoise(pipe)
         assert apply_geoconv(pipe) == first
         assert torch.equal(denoise(pipe), output)
 
     def test_twice_with_another_config_names_both(self, pipe):
         apply_geoconv(pipe)
-        with pytest.raises(SurgeryError, match=r"unet is patched with encoding='product'.*not encoding='sum'"):
+        with pytest.raises(SurgeryError, match=r"unet.*'product'.*not.*'sum'"):
             apply_geoconv(pipe, GeoConvConfig(encoding="sum"))
 
     def test_remove_restores_everything(self, pipe):
         before, output = copy.deepcopy(pipe.unet), denoise(pipe)
         apply_geoconv(pipe, GeoConvConfig(shift_scope="model"))
-        randomise(pipe)
+        draw_geometry(pipe)
         assert len(remove_geoconv(pipe)) > 0
         assert torch.equal(denoise(pipe), output)
         assert pipe.unet.state_dict().keys() == before.state_dict().keys()
@@ -97,7 +91,7 @@ class TestPatching:
     @pytest.mark.parametrize("scope", ["layer", "model"])
     def test_copies_and_pickles_are_independent(self, pipe, clone, scope):
         apply_geoconv(pipe, GeoConvConfig(shift_scope=scope))
-        randomise(pipe)
+        draw_geometry(pipe)
         output, twin = denoise(pipe), tiny_stable_diffusion(seed=1)
         twin.unet = clone(pipe.unet)
         assert torch.equal(denoise(twin), output)
@@ -158,35 +152,29 @@ class TestTargets:
         assert all(weight.grad.abs().min() > 0 for weight in geoconv_parameters(pipe).values())
 
     @pytest.mark.parametrize(
-        ("config", "message"),
+        ("config", "word"),
         [
-            (
-                {"target_modules": ["conv_inn"]},
-                "target_modules 'conv_inn' names no convolution of UNet2DConditionModel",
-            ),
-            ({"target_modules": ["conv_in", "nowhere"]}, "target_modules 'nowhere' names no convolution"),
-            ({"target_modules": r"decoder\..*"}, "names no convolution"),
-            ({"exclude_modules": ".*"}, "no convolution of UNet2DConditionModel can be patched"),
-            (
-                {"components": ("unet", "controlnet")},
-                "has no model 'controlnet'; its models are vae, text_encoder, unet",
-            ),
+            ({"target_modules": ["conv_inn"]}, "'conv_inn'"),
+            ({"target_modules": ["conv_in", "nowhere"]}, "'nowhere'"),
+            ({"target_modules": r"decoder\..*"}, "target_modules"),
+            ({"exclude_modules": ".*"}, "excluded"),
+            ({"components": ("unet", "controlnet")}, "'controlnet'"),
         ],
     )
-    def test_refusals_leave_the_pipeline_as_it_was(self, pipe, config, message):
+    def test_refusals_leave_the_pipeline_as_it_was(self, pipe, config, word):
         with pytest.raises(SurgeryError) as error:
             apply_geoconv(pipe, GeoConvConfig(**config))
-        assert message in str(error.value)
+        assert word in str(error.value)
         assert not geoconv_parameters(pipe)
 
     def test_an_error_in_the_second_component_leaves_the_first(self, pipe):
-        with pytest.raises(SurgeryError, match="no convolution of CLIPTextModel"):
+        with pytest.raises(SurgeryError, match="CLIPTextModel"):
             apply_geoconv(pipe, GeoConvConfig(components=("unet", "text_encoder")))
         assert not geoconv_parameters(pipe)
 
     @pytest.mark.parametrize("thing", [None, "unet", [1]])
     def test_not_a_model(self, thing):
-        with pytest.raises(SurgeryError, match="expected a diffusers pipeline or a torch module"):
+        with pytest.raises(SurgeryError, match=type(thing).__name__):
             apply_geoconv(thing)
 
     def test_a_class_that_convolves_by_itself_is_skipped_with_the_reason(self):
@@ -204,7 +192,7 @@ class TestScale:
     def test_zero_is_exactly_the_base(self, pipe):
         base = denoise(pipe)
         apply_geoconv(pipe)
-        randomise(pipe)
+        draw_geometry(pipe)
         set_geoconv_scale(pipe, 0)
         assert torch.equal(denoise(pipe), base)
 
@@ -216,7 +204,7 @@ class TestScale:
     def test_context_manager_restores_scales_after_an_error(self, pipe):
         base = denoise(pipe)
         apply_geoconv(pipe)
-        randomise(pipe)
+        draw_geometry(pipe)
         set_geoconv_scale(pipe, 0.5, layers=["conv_in"])
         output = denoise(pipe)
         with pytest.raises(KeyError), disable_geoconv(pipe):
@@ -229,7 +217,7 @@ class TestScale:
     @pytest.mark.parametrize("scale", [float("nan"), float("inf"), "1", None, True])
     def test_bad_scale(self, pipe, scale):
         apply_geoconv(pipe)
-        with pytest.raises(SurgeryError, match="scale must be a finite number"):
+        with pytest.raises(SurgeryError, match="scale"):
             set_geoconv_scale(pipe, scale)
 
     def test_unpatched_model(self, pipe):

@@ -271,7 +271,7 @@ class TestSeveralAdapters:
         pipe = tiny_stable_diffusion()
         load_geoconv_weights(pipe, files["taps"])
         before = denoise(pipe.unet)
-        with pytest.raises(SurgeryError, match="basis='taps', border='zeros', not basis='multilinear', border=None"):
+        with pytest.raises(SurgeryError, match=r"'taps'.*not.*'multilinear'"):
             load_geoconv_weights(pipe, files["a"], "a")
         assert list_geoconv_adapters(pipe) == {"unet": ["default"]}
         assert has_weights(pipe, weights_of(files["taps"]))
@@ -350,14 +350,14 @@ class TestSeveralAdapters:
         save_geoconv_weights(pipe, tmp_path / "named", adapter_name="a")
         assert weights_of(tmp_path / "named").keys() == weights_of(files["a"]).keys()
         assert all(torch.equal(w, weights_of(files["a"])[key]) for key, w in weights_of(tmp_path / "named").items())
-        with pytest.raises(AdapterError, match="no adapter 'c'; there are a, b"):
+        with pytest.raises(AdapterError, match=r"'c'.*a, b"):
             save_geoconv_weights(pipe, tmp_path / "none", adapter_name="c")
 
     @pytest.mark.parametrize(
         ("other", "message"),
         [
-            ("sum", "is patched with encoding='product', basis='multilinear'.*, not encoding='sum', basis='taps'"),
-            ("taps", "is patched with basis='multilinear', border=None, not basis='taps', border='zeros'"),
+            ("sum", r"'product'.*not.*'sum'"),
+            ("taps", r"'multilinear'.*not.*'taps'"),
         ],
     )
     def test_an_adapter_of_another_config_is_refused_and_both_stay(self, pipe, files, other, message):
@@ -370,11 +370,11 @@ class TestSeveralAdapters:
     @pytest.mark.parametrize(
         ("names", "weights", "message"),
         [
-            ("c", 1.0, "no adapter 'c'; there are a, b"),
-            (["a", "a"], 1.0, "expected different adapter names"),
-            (["a", "b"], [1.0], "a weight for each"),
-            ([], 1.0, "expected different adapter names"),
-            (["a"], [float("nan")], "must be finite numbers"),
+            ("c", 1.0, "'c'.*a, b"),
+            (["a", "a"], 1.0, "names"),
+            (["a", "b"], [1.0], "weight"),
+            ([], 1.0, "names"),
+            (["a"], [float("nan")], "finite"),
         ],
     )
     def test_refusals(self, pipe, files, names, weights, message):
