@@ -55,6 +55,15 @@ def save_geoconv_weights(
         AdapterError: there are no geometry weights or no adapter of that name, layers differ in their geometry
             channels, or a weight is not finite.
         OSError: the folder cannot be written; an adapter that was there before stays whole.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 3, 3))
+        >>> _ = apply_geoconv(model)
+        >>> path = save_geoconv_weights(model, "my-adapter", card={"Training": "none"})
+        >>> sorted(file.name for file in path.parent.iterdir())
+        ['README.md', 'geoconv_config.json', 'geoconv_weights.safetensors']
     """
     from safetensors.torch import save_file
 
@@ -195,7 +204,21 @@ def geometry_config(values: dict[str, Any]) -> GeoConvConfig:
 
 
 def push_geoconv_to_hub(pipe_or_model: Any, repo_id: str, *, private: bool = False, **save_options: Any) -> str:
-    """Save the adapter and upload it to the Hub; needs a login. Returns the address of the commit."""
+    """Save the adapter and upload it to the Hub; needs a login. Returns the address of the commit.
+
+    Args:
+        repo_id: "owner/name"; made if it does not exist, private or not.
+        save_options: further arguments of `save_geoconv_weights`.
+
+    Raises:
+        AdapterError: as `save_geoconv_weights`; nothing is uploaded then.
+
+    Example:
+        >>> from torch import nn
+        >>> push_geoconv_to_hub(nn.Conv2d(3, 8, 3), "me/my-adapter")
+        Traceback (most recent call last):
+        geopos_diffusers.errors.AdapterError: the model is not patched: there are no geometry weights to save
+    """
     import tempfile
 
     from huggingface_hub import HfApi

@@ -55,6 +55,15 @@ def load_geoconv_weights(
         AdapterError: files that are missing, damaged or foreign; an adapter of another class of model; weights for
             layers that the model lacks or has in another shape. The model is left as it was.
         SurgeryError: the model is patched in other layers or with another geometry channel.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv, save_geoconv_weights
+        >>> from torch import nn
+        >>> trained, fresh = (nn.Sequential(nn.Conv2d(3, 8, 3)) for _ in range(2))
+        >>> _ = apply_geoconv(trained)
+        >>> _ = save_geoconv_weights(trained, "my-adapter")
+        >>> load_geoconv_weights(fresh, "my-adapter").patched
+        ['0']
     """
     if not isinstance(adapter_name, str) or not adapter_name:
         raise AdapterError(f"adapter_name must be a word; got {adapter_name!r}")

@@ -39,6 +39,18 @@ def set_geoconv_adapters(
 
     Raises:
         AdapterError: an unknown name, a name given twice, a weight that is not finite, or not a weight for each name.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv, load_geoconv_weights, save_geoconv_weights
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> path = save_geoconv_weights(model, "hands")
+        >>> for name in ("hands", "faces"):
+        ...     _ = load_geoconv_weights(model, path, name)
+        >>> set_geoconv_adapters(model, ["hands", "faces"], [0.7, 0.3])
+        >>> get_active_geoconv_adapters(model)
+        {'hands': 0.7, 'faces': 0.3}
     """
     names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
     single = isinstance(adapter_weights, (int, float))
@@ -55,12 +67,35 @@ def set_geoconv_adapters(
 
 
 def list_geoconv_adapters(pipe_or_model: Any) -> dict[str, list[str]]:
-    """Names of the adapters that each patched component has ("" for a model given by itself)."""
+    """Names of the adapters that each patched component has ("" for a model given by itself).
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> list_geoconv_adapters(model)
+        {}
+        >>> _ = apply_geoconv(model)
+        >>> list_geoconv_adapters(model)
+        {'': ['default']}
+    """
     return {component: named_adapters(model).names for component, model in geometry_models(pipe_or_model).items()}
 
 
 def get_active_geoconv_adapters(pipe_or_model: Any) -> dict[str, float]:
-    """Names and weights of the active adapters."""
+    """Names and weights of the active adapters.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv, load_geoconv_weights, save_geoconv_weights
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> path = save_geoconv_weights(model, "hands")
+        >>> for name in ("hands", "faces"):
+        ...     _ = load_geoconv_weights(model, path, name)
+        >>> get_active_geoconv_adapters(model)
+        {'faces': 1.0}
+    """
     models = geometry_models(pipe_or_model).values()
     return {name: weight for model in models for name, weight in named_adapters(model).active.items()}
 
@@ -70,6 +105,18 @@ def delete_geoconv_adapters(pipe_or_model: Any, adapter_names: str | Sequence[st
 
     Raises:
         AdapterError: an unknown name, or the last adapter of a network that was built of GeoConvs.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv, load_geoconv_weights, save_geoconv_weights
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> path = save_geoconv_weights(model, "hands")
+        >>> for name in ("hands", "faces"):
+        ...     _ = load_geoconv_weights(model, path, name)
+        >>> delete_geoconv_adapters(model, ["default", "faces"])
+        >>> list_geoconv_adapters(model)
+        {'': ['hands']}
     """
     names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
     for model, adapters in _models_with(pipe_or_model, names):

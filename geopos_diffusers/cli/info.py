@@ -50,7 +50,7 @@ def print_status(status, patched: bool, verbose: bool, as_json: bool) -> None:
         }
         print(json.dumps(record, indent=2))
         return
-    print(str(status) if patched else str(status).replace(" patched,", " would be patched,"))
+    print(status.page(proposed=not patched))
     if verbose:
         for name in status.patched:
             print(f"  + {name}")

@@ -35,6 +35,13 @@ class GeoPosConfig:
 
     Raises:
         ConfigError: a value is not one of those listed, not a finite number, or of the wrong sign.
+
+    Example:
+        >>> config = GeoPosConfig(encoding="cartesian", normalization="aspect")
+        >>> config.basis, config.channels(2)
+        ('taps', 2)
+        >>> GeoPosConfig(encoding="product", basis="multilinear").weight_shape((3, 3))
+        (4,)
     """
 
     encoding: str = _option(
@@ -137,6 +144,13 @@ class GeoConvConfig(GeoPosConfig):
 
     Raises:
         ConfigError: as `GeoPosConfig`; or a target is empty, of the wrong type, or not a valid regular expression.
+
+    Example:
+        >>> config = GeoConvConfig(target_modules=["conv1", "conv2"], shift_range=0.1)
+        >>> config.basis
+        'multilinear'
+        >>> GeoConvConfig.from_json(config.to_json()) == config
+        True
     """
 
     target_modules: str | tuple[str, ...] | None = _option(

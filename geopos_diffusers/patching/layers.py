@@ -188,24 +188,59 @@ class _NewGeoConv:
 
 
 class GeoConv1d(_NewGeoConv, ConvGeometry, nn.Conv1d):
-    """`nn.Conv1d` with a geometry channel: takes its arguments and `config`. [B, C, L] -> [B, out, L']."""
+    """`nn.Conv1d` with a geometry channel: takes its arguments and `config`. [B, C, L] -> [B, out, L'].
+
+    Example:
+        >>> GeoConv1d(4, 8, 3, padding=1)(torch.zeros(2, 4, 16)).shape
+        torch.Size([2, 8, 16])
+    """
 
 
 class GeoConv2d(_NewGeoConv, ConvGeometry, nn.Conv2d):
-    """`nn.Conv2d` with a geometry channel: takes its arguments and `config`. [B, C, H, W] in and out."""
+    """`nn.Conv2d` with a geometry channel: takes its arguments and `config`. [B, C, H, W] in and out.
+
+    Example:
+        >>> layer = GeoConv2d(4, 8, 3, padding=1, config=GeoPosConfig(encoding="sum"))
+        >>> layer(torch.zeros(2, 4, 16, 16)).shape
+        torch.Size([2, 8, 16, 16])
+        >>> layer.geo_weight.shape  # a kernel over the geometry channel
+        torch.Size([8, 1, 3, 3])
+        >>> GeoConv2d(4, 8, 3, basis="multilinear").geo_weight.shape  # coefficients of 1, x, y and xy
+        torch.Size([8, 4])
+    """
 
 
 class GeoConv3d(_NewGeoConv, ConvGeometry, nn.Conv3d):
-    """`nn.Conv3d` with a geometry channel: takes its arguments and `config`. [B, C, D, H, W] in and out."""
+    """`nn.Conv3d` with a geometry channel: takes its arguments and `config`. [B, C, D, H, W] in and out.
+
+    Example:
+        >>> GeoConv3d(4, 8, 3, padding=1)(torch.zeros(2, 4, 5, 6, 7)).shape
+        torch.Size([2, 8, 5, 6, 7])
+    """
 
 
 class GeoConvTranspose1d(_NewGeoConv, ConvTransposeGeometry, nn.ConvTranspose1d):
-    """`nn.ConvTranspose1d` with a geometry channel; in basis `taps`, `geo_weight` is [out, channels, k]."""
+    """`nn.ConvTranspose1d` with a geometry channel; in basis `taps`, `geo_weight` is [out, channels, k].
+
+    Example:
+        >>> GeoConvTranspose1d(4, 2, 4, stride=2, padding=1)(torch.zeros(1, 4, 8)).shape
+        torch.Size([1, 2, 16])
+    """
 
 
 class GeoConvTranspose2d(_NewGeoConv, ConvTransposeGeometry, nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` with a geometry channel; in basis `taps`, `geo_weight` is [out, channels, kh, kw]."""
+    """`nn.ConvTranspose2d` with a geometry channel; in basis `taps`, `geo_weight` is [out, channels, kh, kw].
+
+    Example:
+        >>> GeoConvTranspose2d(4, 2, 4, stride=2, padding=1)(torch.zeros(1, 4, 8, 8)).shape
+        torch.Size([1, 2, 16, 16])
+    """
 
 
 class GeoConvTranspose3d(_NewGeoConv, ConvTransposeGeometry, nn.ConvTranspose3d):
-    """`nn.ConvTranspose3d` with a geometry channel; in basis `taps`, `geo_weight` is [out, channels, kd, kh, kw]."""
+    """`nn.ConvTranspose3d` with a geometry channel; in basis `taps`, `geo_weight` is [out, channels, kd, kh, kw].
+
+    Example:
+        >>> GeoConvTranspose3d(4, 2, 4, stride=2, padding=1)(torch.zeros(1, 4, 4, 4, 4)).shape
+        torch.Size([1, 2, 8, 8, 8])
+    """

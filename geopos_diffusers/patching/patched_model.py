@@ -113,7 +113,19 @@ def named_adapters(model: nn.Module) -> NamedAdapters:
 
 
 def geoconv_parameters(pipe_or_model: Any) -> dict[str, nn.Parameter]:
-    """The geometry weights by name ("unet.conv_in.geo_weight" in a pipeline, "conv_in.geo_weight" in a model)."""
+    """The geometry weights by name ("unet.conv_in.geo_weight" in a pipeline, "conv_in.geo_weight" in a model).
+
+    Example:
+        >>> import torch
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 3, 3)).requires_grad_(False)
+        >>> _ = apply_geoconv(model)
+        >>> weights = geoconv_parameters(model)
+        >>> {name: tuple(weight.shape) for name, weight in weights.items()}
+        {'0.geo_weight': (8, 4), '2.geo_weight': (3, 4)}
+        >>> optimizer = torch.optim.AdamW(weights.values(), lr=1e-3)
+    """
     return {f"{name}.geo_weight": layer.geo_weight for name, layer in all_geometry_layers(pipe_or_model).items()}
 
 

@@ -21,6 +21,16 @@ def set_geoconv_scale(pipe_or_model: Any, scale: float, layers: str | tuple[str,
 
     Raises:
         SurgeryError: there is no GeoConv, none is meant, or the scale is not a finite number.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 3, 3))
+        >>> _ = apply_geoconv(model)
+        >>> set_geoconv_scale(model, 0.5)
+        ['0', '2']
+        >>> set_geoconv_scale(model, 0.0, layers=["2"])
+        ['2']
     """
     if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not abs(scale) < float("inf"):
         raise SurgeryError(f"scale must be a finite number; got {scale!r}")
@@ -42,6 +52,17 @@ def disable_geoconv(pipe_or_model: Any) -> Iterator[None]:
 
     So a model of another class can be built from it there, whose weights are copied from the base: ControlNets by
     `from_unet`, AnimateDiff's UNet by `from_unet2d`.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> with disable_geoconv(model):
+        ...     [*model.state_dict()]
+        ['0.weight', '0.bias']
+        >>> [*model.state_dict()]
+        ['0.weight', '0.bias', '0.geo_weight']
     """
     scales = {layer: layer.geo_scale for layer in all_geometry_layers(pipe_or_model).values()}
     with ExitStack() as undo:

@@ -34,6 +34,13 @@ class GeoConvStatus:
         built: GeoConvs that the model was built with.
         scales: factor on each layer's geometry term.
         adapters: by component ("" for a model given by itself), the weight of each adapter; 0 outside the active mix.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> status = apply_geoconv(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 1)))
+        >>> status.patched, status.skipped["1"].partition(",")[0]
+        (['0'], 'kernel 1x1 has one tap along an axis')
     """
 
     config: GeoConvConfig | None
@@ -60,17 +67,22 @@ class GeoConvStatus:
         return f"{text}, {beside}"
 
     def __str__(self) -> str:
-        lines = [self.summary]
+        return self.page()
+
+    def page(self, proposed: bool = False) -> str:
+        """A dozen lines: layers, reasons, adapters and scales; of a patch that is only `proposed`, the layers alone."""
+        lines = [self.summary.replace(" patched,", " would be patched,") if proposed else self.summary]
         if self.config is not None:
             c = self.config
-            shift = f"{c.shift_distribution} {c.shift_range:g}, one a {c.shift_scope} and {c.shift_unit}"
-            lines.append(f"  channel: {c.encoding} in basis {c.basis}, coordinates {c.normalization}, shift {shift}")
+            shift = f"{c.shift_range:g} ({c.shift_distribution}) for each {c.shift_scope} and {c.shift_unit}"
+            coordinates = f"coordinates {c.normalization}, shift {shift if c.shift_range else 'none'}"
+            lines.append(f"  channel: {c.encoding} in basis {c.basis}, {coordinates}")
         lines += [f"  {kind}{place}" for kind in ("patched", "built") for place in self._places(getattr(self, kind))]
         lines += [f"  skipped: {count}, {reason}" for reason, count in Counter(self.skipped.values()).most_common()]
-        for component, weights in self.adapters.items():
+        for component, weights in () if proposed else self.adapters.items():
             shown = (f"{name} {weight:g}" if weight else f"{name} (inactive)" for name, weight in weights.items())
             lines.append(f"  adapters{f' of {component}' if component else ''}: {', '.join(shown)}")
-        return "\n".join([*lines, *self._scale_lines()])
+        return "\n".join(lines if proposed else [*lines, *self._scale_lines()])
 
     def _places(self, names: list[str]) -> list[str]:
         """How many of some layers lie in each block of each component: " in unet: conv_in, down_blocks (8)"."""
@@ -95,7 +107,25 @@ class GeoConvStatus:
 
 
 def geoconv_status(pipe_or_model: Any) -> GeoConvStatus:
-    """Which layers are patched, which are not and why, the adapters and scales, and how many parameters there are."""
+    """Which layers are patched, which are not and why, the adapters and scales, and how many parameters there are.
+
+    Args:
+        pipe_or_model: a diffusers pipeline or any `nn.Module`. Of a pipeline, the components that have GeoConvs are
+            told of; its denoiser, where none has.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 1))
+        >>> _ = apply_geoconv(model)
+        >>> print(geoconv_status(model))
+        1 of 2 convolutions patched, 32 geometry parameters beside 251 (12.749%)
+          channel: product in basis multilinear, coordinates unit, shift 0.25 (uniform) for each layer and batch
+          patched: 0
+          skipped: 1, kernel 1x1 has one tap along an axis, which is not patched by default; name it to patch it
+          adapters: default 1
+          scale: 1
+    """
     config, patched, built, skipped, geometry, total, adapters = None, [], [], {}, 0, 0, {}
     models = geometry_models(pipe_or_model)
     for component, model in (models or geoconv_models(pipe_or_model, GeoConvConfig())).items():

@@ -35,7 +35,8 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
 
     Args:
         pipe_or_model: a diffusers pipeline or any `nn.Module`. A second call that means the same layers and the same
-            geometry channel changes nothing.
+            geometry channel changes nothing. Layers that are GeoConvs by construction (`GeoConv2d`) are skipped and
+            stay the model's own weights: the adapter of a patched model does not hold them.
         config: what to patch and how; None for the defaults.
 
     Returns:
@@ -44,6 +45,14 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
     Raises:
         SurgeryError: nothing to patch, a target that names no convolution, a model that is patched otherwise, or
             weights that are offloaded where none can be added. The model is left as it was.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 3, 3))
+        >>> apply_geoconv(model, GeoConvConfig(exclude_modules=["2"])).patched
+        ['0']
+        >>> model[0]
+        PatchedConv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), encoding=product, basis=multilinear, shift_range=0.25)
     """
     config = config or GeoConvConfig()
     plans: list[tuple[nn.Module, list[tuple[nn.Module, Tensor]]]] = []
@@ -71,6 +80,15 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
 
     Raises:
         SurgeryError: hooks hold on to the patched `forward` of a transposed convolution. The model is left as it was.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> remove_geoconv(model)
+        ['0']
+        >>> [*model.state_dict()]
+        ['0.weight', '0.bias']
     """
     models = marked_models(pipe_or_model)
     for component, model in models.items():

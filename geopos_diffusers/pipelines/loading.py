@@ -50,6 +50,11 @@ def load_pipeline(
 
     Raises:
         GeoPosError: no such model, or it cannot be loaded as safetensors.
+
+    Example:
+        >>> pipe = load_pipeline("hands64")
+        >>> type(pipe).__name__, pipe.unet.config.sample_size
+        ('StableDiffusionPipeline', 16)
     """
     import torch
     from diffusers import DiffusionPipeline
