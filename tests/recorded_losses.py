@@ -1,6 +1,7 @@
 """Tiny runs of every training of the project, and the losses that they had when the three loops became one.
 
-`python tests/recorded_losses.py` writes tests/recorded_losses.json anew: only where losses are meant to change.
+`python tests/recorded_losses.py` writes tests/recorded_losses.json anew, only where losses are meant to change, and
+`python tests/recorded_losses.py --check` compares to the last bit.
 """
 
 import json
@@ -132,5 +133,8 @@ if __name__ == "__main__":
     for name in RUNS:
         with tempfile.TemporaryDirectory() as temporary:
             recorded[name] = record(name, Path(temporary))
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else FILE
-    target.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
+    if "--check" in sys.argv:
+        before = json.loads(FILE.read_text(encoding="utf-8"))
+        different = [name for name in RUNS if recorded[name] != before[name]]
+        sys.exit(f"other losses: {', '.join(different)}" if different else 0)
+    FILE.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
