@@ -1,6 +1,6 @@
 """Fine-tune a text-to-image pipeline: geometry weights, biases, LoRA, several of them, or the whole UNet.
 
-    geopos train --config configs/finetune_hands.yaml --dataset D --output_dir O
+    geopos train --config configs/finetune_hands.yaml --dataset D --output O
 
 Every option of `--help` can stand in the YAML file; the command line wins. The run's folder then holds losses.jsonl,
 losses.png, validation-*.png, logs/ of the trackers, checkpoint-*/ to continue from, final/ to load, and summary.json.
@@ -33,9 +33,7 @@ from ..pipelines.loading import load_pipeline
 from ..training.arguments import parse_arguments
 from ..training.checkpoints import (
     TrainingState,
-    check_output,
     clear_output,
-    find_checkpoint,
     load_checkpoint,
     remove_unfinished,
     save_checkpoint,
@@ -44,6 +42,7 @@ from ..training.data_order import DataOrder
 from ..training.learning_rate import learning_rate_factor
 from ..training.loss_log import LossLog, draw_loss_curve, read_losses
 from ..training.processes import end_run, run_script
+from ..training.resuming import resume_point
 from ..training.tracking import build_accelerator, start_trackers
 from .arguments import FinetuningArguments
 from .diffusion_loss import diffusion_loss, prediction_target
@@ -121,9 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def finetune(args: FinetuningArguments, accelerator: Accelerator) -> None:
     """The whole run, within the lock on its folder."""
-    checkpoint = find_checkpoint(args.output_dir, args.resume_from_checkpoint) if args.resume_from_checkpoint else None
-    if checkpoint is None and not args.dry_run:
-        check_output(args.output_dir, args.overwrite)
+    checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint, args.overwrite)
     run = build_run(args, accelerator)
     if accelerator.is_main_process:
         for name, value in run.facts().items():

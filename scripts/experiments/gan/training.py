@@ -28,6 +28,7 @@ from geopos_diffusers.training.checkpoints import (
 from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.loop import step_generator
 from geopos_diffusers.training.loss_log import LossLog, read_losses
+from geopos_diffusers.training.resuming import discard_run
 
 from ..baselines.kinds import parameter_count
 from .arguments import GanArguments
@@ -102,6 +103,10 @@ def train_gan(
     Raises:
         ConfigError: another run is at work in its folder.
     """
+    if args.overwrite:
+        if accelerator.is_main_process:
+            discard_run(run_folder(args.output_dir, variant, seed))
+        accelerator.wait_for_everyone()
     run = build_run(args, accelerator, variant, seed)
     with locked_folder(run.folder) if accelerator.is_main_process else nullcontext():
         return _train_in_folder(run, images, scores)

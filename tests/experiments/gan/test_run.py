@@ -48,7 +48,7 @@ def images(tmp_path_factory):
 
 def run(script, images, output, **changes):
     program = REPOSITORY / "scripts" / "experiments" / "gan" / "run.py"
-    argv = [str(program), "--train_data", str(images), "--output_dir", str(output)]
+    argv = [str(program), "--dataset", str(images), "--output", str(output)]
     for name, value in {**TINY, **changes}.items():
         argv += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -136,7 +136,7 @@ class TestResults:
         text = json.dumps(results)
         assert str(whole.parent) not in text
         assert str(images) not in text
-        assert results["command"].startswith("python -m scripts.experiments.gan.run --train_data images")
+        assert results["command"].startswith("python -m scripts.experiments.gan.run --dataset images")
         assert results["settings"]["width"] == 4
         assert results["data"] == {"name": "colours", "images": 40}
 

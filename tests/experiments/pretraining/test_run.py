@@ -56,7 +56,7 @@ def images(tmp_path_factory):
 
 
 def run(script, monkeypatch, images, output, **changes):
-    argv = ["pretrain_hands.py", "--train_data", str(images), "--output_dir", str(output)]
+    argv = ["pretrain_hands.py", "--dataset", str(images), "--output", str(output)]
     for name, value in {**TINY, **changes}.items():
         argv += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
     monkeypatch.setattr(sys, "argv", argv)
