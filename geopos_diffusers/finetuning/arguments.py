@@ -113,7 +113,7 @@ class FinetuningArguments:
         None, "folder that keeps these latents for later runs with the same images and autoencoder", resume="free"
     )
     num_workers: int = speed_option(
-        0, "processes that read images beside the training process", resume="free", name="workers", at_least=0
+        0, "processes that read images beside the training process", resume="free", at_least=0
     )
 
     train_batch_size: int = optimisation_option(

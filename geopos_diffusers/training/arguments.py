@@ -16,8 +16,10 @@ from ..errors import ConfigError
 from .argument_values import check_value
 
 Arguments = TypeVar("Arguments")
-# Where configurations lie by name: in the installed package, or beside it in a checkout.
-CONFIG_FOLDERS = tuple(folder / "configs" for folder in Path(__file__).parents[1:3])
+# Where configs lie by name: in the installed package, or beside it in a checkout.
+CONFIG_FOLDER = next(
+    (folder for place in Path(__file__).parents[1:3] if (folder := place / "configs").is_dir()), Path("configs")
+)
 
 # What `--help` of every training program says of the rule in `resuming.resume_point`.
 CONTINUED = "a run that it holds is continued from its newest checkpoint"
@@ -199,7 +201,7 @@ def _is_union(hint: Any) -> bool:
 
 def packaged_configs() -> list[str]:
     """Names that `--config` takes beside paths."""
-    return sorted({path.stem for folder in CONFIG_FOLDERS for path in folder.glob("*.yaml")})
+    return sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
 
 
 def find_config(name: str) -> Path:
@@ -210,11 +212,10 @@ def find_config(name: str) -> Path:
     """
     if (path := Path(name)).is_file():
         return path
-    for folder in CONFIG_FOLDERS if path.name == name else ():
-        if (packaged := folder / f"{name.removesuffix('.yaml')}.yaml").is_file():
-            return packaged
     known = packaged_configs()
-    raise ConfigError(f"no config file {name}{did_you_mean(name, known)} Packaged are {', '.join(known) or 'none'}")
+    if name.removesuffix(".yaml") in known:
+        return CONFIG_FOLDER / f"{name.removesuffix('.yaml')}.yaml"
+    raise ConfigError(f"no config file {name}; packaged are {', '.join(known)}{did_you_mean(name, known)}")
 
 
 def read_config(path: Path, arguments_class: type) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def test_bad_option(tmp_path, monkeypatch):
 def test_benchmark(tmp_path, monkeypatch, capsys):
     output = tmp_path / "cost.json"
     monkeypatch.setattr(
-        sys, "argv", ["benchmark_baselines.py", "--rounds", "1", "--steps", "1", "--output", str(output)]
+        sys, "argv", ["benchmark_baselines.py", "--rounds", "1", "--steps", "1", "--results", str(output)]
     )
     script = import_module("experiments.cost.run")
     setting = script.Setting((2, 3), 8, 2, script.build_position_network, script.position_step)

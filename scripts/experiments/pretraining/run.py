@@ -1,6 +1,6 @@
 """Train a small Stable Diffusion pipeline from rendered hands: autoencoder, text encoder, UNet.
 
-    geopos data hands --count 30000 --size 64 ... --output DATA
+    geopos data hands --num-images 30000 --size 64 ... --output DATA
     accelerate launch -m scripts.experiments.pretraining.run --config configs/experiments/pretraining.yaml \
         --dataset DATA --output RUN
 
