@@ -43,7 +43,8 @@ class Parser(argparse.ArgumentParser):
     - An unknown option, command or choice is answered with the nearest known one. Options cannot be abbreviated.
 
     Args:
-        allow_unknown: `parse_known_args` gives unknown options back, as in argparse. Otherwise they are an error.
+        allow_unknown: `parse_known_args` gives unknown options back, as in argparse. Otherwise they are an error, but
+            for those behind a command and all that REMAINDER takes.
     """
 
     def __init__(self, *args: Any, allow_unknown: bool = False, **kwargs: Any) -> None:
@@ -72,8 +73,7 @@ class Parser(argparse.ArgumentParser):
         if advanced and "--help-all" not in self._options:
             self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show every option")
         add = super().add_argument if group is None else self._group(group).add_argument
-        # Options of a command behind this one, and all that REMAINDER takes, are not for this parser to judge.
-        self.allow_unknown |= settings.get("nargs") in (argparse.REMAINDER, argparse.PARSER)
+        self.allow_unknown |= settings.get("nargs") == argparse.REMAINDER
         option = next((name for name in names if name.startswith("--")), None)
         self._options |= {name: option for name in (*names, *aliases) if option is not None}
         if option is not None and settings.get("action") == "store_true":

@@ -40,14 +40,16 @@ class FinetuningArguments:
         ConfigError: a value is out of range, or two options cannot go together.
     """
 
+    # A resumed run compares the data's own fingerprint instead, whatever its path and columns are.
     dataset: str = required(
-        "image folder with metadata.jsonl (file_name, text), a Parquet file, or a Hub data set id",
-        # A resumed run compares the data's own fingerprint instead, whatever its path and columns are.
-        resume="free",
-        group="data",
+        "image folder with metadata.jsonl, Parquet file, or Hub data set id", resume="free", group="data", at_least=1
     )
     model: str = trained_option(
-        DEFAULT_MODEL, "pipeline to fine-tune: a folder, a Hub id, or a packaged one", resume="fixed", common=True
+        DEFAULT_MODEL,
+        "pipeline to fine-tune: a folder, a Hub id, or a packaged one",
+        resume="fixed",
+        common=True,
+        at_least=1,
     )
 
     train: str = trained_option(
@@ -207,10 +209,7 @@ class FinetuningArguments:
         "tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none", resume="free"
     )
     output_dir: str = required(
-        f"folder of the run: losses, checkpoints, validation images, final/; {CONTINUED}",
-        resume="free",
-        group="saving and resuming",
-        name="output",
+        f"folder of the run; {CONTINUED}", resume="free", group="saving and resuming", name="output", at_least=1
     )
     checkpointing_steps: int = saving_option(
         500, "steps between two checkpoints; the last step always makes one", resume="free", at_least=1

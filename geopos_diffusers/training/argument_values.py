@@ -22,7 +22,7 @@ def check_value(
 
     Args:
         hint: str, int, float, bool, Literal of texts, a list of str, int or float, or a union of one with None or str.
-        at_least, above, at_most: range of a number, or of all numbers of a list.
+        at_least, above, at_most: range of a number, or of all of a list; at_least is the least length of a text.
 
     Raises:
         ConfigError: it is of another type or out of range.
@@ -47,7 +47,8 @@ def check_value(
         choices = get_args(kind)
         expected, accepted = f"one of {', '.join(choices)}", value in choices
     else:
-        expected = f"{NAMES[kind][0]}{_range_text(at_least, above, at_most)}"
+        wanted = " that is not empty" if kind is str and at_least else _range_text(at_least, above, at_most)
+        expected = f"{NAMES[kind][0]}{wanted}"
         accepted = _is_a(kind, value, at_least, above, at_most)
     if not accepted:
         near = did_you_mean(value, get_args(kind)) if get_origin(kind) is Literal and isinstance(value, str) else ""
@@ -57,7 +58,7 @@ def check_value(
 
 def _is_a(kind: type, value: Any, at_least: float | None, above: float | None, at_most: float | None) -> bool:
     if kind is str:
-        return isinstance(value, str)
+        return isinstance(value, str) and len(value) >= (at_least or 0)
     if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
         return False
     return (

@@ -54,7 +54,7 @@ def option(
         aliases: earlier names, accepted and never shown.
         common: shown by `--help`; the others by `--help-all` alone.
         recorded: whether results files hold it. False for what says where things are on a machine, and the like.
-        at_least, above, at_most: range of the number or numbers.
+        at_least, above, at_most: range of the number or numbers; of a text, at_least 1 is one that is not empty.
     """
     if resume not in ("fixed", "free"):
         raise TypeError(f"resume must be 'fixed' or 'free'; got {resume!r}")
@@ -107,14 +107,16 @@ def shown_name(known: Field) -> str:
 def check_arguments(arguments: Any) -> None:
     """Check all values against their types and ranges; a single value in the place of a list becomes a list of one.
 
+    Lists need a value, but where none is the default.
+
     Raises:
         ConfigError: a value that is not of its option's type or range.
     """
     hints = get_type_hints(type(arguments))
     for known in fields(arguments):
         value = getattr(arguments, known.name)
-        if value == "" and _is_required(known):
-            raise ConfigError(f"{shown_name(known)} must not be empty")
+        if value == [] == _default(known):
+            continue
         checked = check_value(shown_name(known), value, hints[known.name], **known.metadata["range"])
         setattr(arguments, known.name, checked)
 
@@ -141,7 +143,9 @@ def parse_arguments(arguments_class: type[Arguments], argv: Sequence[str] | None
 
 def build_parser(arguments_class: type, given: dict[str, Any] | None = None) -> Parser:
     """The parser of a dataclass of `option`s; `given` are values of a config file, by field."""
-    needed = " ".join(f"{kebab(shown_name(known))} ..." for known in fields(arguments_class) if _is_required(known))
+    needed = " ".join(
+        f"{kebab(shown_name(known))} ..." for known in fields(arguments_class) if _default(known) is MISSING
+    )
     parser = Parser(
         usage=f"%(prog)s [--config FILE] {needed} [option ...]",
         description=arguments_class.__doc__.partition("\n\n")[0],
@@ -155,23 +159,25 @@ def build_parser(arguments_class: type, given: dict[str, Any] | None = None) -> 
     hints, given = get_type_hints(arguments_class), given or {}
     split = any(known.metadata["common"] for known in fields(arguments_class))
     for known in fields(arguments_class):
-        default = known.default if known.default_factory is MISSING else known.default_factory()
+        default = _default(known)
         parser.add_argument(
             kebab(shown_name(known)),
             dest=known.name,
-            default=given.get(known.name, default),
+            default=default,
             group=known.metadata["group"],
             aliases=[kebab(name) for name in (known.name, *known.metadata["aliases"])],
             advanced=split and not known.metadata["common"],
             help=_help_text(known.metadata["help"], default),
             **_argparse_type(hints[known.name]),
-            **({"required": True} if _is_required(known) and known.name not in given else {}),
+            **({"required": True} if default is MISSING and known.name not in given else {}),
         )
+    parser.set_defaults(**given)
     return parser
 
 
-def _is_required(known: Field) -> bool:
-    return known.default is MISSING and known.default_factory is MISSING
+def _default(known: Field) -> Any:
+    """A field's default, MISSING where a value must be given."""
+    return known.default if known.default_factory is MISSING else known.default_factory()
 
 
 def _help_text(text: str, default: Any) -> str:

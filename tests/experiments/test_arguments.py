@@ -11,6 +11,7 @@ from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.finetuning.arguments import FinetuningArguments
 from geopos_diffusers.training.arguments import (
     build_parser,
+    check_arguments,
     fixed_settings,
     option,
     parse_arguments,
@@ -98,3 +99,32 @@ def test_values_of_a_file_are_read_under_every_name(tmp_path):
 def test_a_value_out_of_range_is_named_as_the_option_is(tmp_path):
     with pytest.raises(ConfigError, match=r"^num_train_epochs must be a whole number >= 1; got 0$"):
         parse_arguments(arguments_class("gan"), ["--dataset", "d", "--output", "o", "--num-train-epochs", "0"])
+
+
+def test_help_is_that_of_the_flag_whatever_a_file_says(tmp_path):
+    """A flag that a file turns on is not shown as its negative."""
+    (tmp_path / "c.yaml").write_text("use_ema: true\n")
+    given = read_config(tmp_path / "c.yaml", FinetuningArguments)
+    parser = build_parser(FinetuningArguments, given)
+    parser.show_advanced()
+    assert "  --use-ema " in parser.format_help()
+    words = ["--dataset", "d", "--output", "o", "--max-train-steps", "1"]
+    assert parser.parse_args(words).use_ema
+    assert not parser.parse_args([*words, "--no-use-ema"]).use_ema
+
+
+def test_a_list_may_be_empty_where_it_is_by_default():
+    @dataclass
+    class Some:
+        rates: list[float] = option([], "", resume="free", above=0)
+        widths: list[int] = option([8], "", resume="free")
+
+        def __post_init__(self):
+            check_arguments(self)
+
+    assert Some().rates == []
+    assert Some(rates=2).rates == [2]
+    with pytest.raises(ConfigError, match=r"rates must be a list of numbers > 0; got \[0\]"):
+        Some(rates=[0])
+    with pytest.raises(ConfigError, match=r"widths must be a list of whole numbers; got \[\]"):
+        Some(widths=[])

@@ -386,7 +386,7 @@ class TestBadInput:
             ({"train": "lora", "lora_target_modules": ["no_such_layer"]}, "no_such_layer"),
             ({"report_to": "paper"}, "report_to must be none or one of"),
             ({"random_flip": True, "cache_latents": True}, "cannot go with cache_latents"),
-            ({"resolution": 31}, "resolution must be a multiple of 2"),
+            ({"resolution": 31}, "size must be a multiple of 2"),
             ({"dataset": "./no/such/folder"}, "no image folder or Parquet file"),
             ({"caption_column": "caption"}, "no field 'caption'; found file_name, text"),
             ({"model": "./no_such_model"}, "no_such_model"),

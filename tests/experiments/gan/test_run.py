@@ -115,6 +115,12 @@ class TestRun:
         run(script, images, whole)
         assert (whole / "geo-seed0" / "checkpoint-6" / "training_state" / "state.json").stat().st_mtime_ns == before
 
+    def test_overwrite_begins_anew(self, script, images, whole, tmp_path):
+        run(script, images, tmp_path, variants=["conv"], learning_rate=0.1, epochs=2)
+        run(script, images, tmp_path, variants=["conv"], overwrite=True)
+        assert log_of(tmp_path, "conv-seed0") == log_of(whole, "conv-seed0")
+        assert not (tmp_path / "conv-seed0" / "checkpoint-2").exists()
+
     def test_other_settings_do_not_continue_a_run(self, script, images, whole):
         with pytest.raises(ConfigError, match="learning_rate"):
             run(script, images, whole, learning_rate=0.1)

@@ -142,6 +142,14 @@ def test_other_settings_do_not_continue_a_run(script, monkeypatch, images, whole
         run(script, monkeypatch, images, whole_run, vae_gradient_weight=2.0)
 
 
+def test_overwrite_begins_anew(script, monkeypatch, images, whole_run, tmp_path):
+    run(script, monkeypatch, images, tmp_path, stage="latents", seed=1)
+    old = (tmp_path / "latents.safetensors").read_bytes()
+    run(script, monkeypatch, images, tmp_path, stage="latents", overwrite=True)
+    assert losses(tmp_path, "vae") == losses(whole_run, "vae")
+    assert (tmp_path / "latents.safetensors").read_bytes() == (whole_run / "latents.safetensors").read_bytes() != old
+
+
 def test_finished_run_is_not_repeated(script, monkeypatch, images, whole_run):
     before = (whole_run / "summary.json").read_bytes()
     stamp = (whole_run / "denoiser" / "losses.jsonl").read_bytes()

@@ -178,7 +178,7 @@ class TestResults:
 
 def test_splits_share_no_image(script, data):
     args = script.VaeArguments(
-        output_dir="o", results="r", train_data=str(data / "train"), test_data=str(data / "test.parquet"),
+        output_dir="o", results="", train_data=str(data / "train"), test_data=str(data / "test.parquet"),
         data_name="squares", size=32, validation_count=6, train_count=100, test_count=100,
     )  # fmt: skip
     first, second = (script.load_photographs(args, show_progress=False) for _ in range(2))
