@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -98,6 +99,14 @@ class TestPatching:
         set_geoconv_scale(twin, 0.0)
         assert torch.equal(denoise(pipe), output)
         assert geoconv_status(twin).patched == geoconv_status(pipe).patched
+
+    def test_a_copy_of_one_layer_copies_nothing_of_the_model_around_it(self, pipe):
+        """PEFT copies layers that are to be trained whole; hooks of the model may hold what cannot be copied."""
+        apply_geoconv(pipe, GeoConvConfig(shift_scope="model"))
+        pipe.unet.register_forward_hook(lambda *call, lock=threading.Lock(): None)
+        draw_geometry(pipe)
+        twin, x = pickle.loads(pickle.dumps(copy.deepcopy(pipe.unet.conv_in))), torch.randn(1, 4, 6, 6)
+        assert torch.equal(twin(x), pipe.unet.conv_in(x))
 
     def test_torch_build_of_the_same_class_is_a_plain_convolution(self, pipe):
         """PEFT builds LoRA factors with type(layer)(...)."""
