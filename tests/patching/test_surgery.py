@@ -193,7 +193,7 @@ class TestTargets:
         model = nn.Sequential(OwnConvolution(3, 4, 3), nn.Conv2d(4, 4, 3))
         status = apply_geoconv(model)
         assert status.patched == ["1"]
-        assert status.skipped["0"].startswith("OwnConvolution computes its convolution by itself")
+        assert status.skipped["0"].startswith("OwnConvolution ")
 
 
 class TestScale:
@@ -272,12 +272,3 @@ class TestSharedShift:
         first, second = (corners(pipe.vae, lambda: pipe.vae.decode(latents)) for _ in range(2))
         assert first != second
         assert len(first) == len(second) == 1
-
-
-def test_status_counts_parameters(pipe):
-    base = sum(parameter.numel() for parameter in pipe.unet.parameters())
-    assert geoconv_status(pipe).base_parameters == base
-    status = apply_geoconv(pipe)
-    assert status.base_parameters == base
-    assert status.geometry_parameters == sum(weight.numel() for weight in geoconv_parameters(pipe).values())
-    assert str(status).startswith(f"{len(status.patched)} of {len(status.patched) + len(status.skipped)} convolutions")
