@@ -20,18 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     from ..finetuning.arguments import FinetuningArguments
-    from ..finetuning.text_to_image import main
     from ..training.arguments import parse_arguments
 
     launcher_options, options = split_options(args.options)
     # The name that --help and usage messages show.
     sys.argv = ["geopos train", *options]
+    # Help and what is wrong come once, before anything slow is imported and before processes start.
+    parse_arguments(FinetuningArguments, options)
     if not launcher_options:
+        from ..finetuning.text_to_image import main
+
         main(options)
         return None
     import subprocess
 
-    parse_arguments(FinetuningArguments, options)  # reports what is wrong once, before processes start
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launcher_options, "--module", PROGRAM]
     return subprocess.run([*launcher, *options], check=False).returncode
 

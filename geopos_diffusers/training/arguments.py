@@ -52,7 +52,7 @@ def option(
         group: title that `--help` puts it under; None for the general one.
         name: what the command line and configs call it, if that is not the field's name. Both are accepted.
         aliases: earlier names, accepted and never shown.
-        common: shown by `--help`; the others by `--help-all` alone.
+        common: shown by `--help`; the others by `--help-all` alone, if there are common ones beside the required.
         recorded: whether results files hold it. False for what says where things are on a machine, and the like.
         at_least, above, at_most: range of the number or numbers; of a text, at_least 1 is one that is not empty.
     """
@@ -157,7 +157,7 @@ def build_parser(arguments_class: type, given: dict[str, Any] | None = None) -> 
         f"({', '.join(packaged_configs())}); the command line wins over it",
     )
     hints, given = get_type_hints(arguments_class), given or {}
-    split = any(known.metadata["common"] for known in fields(arguments_class))
+    split = any(known.metadata["common"] and _default(known) is not MISSING for known in fields(arguments_class))
     for known in fields(arguments_class):
         default = _default(known)
         parser.add_argument(

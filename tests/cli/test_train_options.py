@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -44,6 +46,13 @@ def test_help_is_short_and_grouped(capsys):
     assert "\nwhat is trained:\n" in shown
     assert all(option in shown for option in ("--dataset", "--output ", "--max-train-steps", "--help-all"))
     assert "--gradient-accumulation-steps" not in shown
+
+
+def test_help_comes_before_anything_slow_is_imported():
+    code = "import sys; from geopos_diffusers.cli.main import main\ntry: main(['train', '--help'])\n"
+    code += "except SystemExit: print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
 
 
 def test_all_help_shows_every_option_in_one_spelling(capsys):

@@ -12,6 +12,7 @@ from geopos_diffusers.finetuning.arguments import FinetuningArguments
 from geopos_diffusers.training.arguments import (
     build_parser,
     check_arguments,
+    find_config,
     fixed_settings,
     option,
     parse_arguments,
@@ -128,3 +129,20 @@ def test_a_list_may_be_empty_where_it_is_by_default():
         Some(rates=[0])
     with pytest.raises(ConfigError, match=r"widths must be a list of whole numbers; got \[\]"):
         Some(widths=[])
+
+
+def test_programs_without_common_options_show_all_of_them():
+    shown = build_parser(arguments_class("gan")).format_help()
+    assert all(f"  {kebab(shown_name(known))}" in shown for known in fields(arguments_class("gan")))
+    assert "--help-all" not in shown
+
+
+def test_a_path_wins_over_the_name_of_a_packaged_config(tmp_path, monkeypatch):
+    assert find_config("finetune_hands") == find_config("finetune_hands.yaml") == CONFIGS / "finetune_hands.yaml"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "finetune_hands").write_text("seed: 1\n")
+    assert read_yaml(find_config("finetune_hands")) == {"seed": 1}
+    with pytest.raises(ConfigError, match=r"no config file finetune_hand; packaged are .*did you mean finetune_hands"):
+        find_config("finetune_hand")
+    with pytest.raises(ConfigError, match="no config file elsewhere/finetune_hands; packaged are"):
+        find_config("elsewhere/finetune_hands")
