@@ -1,0 +1,45 @@
+"""Which words of a prompt a pipeline's tokenizers know."""
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+
+def unreadable_words(pipe: Any, prompts: Iterable[str]) -> list[str]:
+    """The words that a pipeline's tokenizers split into single letters or bytes, or do not know at all.
+
+    Such words, and whole scripts, hardly change the image, and a model learns little from captions that hold them.
+    Numbers and punctuation are left out. A word is readable when one of the tokenizers reads it.
+
+    Args:
+        pipe: a diffusers pipeline; one without a tokenizer reads everything.
+
+    Returns:
+        The unreadable words in their order, each once.
+
+    Example:
+        >>> from geopos_diffusers import load_pipeline
+        >>> unreadable_words(load_pipeline("hands64"), ["a left hand signing, 手"])
+        ['signing', '手']
+    """
+    tokenizers = [part for part in pipe.components.values() if hasattr(part, "tokenize")]
+    if not tokenizers:
+        return []
+    words = dict.fromkeys(word for prompt in prompts for word in _words(prompt))
+    return [word for word in words if not any(_reads(tokenizer, word) for tokenizer in tokenizers)]
+
+
+def _words(text: str) -> list[str]:
+    """Runs of letters, with the marks that some scripts write vowels and accents with."""
+    letters = (char if unicodedata.category(char)[0] in "LM" else " " for char in unicodedata.normalize("NFC", text))
+    return "".join(letters).split()
+
+
+def _reads(tokenizer: Any, word: str) -> bool:
+    # With a space before it, as within a sentence; SentencePiece may make a token of its own of the space.
+    ids = tokenizer(f" {word}", add_special_tokens=False).input_ids
+    tokens = [token for token in tokenizer.convert_ids_to_tokens(ids) if token != "▁"]
+    if tokenizer.unk_token_id in ids or len(tokens) > len(word):
+        return False
+    # A vocabulary that knows each ideograph reads them; one that knows each letter does not read words.
+    return len(tokens) < len(word) or len(word) == 1 or "CJK" in unicodedata.name(word[0], "")
