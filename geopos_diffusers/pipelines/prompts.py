@@ -4,9 +4,12 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+# Names in Unicode of characters that are words or parts of words by themselves.
+SYLLABLES = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
+
 
 def unreadable_words(pipe: Any, prompts: Iterable[str]) -> list[str]:
-    """The words that a pipeline's tokenizers split into single letters or bytes, or do not know at all.
+    """The words that a pipeline's tokenizers do not know, or split into pieces of less than two letters on average.
 
     Such words, and whole scripts, hardly change the image, and a model learns little from captions that hold them.
     Numbers and punctuation are left out. A word is readable when one of the tokenizers reads it.
@@ -41,5 +44,5 @@ def _reads(tokenizer: Any, word: str) -> bool:
     tokens = [token for token in tokenizer.convert_ids_to_tokens(ids) if token != "▁"]
     if tokenizer.unk_token_id in ids or len(tokens) > len(word):
         return False
-    # A vocabulary that knows each ideograph reads them; one that knows each letter does not read words.
-    return len(tokens) < len(word) or len(word) == 1 or "CJK" in unicodedata.name(word[0], "")
+    # A vocabulary that knows each ideograph or syllable reads them; one that knows each letter does not read words.
+    return len(tokens) == 1 or 2 * len(tokens) <= len(word) or unicodedata.name(word[0], "").startswith(SYLLABLES)

@@ -34,6 +34,7 @@ def unigram(*pieces: str) -> PreTrainedTokenizerFast:
         ("the back of a left hand, five fingers raised", []),
         ("A HAND", []),
         ("a hand signing, signing", ["signing"]),
+        ("blurry", ["blurry"]),  # blu, r, r, y
         ("12 hands64 🖐 -- !", ["hands"]),
         ("一只手", ["一只手"]),
         ("ένα χέρι", ["ένα", "χέρι"]),
@@ -46,8 +47,13 @@ def test_of_the_packaged_vocabulary(packaged, prompt, words):
 
 
 def test_unknown_tokens():
-    tokenizer = unigram("▁", "▁hand", "ling")
-    assert unreadable_words(pipeline(tokenizer=tokenizer), ["hand handling 手 fist"]) == ["手", "fist"]
+    tokenizer = unigram("▁", "▁hand", "ling", "▁fi", "s", "t", "▁", "ar", "m")
+    assert unreadable_words(pipeline(tokenizer=tokenizer), ["hand handling 手 fist arm foot"]) == [
+        "手",
+        "fist",
+        "arm",
+        "foot",
+    ]
 
 
 def test_a_vocabulary_of_ideographs_reads_them():
