@@ -1,4 +1,4 @@
-# `make test` and `make demo` need only Python >= 3.10 and make: they set up .venv on first use and reuse it after.
+# `make test` and `make demo` need only Python >= 3.11 and make: they set up .venv on first use and reuse it after.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin

@@ -102,7 +102,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     record = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "data": args.parquet.name,
         "seed": args.seed,
         "mediapipe": version("mediapipe"),

@@ -236,11 +236,6 @@ def test_named_tests_exist(path):
     assert set(re.findall(r"\bTest[A-Z]\w+", text)) <= classes
 
 
-def test_pre_commit_runs_the_pinned_ruff():
-    pinned = re.search(r"^ruff==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)[1]
-    assert f"rev: v{pinned}\n" in (REPOSITORY / ".pre-commit-config.yaml").read_text()
-
-
 def test_examples_were_found():
     assert len(SHELL) > 10
     assert len(INLINE_COMMANDS) > 5
