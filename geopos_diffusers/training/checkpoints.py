@@ -80,14 +80,6 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted((folder for folder in folders if checkpoint_step(folder) is not None), key=checkpoint_step)
 
 
-def check_output(output_dir: str | Path, overwrite: bool) -> None:
-    """Raise ConfigError if `output_dir` holds an earlier run's checkpoints and they are not to be overwritten."""
-    if list_checkpoints(output_dir) and not overwrite:
-        raise ConfigError(
-            f"{output_dir} already holds a run; give another folder, --resume_from_checkpoint or --overwrite"
-        )
-
-
 def clear_output(output_dir: str | Path) -> None:
     """Remove what an earlier run left in `output_dir`, and nothing else."""
     folder = Path(output_dir)
@@ -209,6 +201,26 @@ def load_checkpoint(state: TrainingState, checkpoint: Path) -> int:
     return values["step"]
 
 
+def saved_step(checkpoint: Path) -> int:
+    """The step that `checkpoint` was made at. Raises AdapterError if it is damaged."""
+    return _read_json(checkpoint / STATE_FOLDER / "state.json")["step"]
+
+
+def check_settings(checkpoint: Path, settings: dict[str, Any], accelerator: Accelerator) -> None:
+    """Refuse what `load_checkpoint` would refuse, before anything is loaded.
+
+    Args:
+        settings: those that are known by now of what a continued run must share.
+
+    Raises:
+        ConfigError: the checkpoint was made with other settings or another number of processes.
+        AdapterError: it is damaged.
+    """
+    values = _read_json(checkpoint / STATE_FOLDER / "state.json")
+    values["settings"] = {name: value for name, value in values.get("settings", {}).items() if name in settings}
+    _check_settings(TrainingState(accelerator, {}, None, None, settings), values, checkpoint)
+
+
 def _load_moments(state: TrainingState, file: Path) -> None:
     moments: dict[str, dict[str, Tensor]] = {}
     for name, value in _read_tensors(file).items():
@@ -233,10 +245,13 @@ def _check_settings(state: TrainingState, values: dict[str, Any], checkpoint: Pa
         )
     saved = values["settings"]
     for name in sorted(set(saved) | set(state.settings)):
-        # Compared as JSON, which turns tuples into lists.
+        # Compared as JSON, which turns tuples into lists; 5 of a YAML file is 5.0 of the command line.
         before, now = (json.dumps(settings.get(name)) for settings in (saved, state.settings))
-        if before != now:
-            raise ConfigError(f"{checkpoint} was made with {name}={before}; this run has {name}={now}")
+        if json.loads(before) != json.loads(now):
+            raise ConfigError(
+                f"{checkpoint} was made with {name}={before}; this run has {name}={now}. "
+                "Begin anew in another folder, or here with --overwrite"
+            )
 
 
 def _check_names(tensors: dict[str, Tensor], parameters: Mapping[str, Tensor], file: Path) -> None:
