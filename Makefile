@@ -1,16 +1,18 @@
-# `make test` and `make demo` need only Python >= 3.10 and make: they set up .venv on first use and reuse it after.
+# `make test` and `make demo` need only Python >= 3.11 and make: they set up .venv on first use and reuse it after.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: help setup test test-slow lint demo paper-quick clean
+.PHONY: help setup test test-slow lint docs demo paper-quick clean
 
 help:
 	@echo "make demo       fine-tune the packaged model with GeoConv and two controls, score them, write runs/demo/index.html"
 	@echo "make test       lint and the fast tests"
 	@echo "make paper-quick  the paper's experiments at a small size, and their page in runs/paper-quick/results"
 	@echo "make test-slow  the long tests too"
+	@echo "make lint       ruff and mypy"
+	@echo "make docs       the pages and the API reference in site/"
 
 setup: $(READY)
 
@@ -22,12 +24,23 @@ $(READY): pyproject.toml constraints.txt
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 test-slow: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+DOCS_READY = $(VENV)/.docs-installed
+
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCS_READY)
+
+# Strict: a broken link or a docstring that names a parameter which is not there stops the build.
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output runs/demo

@@ -107,7 +107,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     record = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "data": args.dataset.name,
         "seed": args.seed,
         "mediapipe": version("mediapipe"),

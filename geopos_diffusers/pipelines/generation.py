@@ -43,7 +43,8 @@ def generate_images(
     Args:
         pipe: a diffusers text-to-image pipeline.
         guidance_scale: None for the pipeline's own default.
-        height, width: in pixels; None for the pipeline's own default.
+        height: in pixels; None for the pipeline's own default.
+        width: in pixels; None for the pipeline's own default.
         batch_size: images generated at a time. The last digits of an image may depend on it.
 
     Yields:
