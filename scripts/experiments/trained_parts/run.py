@@ -20,14 +20,14 @@ from geopos_diffusers.finetuning.learning_rate_sweep import (
     FinishedRun,
     HeldOut,
     base_losses,
-    best_rate,
     draw_curves,
-    is_bracketed,
+    losses_by_rate,
     run_all,
     sweep,
 )
 from geopos_diffusers.training.arguments import read_yaml
 from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
 
 CONFIG = Path(__file__).parents[3] / "configs" / "finetune_hands.yaml"
 SIZES = (64, 96, 128)
@@ -95,7 +95,7 @@ def measure(args: argparse.Namespace) -> dict:
         swept = sweep(
             [*options, "--seed", str(SWEEP_SEED)], arm.rates, arm.swept, validation, folder / "sweep", args.workers
         )
-        best[name], sweeps[name] = best_rate(swept, "validation"), swept
+        best[name], sweeps[name] = best_rate(losses_by_rate(swept, "validation")), swept
         print(f"{name}: best rate {best[name]:g}", flush=True)
         jobs = [
             ([*options, f"--{arm.swept}", f"{best[name]:g}", "--seed", str(seed)], folder / f"seed-{seed}")
@@ -125,16 +125,15 @@ def summarise(
     base_loss = {name: sum(losses) / len(losses) for name, losses in base.items()}
     arms = {}
     for name in runs:
-        best = best_rate(sweeps[name], "validation")
+        losses = losses_by_rate(sweeps[name], "validation")
+        best = best_rate(losses)
         arms[name] = {
             "options": ARMS[name].options,
             "swept": ARMS[name].swept,
             "parameters": sweeps[name][best].parameters,
-            "sweep": {
-                f"{rate:g}": run.loss("validation") / base_loss["validation"] for rate, run in sweeps[name].items()
-            },
+            "sweep": {f"{rate:g}": loss / base_loss["validation"] for rate, loss in losses.items()},
             "best_rate": best,
-            "bracketed": is_bracketed(sweeps[name], "validation"),
+            "bracketed": is_bracketed(losses),
             "ratio": {str(size): [run.loss(str(size)) / base_loss[str(size)] for run in runs[name]] for size in SIZES},
             "seconds": [run.seconds for run in runs[name]],
         }
