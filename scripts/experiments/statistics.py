@@ -74,10 +74,10 @@ def unpaired_difference_estimate(first: Sequence[float], second: Sequence[float]
 
 
 def jackknife_estimate(statistic: Callable[[np.ndarray], float], rows: np.ndarray) -> Estimate:
-    """`statistic` of rows [S, ...], one a seed, with the jackknife's standard error (Miller, Biometrika 61, 1974) and t.
+    """`statistic` of rows [S, ...], one a seed, with the t of the jackknife's standard error.
 
-    For statistics that are no means, such as the logarithm of a ratio of deviations. Without
-    interval where it is not finite for S - 1 rows, and None where it is not for S.
+    For statistics that are no means, such as the logarithm of a ratio of deviations (Miller, Biometrika 61, 1974).
+    There is no interval where it is not finite for S - 1 rows, and no value where it is not for S.
     """
     count = len(rows)
     value = float(statistic(rows)) if count else math.nan

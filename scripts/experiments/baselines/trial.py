@@ -54,12 +54,7 @@ class Trial:
     @property
     def variant(self) -> str:
         """What is compared, by name: "convolution", "GeoConv, no shift", "GeoConv, multilinear, matched"."""
-        changes = []
-        if self.is_geoconv:
-            default = GeoPosConfig()
-            changed = [name for name in _VARIED if getattr(self.geometry, name) != getattr(default, name)]
-            changes = [_describe_option(name, getattr(self.geometry, name)) for name in changed]
-        return ", ".join([KIND_NAMES[self.kind], *changes, *(["matched"] if self.matched else [])])
+        return variant_name(self.kind, self.geometry, self.matched)
 
     @property
     def is_geoconv(self) -> bool:
@@ -79,6 +74,16 @@ class Trial:
         """A folder name of its own for every trial and every `settings` that it is trained under."""
         text = json.dumps([self.record(), settings], sort_keys=True)
         return f"{self.kind}-seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def variant_name(kind: str, geometry: GeoPosConfig | None = None, matched: bool = False) -> str:
+    """The kind's name, then what differs from the default geometry channel of GeoConv, then "matched"."""
+    changes = []
+    if geometry is not None and kind.startswith("geo"):
+        default = GeoPosConfig()
+        changed = [name for name in _VARIED if getattr(geometry, name) != getattr(default, name)]
+        changes = [_describe_option(name, getattr(geometry, name)) for name in changed]
+    return ", ".join([KIND_NAMES[kind], *changes, *(["matched"] if matched else [])])
 
 
 def _describe_option(name: str, value: Any) -> str:

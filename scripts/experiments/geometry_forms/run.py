@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ from geopos_diffusers.patching.layers import GeometryTerm
 from geopos_diffusers.patching.taps import axis_powers
 from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.learning_rate import learning_rate_factor
+
+from ..results import select, write_results
 
 SIZE, BATCH, WARMUP, SNR_GAMMA = 64, 16, 20, 5.0
 RATES, SWEEP_SEED = (0.1, 0.3, 1.0), 100
@@ -231,27 +232,23 @@ def mean_loss(pipe: Any, folder: Path) -> float:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Train all, and write the results file; scores are ratios to the base model's loss."""
     base = load_pipeline("hands64")
     base_loss = {name: mean_loss(base, Path(args.work) / name) for name in ("validation", "test-64")}
-    forms = {}
+    variants, runs = {}, []
     for form in args.forms:
         swept = {rate: run(args, form, rate, SWEEP_SEED, "validation") for rate in RATES}
         best = min(swept, key=lambda rate: swept[rate]["loss"])
-        tests = [run(args, form, best, seed, "test-64") for seed in range(args.seeds)]
-        forms[form] = {
-            "parameters": tests[0]["parameters"],
+        variants[form] = {
+            "parameters": swept[best]["parameters"],
             "sweep": {f"{rate:g}": result["loss"] / base_loss["validation"] for rate, result in swept.items()},
             "best_rate": best,
-            "ratio": [result["loss"] / base_loss["test-64"] for result in tests],
         }
-    return {
-        "steps": args.steps,
-        "seeds": [*range(args.seeds)],
-        "sweep_seed": SWEEP_SEED,
-        "base_loss": base_loss,
-        "date": date.today().isoformat(),
-        "forms": forms,
-    }
+        for seed in range(args.seeds):
+            ratio = run(args, form, best, seed, "test-64")["loss"] / base_loss["test-64"]
+            runs.append({"variant": form, "seed": seed, "scores": {"64": ratio}})
+    settings = {"steps": args.steps, "seeds": [*range(args.seeds)], "sweep_seed": SWEEP_SEED}
+    return write_results(args.output, "geometry_forms", runs, settings, base_loss=base_loss, variants=variants)
 
 
 def main() -> None:
@@ -263,10 +260,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs a form at its best rate (default: %(default)s)")
     args = parser.parse_args()
     result = measure(args)
-    for form, values in result["forms"].items():
-        ratios = ", ".join(f"{ratio:.4f}" for ratio in values["ratio"])
+    for form, values in result["variants"].items():
+        ratios = ", ".join(f"{found['scores']['64']:.4f}" for found in select(result["runs"], variant=form))
         print(f"{form:28}{values['parameters']:>8,}  rate {values['best_rate']:g}  {ratios}")
-    write_json(args.output, result)
 
 
 if __name__ == "__main__":

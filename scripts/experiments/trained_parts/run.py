@@ -11,11 +11,9 @@ sweeps beside it. What is finished is not made again.
 import argparse
 import sys
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from geopos_diffusers.cli.main import main as geopos
-from geopos_diffusers.files import write_json
 from geopos_diffusers.finetuning.learning_rate_sweep import (
     FinishedRun,
     HeldOut,
@@ -28,6 +26,8 @@ from geopos_diffusers.finetuning.learning_rate_sweep import (
 from geopos_diffusers.training.arguments import read_yaml
 from geopos_diffusers.training.processes import run_script
 from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
+
+from .. import results
 
 CONFIG = Path(__file__).parents[3] / "configs" / "finetune_hands.yaml"
 SIZES = (64, 96, 128)
@@ -103,7 +103,7 @@ def measure(args: argparse.Namespace) -> dict:
         ]
         runs[name] = run_all(jobs, tests, args.workers)
         print(f"{name}: {', '.join(f'{run.loss(str(SIZES[0])):.4f}' for run in runs[name])}", flush=True)
-    return summarise(args, sweeps, runs, base_losses(args.model, validation | tests))
+    return write_results(args, sweeps, runs, base_losses(args.model, validation | tests))
 
 
 def common_options(args: argparse.Namespace, work: Path) -> list[str]:
@@ -116,39 +116,41 @@ def common_options(args: argparse.Namespace, work: Path) -> list[str]:
     return [text for name, value in values.items() for text in (f"--{name}", str(value))]
 
 
-def summarise(
+def write_results(
     args: argparse.Namespace,
     sweeps: dict[str, dict[float, FinishedRun]],
     runs: dict[str, list[FinishedRun]],
     base: dict[str, list[float]],
 ) -> dict:
+    """Write the results file; scores are ratios to the base model's losses."""
     base_loss = {name: sum(losses) / len(losses) for name, losses in base.items()}
-    arms = {}
+    variants = {}
     for name in runs:
         losses = losses_by_rate(sweeps[name], "validation")
         best = best_rate(losses)
-        arms[name] = {
+        variants[name] = {
             "options": ARMS[name].options,
             "swept": ARMS[name].swept,
             "parameters": sweeps[name][best].parameters,
             "sweep": {f"{rate:g}": loss / base_loss["validation"] for rate, loss in losses.items()},
             "best_rate": best,
             "bracketed": is_bracketed(losses),
-            "ratio": {str(size): [run.loss(str(size)) / base_loss[str(size)] for run in runs[name]] for size in SIZES},
-            "seconds": [run.seconds for run in runs[name]],
         }
-    return {
-        "model": args.model,
-        "steps": args.steps,
-        "train_images": args.train_images,
-        "test_images": args.test_images,
-        "seeds": list(range(args.seeds)),
-        "sweep_seed": SWEEP_SEED,
-        "data_seed": args.seed,
-        "date": date.today().isoformat(),
-        "base_loss": base_loss,
-        "arms": arms,
-    }
+    records = [
+        {
+            "variant": name,
+            "seed": seed,
+            "scores": {str(size): run.loss(str(size)) / base_loss[str(size)] for size in SIZES},
+            "seconds": run.seconds,
+        }
+        for name, finished in runs.items()
+        for seed, run in enumerate(finished)
+    ]
+    settings = {name: getattr(args, name) for name in ("model", "steps", "train_images", "test_images")}
+    settings |= {"seeds": list(range(args.seeds)), "sweep_seed": SWEEP_SEED, "data_seed": args.seed}
+    return results.write_results(
+        args.output, "trained_parts", records, settings, base_loss=base_loss, variants=variants
+    )
 
 
 def main() -> None:
@@ -165,9 +167,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: %(default)s)")
     args = parser.parse_args()
     result = measure(args)
-    write_json(args.output, result)
     curves = {
-        name: {float(rate): value for rate, value in arm["sweep"].items()} for name, arm in result["arms"].items()
+        name: {float(rate): value for rate, value in arm["sweep"].items()} for name, arm in result["variants"].items()
     }
     draw_curves(curves, Path(args.output).with_suffix(".png"))
 
