@@ -2,7 +2,16 @@
 
 
 class GeoPosError(Exception):
-    """Base of every error this package raises for something the user can change."""
+    """Base of every error this package raises for something the user can change.
+
+    Example:
+        >>> from geopos_diffusers import GeoPosConfig
+        >>> try:
+        ...     GeoPosConfig(encoding="polar")
+        ... except GeoPosError as error:
+        ...     print(error)
+        encoding must be one of product, squares, sum, cartesian, cartesian_radius, constant; got 'polar'
+    """
 
 
 class ConfigError(GeoPosError, ValueError):
@@ -19,6 +28,10 @@ class AdapterError(GeoPosError, ValueError):
 
 class DataError(GeoPosError, ValueError):
     """A data set, image folder or image that cannot be used."""
+
+
+class DivergedError(GeoPosError, ArithmeticError):
+    """A training whose loss became infinite or not a number."""
 
 
 class MissingDependencyError(GeoPosError, ImportError):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+GENERATION_CONFIG = "generation_config.json"  # in a pipeline's folder: the guidance scale that it recommends
+
 
 @contextmanager
 def atomic_path(target: str | os.PathLike) -> Iterator[Path]:

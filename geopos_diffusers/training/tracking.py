@@ -28,7 +28,10 @@ def build_accelerator(
     if report_to != "none" and report_to not in known:
         raise ConfigError(f"report_to must be none or one of {', '.join(known)}; got {report_to!r}")
     if report_to not in ("none", "all") and report_to not in [str(kind.value) for kind in get_available_trackers()]:
-        raise MissingDependencyError(f"report_to {report_to} needs the package of that tracker, which is not installed")
+        extra = " (pip install 'geopos-diffusers[train]')" if report_to == "tensorboard" else ""
+        raise MissingDependencyError(
+            f"report_to {report_to} needs the package of that tracker, which is not installed{extra}; or give none"
+        )
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision,
@@ -47,10 +50,21 @@ def build_accelerator(
     return accelerator
 
 
-def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any]) -> None:
-    """Open the trackers under `name`, with `settings` as the run's hyperparameters."""
-    if accelerator.log_with:
-        plain = {
-            name: value if isinstance(value, (int, float, str)) else str(value) for name, value in settings.items()
-        }
-        accelerator.init_trackers(name, config=plain)
+def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any], step: int = 0) -> None:
+    """Open the trackers under `name`, with `settings` as the run's hyperparameters.
+
+    TensorBoard's files all lie in logs/`name`: accelerate would put hyperparameters into a dated folder of each start,
+    so they become a text.
+
+    Args:
+        step: where a continued run goes on; TensorBoard hides what an earlier start wrote of later steps.
+    """
+    if not accelerator.log_with:
+        return
+    accelerator.init_trackers(name, init_kwargs={"tensorboard": {"purge_step": step + 1}} if step else {})
+    plain = {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in settings.items()}
+    for tracker in accelerator.trackers:
+        if tracker.name != "tensorboard":
+            tracker.store_init_configuration(plain)
+        elif accelerator.is_main_process:
+            tracker.writer.add_text("settings", "\n".join(f"    {key}: {value}" for key, value in plain.items()), step)

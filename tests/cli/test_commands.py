@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 from tiny_models import tiny_stable_diffusion
+from trained_models import trained_stable_diffusion
 
-from geopos_diffusers import apply_geoconv, geoconv_parameters, save_geoconv_weights
+from geopos_diffusers import apply_geoconv, save_geoconv_weights
 from geopos_diffusers.adapters.files import WEIGHTS_NAME
 from geopos_diffusers.cli.main import COMMANDS, main
 
@@ -25,12 +26,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     """An adapter whose weights are large enough to change an image."""
-    pipe = tiny_stable_diffusion()
-    apply_geoconv(pipe)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in geoconv_parameters(pipe).values():
-            weight.copy_(torch.randn(weight.shape, generator=generator))
+    pipe = trained_stable_diffusion(size=1.0)
     folder = tmp_path_factory.mktemp("tiny") / "adapter"
     save_geoconv_weights(pipe, folder)
     return str(folder)
@@ -83,10 +79,19 @@ class TestInfoAndPatch:
         pipe = tiny_stable_diffusion()
         assert record["patched"] == apply_geoconv(pipe).patched
 
+    def test_info_prints_the_page_of_the_proposal(self, model, capsys):
+        assert main(["info", "--model", model]) == 0
+        out = capsys.readouterr().out
+        assert "would be patched" in out
+        assert "patched in unet: conv_in, down_blocks (" in out
+        assert "skipped: " in out
+        assert "adapters" not in out
+
     def test_info_on_an_adapter(self, model, adapter, capsys):
         assert main(["info", "--model", model, "--geoconv", adapter, "--verbose"]) == 0
         out = capsys.readouterr().out
         assert "convolutions patched" in out
+        assert "adapters of unet: default 1" in out
         assert "  + unet.conv_in" in out
         assert "attentions.0.proj_in: not named by target_modules" in out
 
