@@ -20,6 +20,7 @@ from ..patching.patched_model import (
     shorten,
 )
 from ..patching.status import GeoConvStatus, geoconv_status
+from ..patching.stock_saving import keep_generation_config
 from ..patching.surgery import apply_geoconv, remove_geoconv
 from ..patching.targets import convolutions
 from .base_model import BASE_KEYS, accepts_class, class_name, component_of, fingerprint
@@ -88,6 +89,7 @@ def load_geoconv_weights(
         if check_base:
             _warn_of_another_base(model, part)
         put_adapter(model, adapter_name, part.tensors, first=bool(model in newly_patched and marked_models(model)))
+    keep_generation_config(pipe_or_model)
     return geoconv_status(pipe_or_model)
 
 

@@ -23,7 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first image; the next has the next (default: 0)"
     )
-    parser.add_argument("--steps", type=int, default=25, help="denoising steps (default: %(default)s)")
+    parser.add_argument(
+        "--inference-steps",
+        dest="steps",
+        type=int,
+        default=25,
+        aliases=["--steps"],
+        metavar="N",
+        help="denoising steps (default: %(default)s)",
+    )
     parser.add_argument("--guidance-scale", type=float, help="classifier-free guidance (default: the model's own)")
     parser.add_argument("--height", type=int, help="pixels (default: the model's own size)")
     parser.add_argument("--width", type=int, help="pixels (default: the model's own size)")

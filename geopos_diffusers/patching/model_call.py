@@ -28,14 +28,12 @@ class ModelCall:
         depth: calls that are running; a part that is called within the model counts too.
         recorded: whether the outermost of them records gradients.
         shift: what was drawn for the call, where all layers use the same shift (`shift_scope="model"`).
-        handles: take the hooks off again.
     """
 
     def __init__(self) -> None:
         self.depth = 0
         self.recorded = False
         self.shift: Tensor | None = None
-        self.handles: list[RemovableHandle] = []
 
     def enter(self, inputs: Iterable[Any]) -> None:
         if self.depth == 0:
@@ -51,12 +49,6 @@ class ModelCall:
     def leave(self) -> None:
         # Torch also ends calls that another hook stopped before they began here.
         self.depth = max(self.depth - 1, 0)
-
-    def unfollow(self) -> None:
-        """Take the hooks of `follow_calls` off the model."""
-        for handle in self.handles:
-            handle.remove()
-        self.handles.clear()
 
     def records_gradients(self) -> bool:
         return torch.is_grad_enabled() or (self.depth > 0 and self.recorded)
@@ -95,11 +87,11 @@ class _EndCall(_BeginCall):
         self.call.leave()
 
 
-def follow_calls(model: nn.Module, call: ModelCall) -> None:
-    """Keep `call` up to date by hooks on the model and its parts, which copies and pickles of the model keep."""
+def follow_calls(model: nn.Module, call: ModelCall) -> list[RemovableHandle]:
+    """Keep `call` up to date by hooks on the model and its parts, which the handles take off again."""
+    handles = []
     # Autoencoders are called by part (vae.decode runs vae.decoder), so a part called alone is a model call too.
     for module in (model, *model.children()):
-        call.handles += [
-            module.register_forward_pre_hook(_BeginCall(call), with_kwargs=True),
-            module.register_forward_hook(_EndCall(call), always_call=True),
-        ]
+        handles.append(module.register_forward_pre_hook(_BeginCall(call), with_kwargs=True))
+        handles.append(module.register_forward_hook(_EndCall(call), always_call=True))
+    return handles

@@ -85,6 +85,12 @@ class SavePipeline(StandIn):
         return self.call_stock(save_directory, *args, **kwargs)
 
 
+def keep_generation_config(pipe_or_model: Any) -> None:
+    """Give a patched pipeline its `SavePipeline`; do nothing for a model."""
+    if not isinstance(pipe_or_model, nn.Module) and hasattr(type(pipe_or_model), "save_pretrained"):
+        pipe_or_model.save_pretrained = SavePipeline(pipe_or_model)
+
+
 @contextmanager
 def stock_state_dict(model: nn.Module) -> Iterator[None]:
     """Within the block `state_dict()`, of the model or of any part of it, holds the stock weights alone."""

@@ -10,6 +10,7 @@ its own that turns its results into a `Section`, and add it to `SECTIONS` and `P
 import argparse
 from pathlib import Path
 
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import write_text
 from geopos_diffusers.training.processes import run_script
@@ -112,7 +113,7 @@ def write_pages(pages: dict[str, list[Section]], output: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of the JSON files")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder of the pages and figures")
     args = parser.parse_args()

@@ -104,7 +104,7 @@ They say what other seeds would give on the same images. The statements above ar
 below 0.05, corrected by Holm's method for their number. {results["date"]}, two CPU cores.
 
 ```bash
-python -m scripts.experiments.trained_parts.run --work runs/trained_parts --output docs/results/trained_parts.json \\
+python -m scripts.experiments.trained_parts.run --output runs/trained_parts --results docs/results/trained_parts.json \\
     --arms {shlex.join(arms)}
 {command_of_forms(forms)}python -m scripts.experiments.trained_parts.section --results docs/results
 ```
@@ -141,8 +141,8 @@ def bias_share(runs: Sequence[Run], size: str = "64") -> float:
 def command_of_forms(forms: dict | None) -> str:
     if forms is None:
         return ""
-    files = "--work runs/trained_parts --output docs/results/geometry_forms.json"
-    which = f"--seeds {len(forms['settings']['seeds'])} --forms {shlex.join(forms['variants'])}"
+    files = "--output runs/trained_parts --results docs/results/geometry_forms.json"
+    which = f"--num-seeds {len(forms['settings']['seeds'])} --forms {shlex.join(forms['variants'])}"
     return f"python -m scripts.experiments.geometry_forms.run {files} \\\n    {which}\n"
 
 
