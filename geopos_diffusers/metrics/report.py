@@ -17,7 +17,7 @@ from ..images.contact_sheet import DEFAULT_CELL, contact_sheet
 from ..images.opening import open_picture
 from .bootstrap import CONFIDENCE, RESAMPLES, Interval
 from .evaluation import KID_NAME, EvaluationReport, HandScores, ScoredFolder, ScoredPicture
-from .features import INPUT_SIZE, WEIGHTS_WHEEL
+from .features import SIDE, WEIGHTS_WHEEL
 from .finger_count import COUNTS, FINGER_REACH, THUMB_CLEARANCE, THUMB_REACH
 from .hand_detection import BORDER, ENLARGED_SIZE, MINIMUM_CONFIDENCE
 from .kid import SUBSETS
@@ -76,7 +76,7 @@ def report_to_dict(report: EvaluationReport) -> dict[str, Any]:
             "enlarged_to_pixels": ENLARGED_SIZE,
             "border_of_each_side": BORDER,
             "finger_rule": {"reach": FINGER_REACH, "thumb_reach": THUMB_REACH, "thumb_clearance": THUMB_CLEARANCE},
-            "kid_extractor": f"{WEIGHTS_WHEEL.requirement}, {INPUT_SIZE}x{INPUT_SIZE}, bilinear",
+            "kid_extractor": f"{WEIGHTS_WHEEL.requirement}, {SIDE}x{SIDE}, bilinear",
         },
         "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         "pictures": [picture_to_dict(scored) for scored in report.images.pictures],

@@ -2,12 +2,9 @@
 
 import gc
 import json
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -35,11 +32,10 @@ from geopos_diffusers.training.loss_log import read_losses
 from geopos_diffusers.training.resuming import discard_run
 from geopos_diffusers.training.stage import Stage, train_stage
 
+from . import results
 from .baselines.kinds import parameter_count
 from .baselines.trial import Build, Trial, trial_network
-from .reported_command import reported_command
 
-FORMAT_VERSION = 1
 RECORD_FILE, CURVE_FILE = "record.json", "scores.jsonl"
 
 
@@ -286,22 +282,5 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_results(experiment: str, records: list[dict[str, Any]], args: ComparisonArguments, **more: Any) -> None:
-    """Write the results file: how, when and on what it was made, `more`, and one line a run."""
-    head = {
-        "format_version": FORMAT_VERSION,
-        "experiment": experiment,
-        "command": reported_command(sys.argv),
-        "date": date.today().isoformat(),
-        "machine": {
-            "threads": torch.get_num_threads(),
-            "processor": platform.machine(),
-            "torch": torch.__version__,
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-        },
-        "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 1),
-        "settings": recorded_settings(args),
-        **more,
-    }
-    lines = ",\n".join(f"  {json.dumps(record, ensure_ascii=False)}" for record in records)
-    text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
-    write_text(args.results, f'{text},\n "runs": [\n{lines}\n ]\n}}\n')
+    """Write the results file of a comparison's runs, with `more` in its head."""
+    results.write_results(args.results, experiment, records, recorded_settings(args), **more)

@@ -150,7 +150,7 @@ def test_counts_must_be_positive(tmp_path, name, shown):
 def test_folder_names_stay(tmp_path):
     """Runs that are stored on disk are found again: their names are functions of trial and settings."""
     args = ComparisonArguments(output_dir="o", results="r")
-    assert TRIALS[0].name(args.training_settings()) == "conv-seed0-e75487171af3"
+    assert TRIALS[0].name(args.training_settings()) == "conv-seed0-e20e9a05c266"
 
 
 def test_overwrite_makes_each_run_anew_once(tmp_path):

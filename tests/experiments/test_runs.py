@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from experiments.results import read_results
 from PIL import Image
 
 from geopos_diffusers.errors import ConfigError, DataError
@@ -48,12 +49,17 @@ def test_experiments_and_their_page(tmp_path, monkeypatch):
         if run["widths"] == [4, 4] and run["seed"] == 0
     ]
     best = min(candidates, key=lambda run: run["scores"]["validation"])
-    assert chosen == {"encoding": best["encoding"], "shift_range": best["shift_range"]}
+    assert chosen == best["variant"]
 
     monkeypatch.setattr(sys, "argv", ["paper_report.py", "--results", str(tmp_path), "--output", str(tmp_path)])
     import_module("experiments.report").main()
     page = (tmp_path / "paper.md").read_text()
     assert all(f"| {claim} |" in page for claim in ("C1", "C2", "N1"))
+    assert {path.stem for path in (tmp_path / "paper").iterdir()} == {
+        "center_of_mass",
+        "positional_bias",
+        "sensitivity",
+    }
 
 
 DEPTH = {name: value for name, value in TINY.items() if name not in ("map_seeds", "sweep_shifts")}
@@ -62,7 +68,7 @@ DEPTH |= {"seeds": 1, "widths": [4, 8], "size": 16, "train_count": 8, "score_eve
 
 def test_depth_stopped_and_continued(tmp_path, monkeypatch):
     whole = run("depth", tmp_path / "whole", monkeypatch, DEPTH)
-    runs = [(run["data"], run["kind"], run.get("shift_range"), run["widths"][-1], run["seed"]) for run in whole["runs"]]
+    runs = [(run["data"], run["variant"], run["seed"]) for run in whole["runs"]]
     assert len(set(runs)) == len(runs) == 2 * (4 + 2)
     assert {run[0] for run in runs} == {"hands", "heads"}
     for data, errors in whole["constant"].items():
@@ -85,9 +91,9 @@ def test_depth_stopped_and_continued(tmp_path, monkeypatch):
         sys, "argv", ["paper_report.py", "--results", str(picture.parent), "--output", str(picture.parent)]
     )
     import_module("experiments.report").main()
-    page = (picture.parent / "paper.md").read_text()
+    page = (picture.parent / "paper" / "depth.md").read_text()
     assert page.count("| C6 |") == 4
-    assert f"]({picture.name})" in page
+    assert f"](../{picture.name})" in page
 
     for file in (tmp_path / "whole" / "depth").rglob("predictions.safetensors"):
         file.write_bytes(file.read_bytes()[:100])
@@ -118,13 +124,15 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
     gan = script.Setting((2, 3, 4), 32, 2, script.build_gan, script.gan_step)
     monkeypatch.setattr(script, "SETTINGS", {"centre of mass": setting, "GAN": gan})
     script.main()
-    networks = json.loads(output.read_text())["networks"]
-    counts = {name: values["parameters"] for name, values in networks[1]["variants"].items()}
+    results = read_results(output, "cost")
     # Filters of 4 x 4: of three channels and the image's in the generator, of three widths in the discriminator.
-    assert networks[1]["kernel_taps"] == counts["geo"] - counts["conv"] == 16 * (3 + 2 + 3 + 2 + 3 + 4)
-    assert counts["coord"] == counts["coord-concat"] == counts["conv"] + 2 * networks[1]["kernel_taps"]
-    variants = networks[0]["variants"]
-    parameters = {name: values["parameters"] for name, values in variants.items()}
-    assert parameters["geo"] - parameters["conv"] == 9 * (2 + 3)
-    assert parameters["coord"] == parameters["coord-concat"] == parameters["conv"] + 2 * 9 * (2 + 3)
-    assert variants["conv"]["ratio"] == 1
+    taps = {"centre of mass": 9 * (2 + 3), "GAN": 16 * (3 + 2 + 3 + 2 + 3 + 4)}
+    assert {network["name"]: network["kernel_taps"] for network in results["networks"]} == taps
+    for network, count in taps.items():
+        runs = {run["variant"]: run for run in results["runs"] if run["network"] == network}
+        more = {name: run["parameters"] - runs["convolution"]["parameters"] for name, run in runs.items()}
+        assert more == {
+            **{"convolution": 0, "GeoConv": count},
+            **dict.fromkeys(("CoordConv, computed as GeoConv is", "CoordConv by concatenation"), 2 * count),
+        }
+        assert runs["convolution"]["ratio"] == 1

@@ -28,7 +28,7 @@ from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.position_network import PositionNetwork, PositionTrial
 from ..baselines.sensitivity import geometry_sweep
-from ..baselines.trial import match_parameters
+from ..baselines.trial import match_parameters, variant_name
 from ..comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
 from .data import DENSITIES, REGIONS, draw_points
 
@@ -146,7 +146,7 @@ def main() -> None:
         return
     for data in (EVERYWHERE, HELD_OUT):
         geometry = choose_geometry(records, data, HEAD, args.widths)
-        chosen[data] = {"encoding": geometry.encoding, "shift_range": geometry.shift_range}
+        chosen[data] = variant_name("geo", geometry)
         geometries = list(dict.fromkeys([geometry, GeoPosConfig()]))
         trials += variants(data, HEAD, args.widths, geometries, args.seeds)
         trials += matched_variants(args, data, geometry)

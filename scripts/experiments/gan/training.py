@@ -208,10 +208,11 @@ def draw_samples(run: GanRun, shifted: bool = False) -> Tensor:
     for layer in run.generator:
         layer.train(getattr(layer, "geo_weight", None) is not None)
     device = run.accelerator.device
-    # A patched model draws shifts only where gradients are recorded.
-    with torch.random.fork_rng([] if device.type == "cpu" else [device]), torch.enable_grad():
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
         torch.manual_seed(LATENT_SEED)
-        return torch.cat([run.generator(part).detach().cpu() for part in latents.split(run.args.batch_size)])
+        # A patched model draws shifts only in calls that record gradients, or whose input asks for them.
+        parts = [part.requires_grad_() for part in latents.split(run.args.batch_size)]
+        return torch.cat([run.generator(part).cpu() for part in parts])
 
 
 def write_sheet(samples: Tensor, target: Path, columns: int = 4) -> None:

@@ -43,7 +43,7 @@ class TestVerdict:
         assert verdict.startswith("14,240 geometry weights, trained for 300 steps, lower the loss")
         assert "better than a bias alone (difference -0.050 [-0.060, -0.040])" in verdict
         assert "no better than LoRA" in verdict
-        assert "are closer to rendered hands (KID-MobileNetV2 0.030 against 0.060)" in verdict
+        assert "are closer to rendered hands (KID-MobileNetV2-224 0.030 against 0.060)" in verdict
 
     @pytest.mark.parametrize(("minus_bias", "word"), [(-0.005, "no better"), (0.05, "worse")])
     def test_begins_with_a_control_that_is_as_good(self, minus_bias, word):
