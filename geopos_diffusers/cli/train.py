@@ -30,11 +30,23 @@ def run(args: argparse.Namespace) -> int | None:
     if not launcher_options:
         main(options)
         return None
-    import subprocess
-
     parse_arguments(FinetuningArguments, options)  # reports what is wrong once, before processes start
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launcher_options, "--module", PROGRAM]
-    return subprocess.run([*launcher, *options], check=False).returncode
+    return run_launcher([*launcher, *options])
+
+
+def run_launcher(command: Sequence[str]) -> int:
+    """Run a command to its end, also after Ctrl-C, which it gets too. Returns its exit code, 130 after Ctrl-C."""
+    import signal
+    import subprocess
+
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        code = subprocess.run(command, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 130 if pressed else code
 
 
 def split_options(options: Sequence[str]) -> tuple[list[str], list[str]]:
