@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def run_launcher(command: Sequence[str]) -> int:
-    """Run a command to its end, also after Ctrl-C, which it gets too. Returns its exit code, 130 after Ctrl-C."""
+    """Run a command to its end, also after Ctrl-C, which it gets too. Returns its exit code, 130 if Ctrl-C ended it."""
     import signal
     import subprocess
 
@@ -46,7 +46,7 @@ def run_launcher(command: Sequence[str]) -> int:
         code = subprocess.run(command, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
-    return 130 if pressed else code
+    return 130 if pressed and code else code
 
 
 def split_options(options: Sequence[str]) -> tuple[list[str], list[str]]:
