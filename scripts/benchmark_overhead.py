@@ -1,13 +1,14 @@
 """What GeoConv costs, as ratios to the unpatched model measured in the same process, round after round.
 
-    python scripts/benchmark_overhead.py --model sd15-unet --mode inference --output docs/results/overhead
+    python scripts/benchmark_overhead.py --model sd15-unet --mode inference --results docs/results/overhead
 
 Variants: unpatched; geoconv (the package, multilinear basis); geoconv-taps (the same with kernel taps); geoconv-concat
 and coordconv-concat (plain concatenation of the coordinate channels, as the usual PyTorch implementations do it); lora
 (PEFT, r=4, on the same layers). Models have their real widths and random weights, so nothing is downloaded. One model
 is patched and unpatched between measurements; with --compile each variant has a model of its own, compiled once, and
 peak memory is not measured.
-Writes <output>-<model>-<mode>-b<batch>.json, prints a table, and draws all files of the same beginning as <output>.png.
+Writes <results>-<model>-<mode>-b<batch>.json, prints a table, and draws all files of the same beginning as
+<results>.png.
 """
 
 import argparse
@@ -23,19 +24,21 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from experiments.baselines.concatenation import ConcatenatingConv
 from torch import nn
 from tqdm import tqdm
 
 from geopos_diffusers import (
     GeoConvConfig,
+    GeoPosConfig,
     apply_geoconv,
     geoconv_parameters,
     load_geoconv_weights,
     remove_geoconv,
     save_geoconv_weights,
 )
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json
-from geopos_diffusers.patching.encoding import geopos_channels
 
 VARIANTS = ("unpatched", "geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora")
 MODES = ("inference", "adapter-step", "full-step")
@@ -100,16 +103,6 @@ MODELS = {
 # --- variants: each patches the model and says which parameters it trains -------------------------------------------
 
 
-class ConcatConv2d(nn.Conv2d):
-    """Plain concatenation: coordinates are appended to the input, their weights are a slice of one large weight."""
-
-    def _conv_forward(self, input, weight, bias):
-        shift = (torch.rand(1, 2) - 0.5) / 2 if self.training else None
-        channels = geopos_channels(input.shape[2:], self.coordinates, shift, input.device, input.dtype)
-        both = torch.cat([input, channels.expand(len(input), -1, -1, -1)], dim=1)
-        return super()._conv_forward(both, self.concatenated_weight, bias)
-
-
 def target_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
     """The layers that all variants change: those that GeoConv patches by default."""
     convolutions = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
@@ -125,17 +118,13 @@ def patched(model: nn.Module, variant: str) -> Iterator[list[nn.Parameter]]:
         yield list(geoconv_parameters(model).values())
         remove_geoconv(model)
     elif variant.endswith("-concat"):
-        encoding = "product" if variant.startswith("geoconv") else "cartesian"
-        config = GeoConvConfig(encoding=encoding)
-        for layer in layers.values():
-            zeros = layer.weight.new_zeros(layer.out_channels, config.channels(2), *layer.kernel_size)
-            layer.__class__ = ConcatConv2d
-            layer.concatenated_weight = nn.Parameter(torch.cat([layer.weight.detach(), zeros], dim=1))
-            layer.coordinates = config
-        yield [layer.concatenated_weight for layer in layers.values()]
-        for layer in layers.values():
-            del layer.concatenated_weight, layer.coordinates
-            layer.__class__ = nn.Conv2d
+        config = GeoPosConfig(encoding="product" if variant.startswith("geoconv") else "cartesian")
+        wrapped = {name: ConcatenatingConv(layer, config) for name, layer in layers.items()}
+        for name, layer in wrapped.items():
+            model.set_submodule(name, layer)
+        yield [layer.conv.weight for layer in wrapped.values()]
+        for name, layer in layers.items():
+            model.set_submodule(name, layer)
     elif variant == "lora":
         from diffusers.utils import recurse_remove_peft_layers
         from peft import LoraConfig, inject_adapter_in_model
@@ -193,7 +182,7 @@ def interval(values: list[float]) -> dict[str, float]:
 def build(args: argparse.Namespace) -> tuple[nn.Module, Callable]:
     """The model with the seed's weights, and how it is called on the seed's input."""
     torch.manual_seed(args.seed)
-    model, call = MODELS[args.model](args.batch)
+    model, call = MODELS[args.model](args.batch_size)
     return model.requires_grad_(False), call
 
 
@@ -225,7 +214,7 @@ def measure(args: argparse.Namespace) -> dict:
     order = random.Random(args.seed)
     with ExitStack() as stack:
         compiled = {variant: stack.enter_context(compiled_visit(args, variant)) for variant in modes if args.compile}
-        for _ in tqdm(range(args.rounds), desc=f"{args.model} {args.mode} b{args.batch}"):
+        for _ in tqdm(range(args.rounds), desc=f"{args.model} {args.mode} b{args.batch_size}"):
             for variant in order.sample(modes, len(modes)):
                 if args.compile:
                     seconds[variant].append(time_steps(args, *compiled[variant]))
@@ -241,7 +230,7 @@ def measure(args: argparse.Namespace) -> dict:
     return {
         "model": args.model,
         "mode": args.mode + (" (torch.compile)" if args.compile else ""),
-        "batch": args.batch,
+        "batch": args.batch_size,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "layers": len(target_layers(model)),
         "ratio_to": base,
@@ -343,10 +332,10 @@ def draw_plot(output: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--mode", choices=MODES, default="inference")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=1, aliases=["--batch"])
     parser.add_argument("--rounds", type=int, default=7, help="visits to each variant, in random order (default: 7)")
     parser.add_argument("--repeats", type=int, default=1, help="timed steps a visit, after one untimed (default: 1)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -358,14 +347,14 @@ def main() -> None:
         help="cpu: processor time, for one thread on a core that other work shares (default: wall)",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", help="path and first part of the JSON file's name")
+    parser.add_argument("--results", aliases=["--output"], help="path and first part of the JSON file's name")
     args = parser.parse_args()
     result = measure(args)
     print_table(result)
-    if args.output:
+    if args.results:
         suffix = "-compile" if args.compile else ""
-        write_json(f"{args.output}-{args.model}-{args.mode}-b{args.batch}{suffix}.json", result)
-        draw_plot(args.output)
+        write_json(f"{args.results}-{args.model}-{args.mode}-b{args.batch_size}{suffix}.json", result)
+        draw_plot(args.results)
 
 
 if __name__ == "__main__":

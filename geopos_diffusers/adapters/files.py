@@ -21,21 +21,16 @@ from ..errors import AdapterError
 from ..files import atomic_path, write_text
 from ..patching.config import GeoConvConfig
 from ..patching.offload import whole
-from ..patching.patched_model import marked_models
+from ..patching.patched_model import geometry_models, present_config
 from ..patching.status import geoconv_status
 from ..patching.stock_saving import ADAPTER_FOLDERS
+from .base_model import BASE_KEYS, base_record, component_of
 from .model_card import model_card
 from .named_adapters import adapter_tensors
 
 WEIGHTS_NAME = "geoconv_weights.safetensors"
-
-
 CONFIG_NAME = "geoconv_config.json"
-
-
 CARD_NAME = "README.md"
-
-
 _METADATA_KEY = "geoconv_config"
 
 
@@ -57,14 +52,25 @@ def save_geoconv_weights(
         The path of the safetensors file.
 
     Raises:
-        AdapterError: the model is not patched or has no adapter of that name, or a weight is not finite.
+        AdapterError: there are no geometry weights or no adapter of that name, layers differ in their geometry
+            channels, or a weight is not finite.
         OSError: the folder cannot be written; an adapter that was there before stays whole.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 3, 3))
+        >>> _ = apply_geoconv(model)
+        >>> path = save_geoconv_weights(model, "my-adapter", card={"Training": "none"})
+        >>> sorted(file.name for file in path.parent.iterdir())
+        ['README.md', 'geoconv_config.json', 'geoconv_weights.safetensors']
     """
     from safetensors.torch import save_file
 
-    models = marked_models(pipe_or_model)
+    models = geometry_models(pipe_or_model)
     if not models:
         raise AdapterError("the model is not patched: there are no geometry weights to save")
+    config = _one_config(models)
     names = {component: component or component_of(model) for component, model in models.items()}
     tensors = {}
     for component, model in models.items():
@@ -75,11 +81,11 @@ def save_geoconv_weights(
             tensors[f"{names[component]}.{name}"] = tensor
     status = geoconv_status(pipe_or_model)
     layers = {name.partition(".")[2].removesuffix(".geo_weight") for name in tensors}
-    values = status.config.to_dict() | {
+    values = config.to_dict() | {
         "target_modules": sorted(layers),
         "exclude_modules": None,
         "geopos_diffusers_version": __version__,
-        "base_classes": {names[component]: class_name(model) for component, model in models.items()},
+        **base_record(pipe_or_model, {names[component]: model for component, model in models.items()}),
     }
     text = json.dumps(values, indent=2)
     directory = Path(save_directory)
@@ -91,6 +97,15 @@ def save_geoconv_weights(
     write_text(directory / CONFIG_NAME, text + "\n")
     write_text(directory / CARD_NAME, model_card(values, status, card or {}))
     return directory / WEIGHTS_NAME
+
+
+def _one_config(models: dict[str, nn.Module]) -> GeoConvConfig:
+    """The config that all models share, since a file holds one."""
+    configs = {component: present_config(model) for component, model in models.items()}
+    first = next(iter(configs.values()))
+    if any(config is None or config.geopos() != first.geopos() for config in configs.values()):
+        raise AdapterError("the GeoConvs differ in their geometry channels: one adapter holds one; save the state_dict")
+    return first
 
 
 def read_adapter(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -177,7 +192,7 @@ _WEIGHT_DTYPES = (
 )
 
 
-_NO_GEOMETRY = ("geopos_diffusers_version", "base_classes", "target_modules", "exclude_modules")
+_NO_GEOMETRY = ("geopos_diffusers_version", "target_modules", "exclude_modules", *BASE_KEYS)
 
 
 def geometry_config(values: dict[str, Any]) -> GeoConvConfig:
@@ -189,7 +204,21 @@ def geometry_config(values: dict[str, Any]) -> GeoConvConfig:
 
 
 def push_geoconv_to_hub(pipe_or_model: Any, repo_id: str, *, private: bool = False, **save_options: Any) -> str:
-    """Save the adapter and upload it to the Hub; needs a login. Returns the address of the commit."""
+    """Save the adapter and upload it to the Hub; needs a login. Returns the address of the commit.
+
+    Args:
+        repo_id: "owner/name"; made if it does not exist, private or not.
+        save_options: further arguments of `save_geoconv_weights`.
+
+    Raises:
+        AdapterError: as `save_geoconv_weights`; nothing is uploaded then.
+
+    Example:
+        >>> from torch import nn
+        >>> push_geoconv_to_hub(nn.Conv2d(3, 8, 3), "me/my-adapter")
+        Traceback (most recent call last):
+        geopos_diffusers.errors.AdapterError: the model is not patched: there are no geometry weights to save
+    """
     import tempfile
 
     from huggingface_hub import HfApi
@@ -201,17 +230,3 @@ def push_geoconv_to_hub(pipe_or_model: Any, repo_id: str, *, private: bool = Fal
         return api.upload_folder(
             repo_id=repo_id, folder_path=directory, commit_message="Upload GeoConv adapter"
         ).commit_url
-
-
-def class_name(model: nn.Module) -> str:
-    """The model's class; FSDP2 puts one of its own, "FSDP" and the name, before it."""
-    return next(cls.__name__ for cls in type(model).__mro__ if not cls.__name__.startswith("FSDP"))
-
-
-def component_of(model: nn.Module) -> str:
-    """The name that pipelines give to a model of this class."""
-    name = class_name(model)
-    for part, component in (("UNet", "unet"), ("Transformer", "transformer"), ("Autoencoder", "vae"), ("VQ", "vae")):
-        if part in name:
-            return component
-    return "model"

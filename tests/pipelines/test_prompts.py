@@ -1,43 +1,69 @@
-import pytest
-from tiny_models import tiny_stable_diffusion
-from transformers import BertTokenizer
+"""The check of prompts, against the packaged vocabulary and vocabularies of other kinds."""
 
-from geopos_diffusers.pipelines.loading import load_pipeline
-from geopos_diffusers.pipelines.prompts import unreadable_words, warn_of_unreadable_words
+from types import SimpleNamespace
+
+import pytest
+from tiny_models import tiny_tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from geopos_diffusers.pipelines.loading import PACKAGED_MODELS
+from geopos_diffusers.pipelines.prompts import unreadable_words
+
+
+def pipeline(**tokenizers) -> SimpleNamespace:
+    return SimpleNamespace(components={"vae": None, **tokenizers})
 
 
 @pytest.fixture(scope="module")
 def packaged():
-    return load_pipeline("hands64")
+    return AutoTokenizer.from_pretrained(PACKAGED_MODELS / "hands64" / "tokenizer")
 
 
-def test_the_packaged_model_reads_its_own_captions_and_little_else(packaged, caplog):
-    caption = "a photo of the palm of a left hand, two fingers raised, light skin, on a blue background"
-    assert warn_of_unreadable_words(packaged, [caption]) == []
-    assert not caplog.records
-    assert warn_of_unreadable_words(packaged, [f"{caption}, Signing", "an astronaut signing, 手 and 2"]) == [
-        "signing",
-        "astronaut",
+def unigram(*pieces: str) -> PreTrainedTokenizerFast:
+    """A vocabulary of SentencePiece's kind, as T5's is: whole pieces, and one token for all else."""
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), *((piece, -1.0) for piece in pieces)], unk_id=0))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("the back of a left hand, five fingers raised", []),
+        ("A HAND", []),
+        ("a hand signing, signing", ["signing"]),
+        ("blurry", ["blurry"]),  # blu, r, r, y
+        ("12 hands64 🖐 -- !", ["hands"]),
+        ("一只手", ["一只手"]),
+        ("ένα χέρι", ["ένα", "χέρι"]),
+        ("हाथ", ["हाथ"]),
+        ("", []),
+    ],
+)
+def test_of_the_packaged_vocabulary(packaged, prompt, words):
+    assert unreadable_words(pipeline(tokenizer=packaged), [prompt]) == words
+
+
+def test_unknown_tokens():
+    tokenizer = unigram("▁", "▁hand", "ling", "▁fi", "s", "t", "▁", "ar", "m")
+    assert unreadable_words(pipeline(tokenizer=tokenizer), ["hand handling 手 fist arm foot"]) == [
         "手",
+        "fist",
+        "arm",
+        "foot",
     ]
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        "the model's vocabulary has no 'signing', 'astronaut', '手': it reads single letters there"
-    )
 
 
-def test_few_of_many_words_are_shown(caplog):
-    words = ["north", "south", "east", "west", "above", "below", "middle"]
-    assert warn_of_unreadable_words(tiny_stable_diffusion(), [" ".join(words)] * 2) == words
-    assert "'north', 'south', 'east', 'west', 'above' and 2 more: it" in caplog.text
+def test_a_vocabulary_of_ideographs_reads_them():
+    assert unreadable_words(pipeline(tokenizer=unigram("▁", "一", "只", "手")), ["一只手 手掌"]) == ["手掌"]
 
 
-def test_unknown_tokens(tmp_path):
-    vocabulary = tmp_path / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "hand"]), encoding="utf-8")
-    assert unreadable_words(BertTokenizer(str(vocabulary)), ["a hand", "a fist"]) == ["fist"]
+def test_one_tokenizer_that_reads_a_word_is_enough(packaged):
+    pipe = pipeline(tokenizer=tiny_tokenizer(), tokenizer_2=packaged)
+    assert unreadable_words(pipe, ["a hand", "signing"]) == ["signing"]
 
 
-def test_a_pipeline_without_text_has_no_unreadable_words():
-    assert warn_of_unreadable_words(object(), ["a hand"]) == []
-    assert unreadable_words(tiny_stable_diffusion().tokenizer, ["", "42 !"]) == []
+def test_without_a_tokenizer():
+    assert unreadable_words(pipeline(), ["signing"]) == []

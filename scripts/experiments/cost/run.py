@@ -1,6 +1,6 @@
 """Claim C5 of the paper: parameters, and the time of a training step, of plain convolutions, CoordConv and GeoConv.
 
-    python -m scripts.experiments.cost.run --output docs/results/paper_cost.json
+    python -m scripts.experiments.cost.run --results docs/results/paper_cost.json
 
 The networks of the paper's experiments at their own sizes and a wider one, three ways, and CoordConv as it is usually
 written, by concatenating coordinates to the input. Variants take turns, a few steps each, so that whatever else the
@@ -25,13 +25,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
 from geopos_diffusers.patching.config import GeoPosConfig
-from geopos_diffusers.patching.encoding import geopos_channels
 from geopos_diffusers.patching.targets import CONVOLUTIONS
 from geopos_diffusers.training.processes import run_script
 
+from ..baselines.concatenation import ConcatenatingConv
 from ..baselines.kinds import parameter_count, set_kind
 from ..baselines.position_network import PositionNetwork
 from ..depth.loss import scale_invariant_log_loss
@@ -59,26 +60,12 @@ class Setting:
     make_step: Callable[[list[nn.Module], int, int], Step]
 
 
-class ConcatenatingConv(nn.Module):
-    """CoordConv as in its paper (arXiv 1807.03247): x and y are appended to the input [B, C, H, W] of a convolution."""
-
-    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
-        super().__init__()
-        options = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding")}
-        self.conv = type(conv)(conv.in_channels + 2, conv.out_channels, bias=conv.bias is not None, **options)
-        self.config = GeoPosConfig(encoding="cartesian")
-
-    def forward(self, images: Tensor) -> Tensor:
-        coordinates = geopos_channels(images.shape[2:], self.config, device=images.device)
-        return self.conv(torch.cat([images, coordinates.expand(len(images), -1, -1, -1)], dim=1))
-
-
 def set_variant(network: nn.Module, variant: str) -> nn.Module:
     if variant != "coord-concat":
         return set_kind(network, variant).train()
     for name, layer in list(network.named_modules()):
         if isinstance(layer, CONVOLUTIONS):
-            network.set_submodule(name, ConcatenatingConv(layer))
+            network.set_submodule(name, ConcatenatingConv(layer, GeoPosConfig(encoding="cartesian", shift_range=0)))
     return network.train()
 
 
@@ -179,8 +166,8 @@ def kernel_taps(networks: list[nn.Module]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, help="JSON file to write")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", required=True, aliases=["--output"], help="JSON file to write")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=10, help="steps of a variant in a round")
     parser.add_argument("--networks", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="what to measure")
@@ -203,11 +190,11 @@ def main() -> None:
                 f"{values['ratio']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
             )
     write_json(
-        args.output,
+        args.results,
         {
             "format_version": 1,
             "experiment": "cost",
-            "command": f"python -m scripts.experiments.cost.run --output {args.output} "
+            "command": f"python -m scripts.experiments.cost.run --results {args.results} "
             f"--rounds {args.rounds} --steps {args.steps}",
             "date": date.today().isoformat(),
             "machine": {
