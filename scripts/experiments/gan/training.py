@@ -203,9 +203,10 @@ def draw_samples(run: GanRun, shifted: bool = False) -> Tensor:
     for layer in run.generator:
         layer.train(getattr(layer, "geo_weight", None) is not None)
     device = run.accelerator.device
-    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+    # A patched model draws shifts only where gradients are recorded.
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]), torch.enable_grad():
         torch.manual_seed(LATENT_SEED)
-        return torch.cat([run.generator(part).cpu() for part in latents.split(run.args.batch_size)])
+        return torch.cat([run.generator(part).detach().cpu() for part in latents.split(run.args.batch_size)])
 
 
 def write_sheet(samples: Tensor, target: Path, columns: int = 4) -> None:
