@@ -28,15 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, required=True, help="number of images")
+    parser.add_argument(
+        "--num-images", dest="count", type=int, required=True, aliases=["--count"], metavar="N", help="images to render"
+    )
     parser.add_argument("--size", type=int, default=64, help="pixels a side (64)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes, whatever --workers is")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes, whatever --num-workers is")
+    parser.add_argument(
+        "--num-workers", dest="workers", type=int, default=1, aliases=["--workers"], metavar="N", help="processes"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace an output folder that is not empty")
     parser.add_argument("--dry-run", action="store_true", help="check everything and print captions; write nothing")
     parser.add_argument("--backgrounds", default=None, help="plain, gradient or both (default)")
-    parser.add_argument("--colours", "--colors", nargs="+", default=None, help="names of background colours (all)")
+    parser.add_argument(
+        "--colours", nargs="+", default=None, aliases=["--colors"], help="names of background colours (all)"
+    )
     parser.add_argument(
         "--fill",
         type=float,
@@ -50,8 +56,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..data.image_folder import check_output, write_image_folder
+    from ..data.image_folder import write_image_folder
     from ..data.options import check_cores, check_count, check_picture
+    from ..files import check_output
 
     check_count(args.count)
     check_cores(args.workers)

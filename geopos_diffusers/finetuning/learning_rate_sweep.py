@@ -1,6 +1,6 @@
 """Which learning rate suits a part: fine-tune at several rates, compare losses on held-out images, draw the curve.
 
-    python scripts/sweep_learning_rate.py --validation_images validation --rates 1e-2 3e-2 1e-1 --output_dir runs/s \
+    python scripts/sweep_learning_rate.py --validation-dataset validation --rates 1e-2 3e-2 1e-1 --output runs/s \
         --config configs/finetune_hands.yaml --dataset hands --train geoconv
 
 Takes every option of `geopos train` beside its own. The grid grows by its own factor until the best rate has a worse
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from ..command_line import Parser
 from ..errors import ConfigError
 from ..files import atomic_path, write_json
 from ..pipelines.loading import load_pipeline
@@ -31,6 +32,7 @@ from .text_to_image import main as finetune
 from .trained_parts import load_trained_parts
 
 LARGEST_GRID = 10
+HELD_OUT_SIZE = 64  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,12 @@ def run_arm(options: Sequence[str], held_out: dict[str, HeldOut], folder: Path) 
     if file.is_file():
         run = FinishedRun(**json.loads(file.read_text(encoding="utf-8")))
         if run.options != options:
-            raise ConfigError(f"{folder} holds a run with other options; give another output_dir")
+            raise ConfigError(f"{folder} holds a run with other options; give another output folder")
         if not held_out.keys() - run.losses.keys():
             return run
     else:
         with open(devnull, "w") as quiet, redirect_stdout(quiet):
-            finetune([*options, "--output_dir", str(folder), "--overwrite", "true", "--report_to", "none"])
+            finetune([*options, "--output", str(folder), "--overwrite", "--report-to", "none"])
         run = None
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     pipe = load_pipeline(summary["model"])
@@ -174,11 +176,18 @@ def draw_curves(curves: dict[str, dict[float, float]], target: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_unknown=True)
+    parser.add_argument(
+        "--validation-dataset",
+        required=True,
+        aliases=["--validation-images"],
+        help="folder of held-out images with metadata.jsonl",
     )
-    parser.add_argument("--validation_images", required=True, help="folder of held-out images with metadata.jsonl")
-    parser.add_argument("--size", type=int, default=64, help="pixels a side of these images (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        help=f"pixels a side of the images (default: {HELD_OUT_SIZE} held out, the model's in training)",
+    )
     parser.add_argument("--rates", type=float, nargs="+", required=True, help="learning rates to begin with")
     parser.add_argument(
         "--swept",
@@ -186,14 +195,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         choices=("learning_rate", "geoconv_learning_rate", "bias_learning_rate", "lora_learning_rate"),
         help="the option that takes the rates (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time (default: %(default)s)")
-    parser.add_argument("--output_dir", required=True, help="folder of the runs, sweep.json and sweep.png")
+    parser.add_argument(
+        "--jobs", type=int, default=1, aliases=["--workers"], help="runs at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", required=True, aliases=["--output-dir"], help="folder of the runs, sweep.json and sweep.png"
+    )
     args, options = parser.parse_known_args(argv)
-    if not all(math.isfinite(rate) and rate > 0 for rate in args.rates) or args.workers < 1 or args.size < 1:
-        raise ConfigError("rates must be numbers > 0, workers and size whole numbers >= 1")
-    folder = Path(args.output_dir)
-    held_out = {"validation": HeldOut(args.validation_images, args.size, args.size)}
-    runs = sweep(options, args.rates, args.swept, held_out, folder, args.workers)
+    size = HELD_OUT_SIZE if args.size is None else args.size
+    if not all(math.isfinite(rate) and rate > 0 for rate in args.rates) or args.jobs < 1 or size < 1:
+        raise ConfigError("rates must be numbers > 0, jobs and size whole numbers >= 1")
+    options += [] if args.size is None else ["--size", str(size)]
+    folder = Path(args.output)
+    held_out = {"validation": HeldOut(args.validation_dataset, size, size)}
+    runs = sweep(options, args.rates, args.swept, held_out, folder, args.jobs)
     some = next(folder.glob("rate-*/summary.json"))
     base = base_losses(json.loads(some.read_text(encoding="utf-8"))["model"], held_out)["validation"]
     base_loss = sum(base) / len(base)

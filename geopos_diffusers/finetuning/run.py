@@ -152,7 +152,7 @@ def schedule_steps(args: FinetuningArguments, steps: int | None) -> int | None:
 def load_data(args: FinetuningArguments, pipe: Any, accelerator: Accelerator) -> Dataset:
     resolution = args.resolution or pipe.unet.config.sample_size * pipe.vae_scale_factor
     if resolution % pipe.vae_scale_factor:
-        raise ConfigError(f"resolution must be a multiple of {pipe.vae_scale_factor} for this model; got {resolution}")
+        raise ConfigError(f"size must be a multiple of {pipe.vae_scale_factor} for this model; got {resolution}")
     # The first process fills the cache of a downloaded data set, the others read it.
     with accelerator.main_process_first():
         data = load_image_text(

@@ -1,6 +1,6 @@
 """Fine-tune a text-to-image pipeline: geometry weights, biases, LoRA, several of them, or the whole UNet.
 
-    geopos train --config configs/finetune_hands.yaml --dataset D --output_dir O
+    geopos train --config configs/finetune_hands.yaml --dataset D --output O
 
 Every option of `--help` can stand in the YAML file; the command line wins. The run's folder then holds losses.jsonl,
 losses.png, validation-*.png, logs/ of the trackers, checkpoint-*/ to continue from, final/ to load, and summary.json.
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from ..files import atomic_directory, write_json
 from ..pipelines.loading import recommended_guidance
 from ..training.arguments import parse_arguments
-from ..training.checkpoints import check_output, check_settings, clear_output, find_checkpoint, saved_step
+from ..training.checkpoints import check_settings, clear_output, saved_step
 from ..training.data_order import DataOrder
 from ..training.gradient_step import GradientStep
 from ..training.interruption import ignore_ctrl_c
@@ -31,6 +31,7 @@ from ..training.loop import Outcome, Training, training_folder
 from ..training.loop import train as run_training
 from ..training.loss_log import read_losses
 from ..training.processes import end_run, run_script
+from ..training.resuming import resume_point
 from ..training.tracking import build_accelerator, start_trackers
 from .arguments import FinetuningArguments
 from .latents import encode_all, encode_or_read
@@ -55,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def finetune(args: FinetuningArguments, accelerator: Accelerator) -> None:
     """The whole run, within the lock on its folder."""
-    checkpoint = find_checkpoint(args.output_dir, args.resume_from_checkpoint) if args.resume_from_checkpoint else None
-    if checkpoint is None and not args.dry_run:
-        check_output(args.output_dir, args.overwrite)
+    checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint, args.overwrite)
     check_packages(args)
     if checkpoint is not None:
         check_settings(checkpoint, known_settings(args, accelerator), accelerator)

@@ -51,7 +51,7 @@ def report_to_dict(report: EvaluationReport) -> dict[str, Any]:
     """The report as plain values for JSON: results, settings, versions, and a record of every evaluated picture."""
     return {
         "format_version": FORMAT_VERSION,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "images": folder_to_dict(report.images, report.image_scores),
         "reference": {
             **folder_to_dict(report.reference, report.reference_scores),

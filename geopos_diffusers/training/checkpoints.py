@@ -80,14 +80,6 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted((folder for folder in folders if checkpoint_step(folder) is not None), key=checkpoint_step)
 
 
-def check_output(output_dir: str | Path, overwrite: bool) -> None:
-    """Raise ConfigError if `output_dir` holds an earlier run's checkpoints and they are not to be overwritten."""
-    if list_checkpoints(output_dir) and not overwrite:
-        raise ConfigError(
-            f"{output_dir} already holds a run; give another folder, --resume_from_checkpoint or --overwrite"
-        )
-
-
 def clear_output(output_dir: str | Path) -> None:
     """Remove what an earlier run left in `output_dir`, and nothing else."""
     folder = Path(output_dir)
@@ -253,10 +245,13 @@ def _check_settings(state: TrainingState, values: dict[str, Any], checkpoint: Pa
         )
     saved = values["settings"]
     for name in sorted(set(saved) | set(state.settings)):
-        # Compared as JSON, which turns tuples into lists.
+        # Compared as JSON, which turns tuples into lists; 5 of a YAML file is 5.0 of the command line.
         before, now = (json.dumps(settings.get(name)) for settings in (saved, state.settings))
-        if before != now:
-            raise ConfigError(f"{checkpoint} was made with {name}={before}; this run has {name}={now}")
+        if json.loads(before) != json.loads(now):
+            raise ConfigError(
+                f"{checkpoint} was made with {name}={before}; this run has {name}={now}. "
+                "Begin anew in another folder, or here with --overwrite"
+            )
 
 
 def _check_names(tensors: dict[str, Tensor], parameters: Mapping[str, Tensor], file: Path) -> None:

@@ -9,6 +9,7 @@ its results into a `Section`, and add it to `build_sections`.
 import argparse
 from pathlib import Path
 
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import write_text
 from geopos_diffusers.training.processes import run_script
@@ -71,7 +72,7 @@ def build_sections(results: Path, figures: Path) -> list[Section]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of the JSON files")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder of the page and its figures")
     args = parser.parse_args()

@@ -24,7 +24,7 @@ TINY = {
 
 def run(name, folder, monkeypatch, tiny=None, **changes):
     argv = ["run.py", "--config", str(REPOSITORY / "configs" / "experiments" / f"{name}.yaml")]
-    argv += ["--output_dir", str(folder / name), "--results", str(folder / f"paper_{name}.json")]
+    argv += ["--output", str(folder / name), "--results", str(folder / f"paper_{name}.json")]
     for option, value in {**(tiny or TINY), **changes}.items():
         argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     monkeypatch.setattr(sys, "argv", argv)
@@ -104,14 +104,14 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
 
 
 def test_bad_option(tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="steps must be at least 1; got 0"):
+    with pytest.raises(ConfigError, match="max_train_steps must be a whole number >= 1; got 0"):
         run("positional_bias", tmp_path, monkeypatch, steps=0)
 
 
 def test_benchmark(tmp_path, monkeypatch, capsys):
     output = tmp_path / "cost.json"
     monkeypatch.setattr(
-        sys, "argv", ["benchmark_baselines.py", "--rounds", "1", "--steps", "1", "--output", str(output)]
+        sys, "argv", ["benchmark_baselines.py", "--rounds", "1", "--steps", "1", "--results", str(output)]
     )
     script = import_module("experiments.cost.run")
     setting = script.Setting((2, 3), 8, 2, script.build_position_network, script.position_step)

@@ -272,12 +272,17 @@ class TestResume:
         with pytest.raises(ConfigError, match="holds no checkpoint"):
             finetune("nothing", resume_from_checkpoint="latest")
 
-    def test_an_earlier_run_is_not_overwritten_unasked(self, finetune):
-        folder, expected = finetune("kept")
-        with pytest.raises(ConfigError, match="already holds a run"):
-            finetune("kept")
-        assert (folder / "checkpoint-2").is_dir()
-        assert finetune("kept", overwrite=True)[1] == expected
+    def test_a_run_that_is_there_is_continued_unless_it_is_to_be_overwritten(self, finetune, tmp_path):
+        whole, expected = finetune("kept", max_train_steps=3, checkpointing_steps=2)
+        shutil.rmtree(whole / "checkpoint-3")
+        state = whole / "checkpoint-2" / "training_state" / "state.json"
+        before = state.stat().st_mtime_ns
+        assert finetune("kept", max_train_steps=3, checkpointing_steps=2)[1] == expected
+        assert state.stat().st_mtime_ns == before
+        with pytest.raises(ConfigError, match=r"made with seed=0; .* or here with --overwrite"):
+            finetune("kept", seed=1)
+        assert finetune("kept", max_train_steps=3, checkpointing_steps=2, overwrite=True)[1] == expected
+        assert state.stat().st_mtime_ns > before
 
 
 class TestLatentsFolder:
@@ -381,7 +386,7 @@ class TestBadInput:
             ({"train": "lora", "lora_target_modules": ["no_such_layer"]}, "no_such_layer"),
             ({"report_to": "paper"}, "report_to must be none or one of"),
             ({"random_flip": True, "cache_latents": True}, "cannot go with cache_latents"),
-            ({"resolution": 31}, "resolution must be a multiple of 2"),
+            ({"resolution": 31}, "size must be a multiple of 2"),
             ({"dataset": "./no/such/folder"}, "no image folder or Parquet file"),
             ({"caption_column": "caption"}, "no field 'caption'; found file_name, text"),
             ({"model": "./no_such_model"}, "no_such_model"),

@@ -8,11 +8,11 @@
    never shows.
 3. The sensitivity sweep (N1) of every option of the geometry channel.
 
-Started again, it skips the runs that are finished and continues the one that is not.
+Started again, it skips the runs that are finished and continues the one that is not; --overwrite begins anew.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from statistics import fmean
 from typing import Any
@@ -22,7 +22,7 @@ from accelerate.utils import set_seed
 from torch.nn.functional import mse_loss
 
 from geopos_diffusers.patching.config import GeoPosConfig
-from geopos_diffusers.training.arguments import parse_arguments
+from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
@@ -42,20 +42,17 @@ TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 1, 2, 3  # of the images
 class CenterOfMassArguments(ComparisonArguments):
     """Options of this experiment."""
 
-    widths: list[int] = field(
-        default_factory=lambda: [8, 16, 32, 32], metadata={"help": "channels of the strided convolutions"}
+    widths: list[int] = option([8, 16, 32, 32], "channels of the strided convolutions", resume="free", at_least=1)
+    shallow_widths: list[int] = option(
+        [8, 16, 32],
+        "channels of a network that is too shallow to see the border from everywhere; in the map",
+        resume="free",
+        at_least=1,
     )
-    shallow_widths: list[int] = field(
-        default_factory=lambda: [8, 16, 32],
-        metadata={"help": "channels of a network that is too shallow to see the border from everywhere; in the map"},
+    map_shifts: list[float] = option(
+        [0.0, 0.25, 1.0], "shift ranges of the map, the first two of them in all of it", resume="free", at_least=0
     )
-    map_shifts: list[float] = field(
-        default_factory=lambda: [0.0, 0.25, 1.0],
-        metadata={"help": "shift ranges of the map, the first two of them in all of it"},
-    )
-    sweep_shifts: list[float] = field(
-        default_factory=lambda: [0.0, 0.25, 0.5, 1.0], metadata={"help": "shift ranges of the sweep"}
-    )
+    sweep_shifts: list[float] = option([0.0, 0.25, 0.5, 1.0], "shift ranges of the sweep", resume="free", at_least=0)
 
 
 def build_task(args: CenterOfMassArguments) -> Task:

@@ -1,6 +1,6 @@
 """Claim C5 of the paper: parameters, and the time of a training step, of plain convolutions, CoordConv and GeoConv.
 
-    python -m scripts.experiments.cost.run --output docs/results/paper_cost.json
+    python -m scripts.experiments.cost.run --results docs/results/paper_cost.json
 
 The networks of the paper's experiments at their own sizes and a wider one, three ways, and CoordConv as it is usually
 written, by concatenating coordinates to the input. Variants take turns, a few steps each, so that whatever else the
@@ -25,6 +25,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
 from geopos_diffusers.patching.config import GeoPosConfig
@@ -165,8 +166,8 @@ def kernel_taps(networks: list[nn.Module]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, help="JSON file to write")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", required=True, aliases=["--output"], help="JSON file to write")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=10, help="steps of a variant in a round")
     parser.add_argument("--networks", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="what to measure")
@@ -189,11 +190,11 @@ def main() -> None:
                 f"{values['ratio']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
             )
     write_json(
-        args.output,
+        args.results,
         {
             "format_version": 1,
             "experiment": "cost",
-            "command": f"python -m scripts.experiments.cost.run --output {args.output} "
+            "command": f"python -m scripts.experiments.cost.run --results {args.results} "
             f"--rounds {args.rounds} --steps {args.steps}",
             "date": date.today().isoformat(),
             "machine": {

@@ -6,11 +6,11 @@ Metric depth of rendered hands and heads from one image, by a small encoder-deco
 the output folder. Nothing is chosen by the test images: the package's default, the same without the shift, and the
 same numbers of parameters are all reported, beside a constant.
 
-Started again, it skips the runs that are finished and continues the one that is not.
+Started again, it skips the runs that are finished and continues the one that is not; --overwrite begins anew.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.patching.config import GeoPosConfig
-from geopos_diffusers.training.arguments import parse_arguments
+from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
@@ -47,7 +47,7 @@ NO_SHIFT = GeoPosConfig(shift_range=0.0)
 class DepthArguments(ComparisonArguments):
     """Options of this experiment."""
 
-    widths: list[int] = field(default_factory=lambda: [8, 16, 32, 64], metadata={"help": "channels of the encoder"})
+    widths: list[int] = option([8, 16, 32, 64], "channels of the encoder", resume="free", at_least=1)
 
 
 # The images [N, 3, S, S] and depth [N, 1, S, S] of a kind of data and of train, validation or test.

@@ -19,6 +19,7 @@ from geopos_diffusers.training.checkpoints import TrainingState, list_checkpoint
 from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.gradient_step import backward
 from geopos_diffusers.training.loop import Training, train, training_folder
+from geopos_diffusers.training.resuming import discard_run
 from geopos_diffusers.training.stage import step_generator
 
 from ..baselines.kinds import parameter_count
@@ -96,6 +97,10 @@ def train_gan(
         ConfigError: another run is at work in its folder.
         DivergedError: a loss is infinite or not a number.
     """
+    if args.overwrite:
+        if accelerator.is_main_process:
+            discard_run(run_folder(args.output_dir, variant, seed))
+        accelerator.wait_for_everyone()
     run = build_run(args, accelerator, variant, seed)
 
     def train_and_score(index: int) -> dict[str, float]:

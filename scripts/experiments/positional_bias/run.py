@@ -11,11 +11,11 @@ twice as wide, which was added after the sweep's first seed had shown less bias 
 2. A few seeds: training without positional bias, and a head that shows places to every kind.
 3. The sensitivity sweep (N1) of every option of the geometry channel.
 
-Started again, it skips the runs that are finished and continues the one that is not.
+Started again, it skips the runs that are finished and continues the one that is not; --overwrite begins anew.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -45,13 +45,11 @@ WIDE_SHIFT = GeoPosConfig(shift_range=0.5)
 class PositionalBiasArguments(ComparisonArguments):
     """Options of this experiment."""
 
-    widths: list[int] = field(
-        default_factory=lambda: [16, 32, 32], metadata={"help": "channels of the strided convolutions"}
+    widths: list[int] = option([16, 32, 32], "channels of the strided convolutions", resume="free", at_least=1)
+    batch_norm: bool = option(
+        False, "batch normalisation after each convolution, with which all kinds learn", resume="free"
     )
-    batch_norm: bool = option(False, "batch normalisation after each convolution, with which all kinds learn")
-    sweep_shifts: list[float] = field(
-        default_factory=lambda: [0.0, 0.25, 0.5, 1.0], metadata={"help": "shift ranges of the sweep"}
-    )
+    sweep_shifts: list[float] = option([0.0, 0.25, 0.5, 1.0], "shift ranges of the sweep", resume="free", at_least=0)
 
 
 def accuracy(logits: Tensor, classes: Tensor) -> Tensor:

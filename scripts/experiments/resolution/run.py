@@ -1,7 +1,7 @@
 """Adapters trained at one size, used at others: the denoising loss with the adapter as a ratio to the base model's.
 
-    python -m scripts.experiments.resolution.run --work runs/trained_parts --parts docs/results/trained_parts.json \
-        --output docs/results/resolution.json
+    python -m scripts.experiments.resolution.run --output runs/trained_parts --parts docs/results/trained_parts.json \
+        --results docs/results/resolution.json
 
 Runs after the experiment trained_parts, in its folder and with its learning rates: takes the adapters of its seed 0 in
 the multilinear basis, in taps, and of biases, and trains the multilinear basis with two other normalizations of the
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import atomic_path, write_json
 from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut, base_losses, run_all
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
@@ -44,9 +45,9 @@ def loss_ratio(pairs: np.ndarray) -> float:
 
 
 def measure(args: argparse.Namespace) -> dict:
-    work = Path(args.work)
+    work = Path(args.output)
     parts = json.loads(Path(args.parts).read_text(encoding="utf-8"))
-    args.steps, args.model = parts["steps"], parts["model"]
+    args.max_train_steps, args.model = parts["steps"], parts["model"]
     held_out = {}
     for height, width in SIZES:
         folder = work / f"test-{max(height, width)}"
@@ -57,7 +58,7 @@ def measure(args: argparse.Namespace) -> dict:
         options = [*common_options(args, work), *PARTS[part].options.split(), *further.split()]
         options += [f"--{PARTS[part].swept}", f"{parts['arms'][part]['best_rate']:g}", "--seed", str(SEED)]
         jobs.append((options, work / "resolution" / name if further else work / part / f"seed-{SEED}"))
-    runs = dict(zip(ARMS, run_all(jobs, held_out, args.workers), strict=True))
+    runs = dict(zip(ARMS, run_all(jobs, held_out, args.jobs), strict=True))
     base = base_losses(args.model, held_out)
     rows = []
     for size, images in held_out.items():
@@ -69,7 +70,7 @@ def measure(args: argparse.Namespace) -> dict:
         rows.append(row)
     return {
         "trained_size": TRAINED_SIZE,
-        "steps": args.steps,
+        "steps": args.max_train_steps,
         "train_images": parts["train_images"],
         "seed": SEED,
         "model": args.model,
@@ -108,16 +109,18 @@ def draw_plot(result: dict, target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", required=True, help="folder of the experiment trained_parts")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True, aliases=["--work"], help="folder of the experiment trained_parts")
     parser.add_argument("--parts", required=True, help="JSON file that trained_parts wrote")
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: %(default)s)")
-    parser.add_argument("--output", required=True, help="JSON file to write; the plot gets its name, with .png")
+    parser.add_argument(
+        "--jobs", type=int, default=2, aliases=["--workers"], help="runs at a time (default: %(default)s)"
+    )
+    parser.add_argument("--results", required=True, help="JSON file to write; the plot gets its name, with .png")
     args = parser.parse_args()
     result = measure(args)
     print_table(result)
-    write_json(args.output, result)
-    draw_plot(result, Path(args.output).with_suffix(".png"))
+    write_json(args.results, result)
+    draw_plot(result, Path(args.results).with_suffix(".png"))
 
 
 if __name__ == "__main__":

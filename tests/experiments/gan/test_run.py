@@ -48,7 +48,7 @@ def images(tmp_path_factory):
 
 def run(script, images, output, **changes):
     program = REPOSITORY / "scripts" / "experiments" / "gan" / "run.py"
-    argv = [str(program), "--train_data", str(images), "--output_dir", str(output)]
+    argv = [str(program), "--dataset", str(images), "--output", str(output)]
     for name, value in {**TINY, **changes}.items():
         argv += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -115,6 +115,12 @@ class TestRun:
         run(script, images, whole)
         assert (whole / "geo-seed0" / "checkpoint-6" / "training_state" / "state.json").stat().st_mtime_ns == before
 
+    def test_overwrite_begins_anew(self, script, images, whole, tmp_path):
+        run(script, images, tmp_path, variants=["conv"], learning_rate=0.1, epochs=2)
+        run(script, images, tmp_path, variants=["conv"], overwrite=True)
+        assert log_of(tmp_path, "conv-seed0") == log_of(whole, "conv-seed0")
+        assert not (tmp_path / "conv-seed0" / "checkpoint-2").exists()
+
     def test_other_settings_do_not_continue_a_run(self, script, images, whole):
         with pytest.raises(ConfigError, match="learning_rate"):
             run(script, images, whole, learning_rate=0.1)
@@ -136,7 +142,7 @@ class TestResults:
         text = json.dumps(results)
         assert str(whole.parent) not in text
         assert str(images) not in text
-        assert results["command"].startswith("python -m scripts.experiments.gan.run --train_data images")
+        assert results["command"].startswith("python -m scripts.experiments.gan.run --dataset images")
         assert results["settings"]["width"] == 4
         assert results["data"] == {"name": "colours", "images": 40}
 

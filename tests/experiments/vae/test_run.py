@@ -178,7 +178,7 @@ class TestResults:
 
 def test_splits_share_no_image(script, data):
     args = script.VaeArguments(
-        output_dir="", results="", train_data=str(data / "train"), test_data=str(data / "test.parquet"),
+        output_dir="o", results="", train_data=str(data / "train"), test_data=str(data / "test.parquet"),
         data_name="squares", size=32, validation_count=6, train_count=100, test_count=100,
     )  # fmt: skip
     first, second = (script.load_photographs(args, show_progress=False) for _ in range(2))
@@ -194,8 +194,8 @@ def test_splits_share_no_image(script, data):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"variance": 0}, ConfigError, "variance above 0; got 16, 0.0"),
-        ({"samples": 8}, ConfigError, "samples must be at least 16"),
+        ({"variance": 0}, ConfigError, "variance must be a number > 0; got 0.0"),
+        ({"samples": 8}, ConfigError, "samples must be a whole number >= 16; got 8"),
         ({"latent_sizes": [4, 4]}, ConfigError, "different numbers"),
         ({"data_name": "my hands"}, ConfigError, "data_name"),
         ({"size": 48}, ConfigError, "size must be one of 32, 64, .* got 48"),
