@@ -12,6 +12,8 @@ from typing import Any
 
 from .errors import DataError
 
+GENERATION_CONFIG = "generation_config.json"  # in a pipeline's folder: the guidance scale that it recommends
+
 
 def check_output(output: str | os.PathLike, overwrite: bool) -> Path:
     """The folder that a command writes to, as a path: new or empty, unless it may be overwritten.

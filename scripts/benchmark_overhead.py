@@ -23,11 +23,13 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from experiments.baselines.concatenation import ConcatenatingConv
 from torch import nn
 from tqdm import tqdm
 
 from geopos_diffusers import (
     GeoConvConfig,
+    GeoPosConfig,
     apply_geoconv,
     geoconv_parameters,
     load_geoconv_weights,
@@ -35,7 +37,6 @@ from geopos_diffusers import (
     save_geoconv_weights,
 )
 from geopos_diffusers.files import write_json
-from geopos_diffusers.patching.encoding import geopos_channels
 
 VARIANTS = ("unpatched", "geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora")
 MODES = ("inference", "adapter-step", "full-step")
@@ -100,16 +101,6 @@ MODELS = {
 # --- variants: each patches the model and says which parameters it trains -------------------------------------------
 
 
-class ConcatConv2d(nn.Conv2d):
-    """Plain concatenation: coordinates are appended to the input, their weights are a slice of one large weight."""
-
-    def _conv_forward(self, input, weight, bias):
-        shift = (torch.rand(1, 2) - 0.5) / 2 if self.training else None
-        channels = geopos_channels(input.shape[2:], self.coordinates, shift, input.device, input.dtype)
-        both = torch.cat([input, channels.expand(len(input), -1, -1, -1)], dim=1)
-        return super()._conv_forward(both, self.concatenated_weight, bias)
-
-
 def target_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
     """The layers that all variants change: those that GeoConv patches by default."""
     convolutions = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
@@ -125,17 +116,13 @@ def patched(model: nn.Module, variant: str) -> Iterator[list[nn.Parameter]]:
         yield list(geoconv_parameters(model).values())
         remove_geoconv(model)
     elif variant.endswith("-concat"):
-        encoding = "product" if variant.startswith("geoconv") else "cartesian"
-        config = GeoConvConfig(encoding=encoding)
-        for layer in layers.values():
-            zeros = layer.weight.new_zeros(layer.out_channels, config.channels(2), *layer.kernel_size)
-            layer.__class__ = ConcatConv2d
-            layer.concatenated_weight = nn.Parameter(torch.cat([layer.weight.detach(), zeros], dim=1))
-            layer.coordinates = config
-        yield [layer.concatenated_weight for layer in layers.values()]
-        for layer in layers.values():
-            del layer.concatenated_weight, layer.coordinates
-            layer.__class__ = nn.Conv2d
+        config = GeoPosConfig(encoding="product" if variant.startswith("geoconv") else "cartesian")
+        wrapped = {name: ConcatenatingConv(layer, config) for name, layer in layers.items()}
+        for name, layer in wrapped.items():
+            model.set_submodule(name, layer)
+        yield [layer.conv.weight for layer in wrapped.values()]
+        for name, layer in layers.items():
+            model.set_submodule(name, layer)
     elif variant == "lora":
         from diffusers.utils import recurse_remove_peft_layers
         from peft import LoraConfig, inject_adapter_in_model

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from geopos_diffusers import GeoConvConfig, apply_geoconv, geoconv_parameters
 
 
-def trained_stable_diffusion(config: GeoConvConfig | None = None, seed: int = 0) -> StableDiffusionPipeline:
-    """The tiny pipeline, patched, with geometry weights drawn from `seed`."""
+def trained_stable_diffusion(
+    config: GeoConvConfig | None = None, seed: int = 0, size: float = 0.1
+) -> StableDiffusionPipeline:
+    """The tiny pipeline, patched, with geometry weights drawn from `seed`, of standard deviation `size`."""
     pipe = tiny_stable_diffusion()
     apply_geoconv(pipe, config)
-    draw_geometry(pipe, seed)
+    draw_geometry(pipe, seed, size)
     return pipe
 
 

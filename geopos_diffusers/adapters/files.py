@@ -10,6 +10,7 @@ The one safetensors file suffices. Nothing here ever unpickles.
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,22 @@ from ..errors import AdapterError
 from ..files import atomic_path, write_text
 from ..patching.config import GeoConvConfig
 from ..patching.offload import whole
-from ..patching.patched_model import marked_models
+from ..patching.patched_model import geometry_models, present_config
 from ..patching.status import geoconv_status
 from ..patching.stock_saving import ADAPTER_FOLDERS
+from .base_model import BASE_KEYS, base_record, component_of
 from .model_card import model_card
 from .named_adapters import adapter_tensors
 
 WEIGHTS_NAME = "geoconv_weights.safetensors"
-
-
 CONFIG_NAME = "geoconv_config.json"
-
-
 CARD_NAME = "README.md"
-
-
+# What is fetched from a Hub repository: an adapter alone, within a model, or within the components of a pipeline.
+HUB_FILES = (
+    WEIGHTS_NAME,
+    *(f"{folder}/{WEIGHTS_NAME}" for folder in ADAPTER_FOLDERS),
+    *(f"*/{folder}/{WEIGHTS_NAME}" for folder in ADAPTER_FOLDERS),
+)
 _METADATA_KEY = "geoconv_config"
 
 
@@ -57,14 +59,25 @@ def save_geoconv_weights(
         The path of the safetensors file.
 
     Raises:
-        AdapterError: the model is not patched or has no adapter of that name, or a weight is not finite.
+        AdapterError: there are no geometry weights or no adapter of that name, layers differ in their geometry
+            channels, or a weight is not finite.
         OSError: the folder cannot be written; an adapter that was there before stays whole.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 3, 3))
+        >>> _ = apply_geoconv(model)
+        >>> path = save_geoconv_weights(model, "my-adapter", card={"Training": "none"})
+        >>> sorted(file.name for file in path.parent.iterdir())
+        ['README.md', 'geoconv_config.json', 'geoconv_weights.safetensors']
     """
     from safetensors.torch import save_file
 
-    models = marked_models(pipe_or_model)
+    models = geometry_models(pipe_or_model)
     if not models:
         raise AdapterError("the model is not patched: there are no geometry weights to save")
+    config = _one_config(models)
     names = {component: component or component_of(model) for component, model in models.items()}
     tensors = {}
     for component, model in models.items():
@@ -75,11 +88,11 @@ def save_geoconv_weights(
             tensors[f"{names[component]}.{name}"] = tensor
     status = geoconv_status(pipe_or_model)
     layers = {name.partition(".")[2].removesuffix(".geo_weight") for name in tensors}
-    values = status.config.to_dict() | {
+    values = config.to_dict() | {
         "target_modules": sorted(layers),
         "exclude_modules": None,
         "geopos_diffusers_version": __version__,
-        "base_classes": {names[component]: class_name(model) for component, model in models.items()},
+        **base_record(pipe_or_model, {names[component]: model for component, model in models.items()}),
     }
     text = json.dumps(values, indent=2)
     directory = Path(save_directory)
@@ -91,6 +104,15 @@ def save_geoconv_weights(
     write_text(directory / CONFIG_NAME, text + "\n")
     write_text(directory / CARD_NAME, model_card(values, status, card or {}))
     return directory / WEIGHTS_NAME
+
+
+def _one_config(models: dict[str, nn.Module]) -> GeoConvConfig:
+    """The config that all models share, since a file holds one."""
+    configs = {component: present_config(model) for component, model in models.items()}
+    first = next(iter(configs.values()))
+    if any(config is None or config.geopos() != first.geopos() for config in configs.values()):
+        raise AdapterError("the GeoConvs differ in their geometry channels: one adapter holds one; save the state_dict")
+    return first
 
 
 def read_adapter(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -157,10 +179,8 @@ def _download(name: str, revision: str | None) -> Path:
         raise AdapterError(f"no adapter at {name}: neither a folder, nor a safetensors file, nor a Hub id owner/name")
     from huggingface_hub import snapshot_download
 
-    inner = [f"{folder}/{WEIGHTS_NAME}" for folder in ADAPTER_FOLDERS]
-    files = [WEIGHTS_NAME, *inner, *(f"*/{file}" for file in inner)]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # the Hub's client raises many unrelated types for "not there" and "no network"
         raise AdapterError(
             f"no adapter at {name}: no such folder, and the Hub gave none ({type(error).__name__})"
@@ -177,7 +197,7 @@ _WEIGHT_DTYPES = (
 )
 
 
-_NO_GEOMETRY = ("geopos_diffusers_version", "base_classes", "target_modules", "exclude_modules")
+_NO_GEOMETRY = ("geopos_diffusers_version", "target_modules", "exclude_modules", *BASE_KEYS)
 
 
 def geometry_config(values: dict[str, Any]) -> GeoConvConfig:
@@ -189,29 +209,39 @@ def geometry_config(values: dict[str, Any]) -> GeoConvConfig:
 
 
 def push_geoconv_to_hub(pipe_or_model: Any, repo_id: str, *, private: bool = False, **save_options: Any) -> str:
-    """Save the adapter and upload it to the Hub; needs a login. Returns the address of the commit."""
+    """Save the adapter and upload it to the Hub; needs a login. Returns the address of the commit.
+
+    Args:
+        repo_id: "owner/name"; made if it does not exist, private or not.
+        save_options: further arguments of `save_geoconv_weights`.
+
+    Raises:
+        AdapterError: as `save_geoconv_weights`; or no login, no network, or a refusal of the Hub. A repository that was
+            made for the adapter is removed again.
+
+    Example:
+        >>> from torch import nn
+        >>> push_geoconv_to_hub(nn.Conv2d(3, 8, 3), "me/my-adapter")
+        Traceback (most recent call last):
+        geopos_diffusers.errors.AdapterError: the model is not patched: there are no geometry weights to save
+    """
     import tempfile
 
     from huggingface_hub import HfApi
 
-    api = HfApi()
+    api, made = HfApi(), False
     with tempfile.TemporaryDirectory() as directory:
         save_geoconv_weights(pipe_or_model, directory, **save_options)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        return api.upload_folder(
-            repo_id=repo_id, folder_path=directory, commit_message="Upload GeoConv adapter"
-        ).commit_url
-
-
-def class_name(model: nn.Module) -> str:
-    """The model's class; FSDP2 puts one of its own, "FSDP" and the name, before it."""
-    return next(cls.__name__ for cls in type(model).__mro__ if not cls.__name__.startswith("FSDP"))
-
-
-def component_of(model: nn.Module) -> str:
-    """The name that pipelines give to a model of this class."""
-    name = class_name(model)
-    for part, component in (("UNet", "unet"), ("Transformer", "transformer"), ("Autoencoder", "vae"), ("VQ", "vae")):
-        if part in name:
-            return component
-    return "model"
+        try:
+            if not api.repo_exists(repo_id):
+                api.create_repo(repo_id, private=private)
+                made = True
+            return api.upload_folder(
+                repo_id=repo_id, folder_path=directory, commit_message="Upload GeoConv adapter"
+            ).commit_url
+        except Exception as error:  # the Hub's client raises many unrelated types for no network, no login, no right
+            if made:
+                with suppress(Exception):
+                    api.delete_repo(repo_id)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise AdapterError(f"cannot upload the adapter to {repo_id}: {reason[:300]}") from error

@@ -27,7 +27,7 @@ def model_card(values: dict[str, Any], status: Any, facts: dict[str, Any]) -> st
         "---",
         "# GeoConv adapter",
         "",
-        f"Geometry weights for the convolutions of {classes}: {len(status.patched)} layers, "
+        f"Geometry weights for the convolutions of {classes}: {len(status.scales)} layers, "
         f"{status.geometry_parameters:,} parameters. Method: GeoPos / GeoConv, arXiv 2401.01951.",
         "",
         "```python",

@@ -6,7 +6,6 @@ training reaches it; the others are kept beside the model.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,32 +13,16 @@ from torch import Tensor, nn
 
 from ..errors import AdapterError, SurgeryError
 from ..patching.offload import whole, write_weight
-from ..patching.patched_model import ADAPTERS, marked_models, stored_geometry
+from ..patching.patched_model import (
+    ADAPTERS,
+    DEFAULT_ADAPTER,
+    NamedAdapters,
+    geometry_models,
+    marked_models,
+    named_adapters,
+    stored_geometry,
+)
 from ..patching.surgery import remove_geoconv
-
-DEFAULT_ADAPTER = "default"
-
-
-@dataclass
-class NamedAdapters:
-    """What one model keeps.
-
-    Attributes:
-        active: weight of each adapter in the present mix.
-        stored: geometry weights by adapter and layer, of all but the one that lives in the layers.
-    """
-
-    active: dict[str, float] = field(default_factory=lambda: {DEFAULT_ADAPTER: 1.0})
-    stored: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-
-    @property
-    def living(self) -> str | None:
-        """The adapter whose weights are the layers' own; None while a mix is active."""
-        return next(iter(self.active)) if list(self.active.values()) == [1.0] else None
-
-    @property
-    def names(self) -> list[str]:
-        return sorted({*self.stored, *([self.living] if self.living else [])})
 
 
 def set_geoconv_adapters(
@@ -56,6 +39,18 @@ def set_geoconv_adapters(
 
     Raises:
         AdapterError: an unknown name, a name given twice, a weight that is not finite, or not a weight for each name.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv, load_geoconv_weights, save_geoconv_weights
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> path = save_geoconv_weights(model, "hands")
+        >>> for name in ("hands", "faces"):
+        ...     _ = load_geoconv_weights(model, path, name)
+        >>> set_geoconv_adapters(model, ["hands", "faces"], [0.7, 0.3])
+        >>> get_active_geoconv_adapters(model)
+        {'hands': 0.7, 'faces': 0.3}
     """
     names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
     single = isinstance(adapter_weights, (int, float))
@@ -72,25 +67,63 @@ def set_geoconv_adapters(
 
 
 def list_geoconv_adapters(pipe_or_model: Any) -> dict[str, list[str]]:
-    """Names of the adapters that each patched component has ("" for a model given by itself)."""
-    return {component: _adapters(model).names for component, model in marked_models(pipe_or_model).items()}
+    """Names of the adapters that each patched component has ("" for a model given by itself).
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> list_geoconv_adapters(model)
+        {}
+        >>> _ = apply_geoconv(model)
+        >>> list_geoconv_adapters(model)
+        {'': ['default']}
+    """
+    return {component: named_adapters(model).names for component, model in geometry_models(pipe_or_model).items()}
 
 
 def get_active_geoconv_adapters(pipe_or_model: Any) -> dict[str, float]:
-    """Names and weights of the active adapters."""
-    return {name: w for model in marked_models(pipe_or_model).values() for name, w in _adapters(model).active.items()}
+    """Names and weights of the active adapters.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv, load_geoconv_weights, save_geoconv_weights
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> path = save_geoconv_weights(model, "hands")
+        >>> for name in ("hands", "faces"):
+        ...     _ = load_geoconv_weights(model, path, name)
+        >>> get_active_geoconv_adapters(model)
+        {'faces': 1.0}
+    """
+    models = geometry_models(pipe_or_model).values()
+    return {name: weight for model in models for name, weight in named_adapters(model).active.items()}
 
 
 def delete_geoconv_adapters(pipe_or_model: Any, adapter_names: str | Sequence[str]) -> None:
     """Forget adapters. One that is active leaves the mix; a component whose last one goes is unpatched.
 
     Raises:
-        AdapterError: an unknown name.
+        AdapterError: an unknown name, or the last adapter of a network that was built of GeoConvs.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv, load_geoconv_weights, save_geoconv_weights
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> path = save_geoconv_weights(model, "hands")
+        >>> for name in ("hands", "faces"):
+        ...     _ = load_geoconv_weights(model, path, name)
+        >>> delete_geoconv_adapters(model, ["default", "faces"])
+        >>> list_geoconv_adapters(model)
+        {'': ['hands']}
     """
     names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
     for model, adapters in _models_with(pipe_or_model, names):
         left = {name: weight for name, weight in adapters.active.items() if name not in names}
         if not set(adapters.names) - set(names):
+            if not marked_models(model):
+                raise AdapterError(f"{type(model).__name__} was built of GeoConvs: its last adapter is its own weights")
             remove_geoconv(model)
             continue
         if left != adapters.active:
@@ -105,7 +138,7 @@ def adapter_tensors(model: nn.Module, name: str | None = None) -> dict[str, Tens
     Raises:
         AdapterError: an unknown name.
     """
-    adapters = _adapters(model)
+    adapters = named_adapters(model)
     if name is None or name == adapters.living:
         return stored_geometry(model)
     if name not in adapters.stored:
@@ -120,7 +153,7 @@ def put_adapter(model: nn.Module, name: str, tensors: dict[str, Tensor], *, firs
         tensors: geometry weights by layer, checked to fit.
         first: nothing was trained or loaded into the model before.
     """
-    adapters = NamedAdapters(active={name: 1.0}) if first else _adapters(model)
+    adapters = NamedAdapters(active={name: 1.0}) if first else named_adapters(model)
     if adapters.living != name:
         _keep_living(model, adapters)
         adapters.stored.pop(name, None)
@@ -132,12 +165,8 @@ def put_adapter(model: nn.Module, name: str, tensors: dict[str, Tensor], *, firs
         setattr(model, ADAPTERS, adapters)
 
 
-def _adapters(model: nn.Module) -> NamedAdapters:
-    return vars(model).get(ADAPTERS) or NamedAdapters()
-
-
 def _models_with(pipe_or_model: Any, names: Sequence[str]) -> list[tuple[nn.Module, NamedAdapters]]:
-    models = [(model, _adapters(model)) for model in marked_models(pipe_or_model).values()]
+    models = [(model, named_adapters(model)) for model in geometry_models(pipe_or_model).values()]
     if not models:
         raise SurgeryError("the model is not patched")
     known = sorted({name for _, adapters in models for name in adapters.names})

@@ -37,24 +37,22 @@ def run(args: argparse.Namespace) -> None:
 def print_status(status, patched: bool, verbose: bool, as_json: bool) -> None:
     """Print a GeoConvStatus as text or JSON; `patched` False says that the patch is only a proposal."""
     import json
-    from collections import Counter
 
     if as_json:
         record = {
             "patched": status.patched,
             "skipped": status.skipped,
+            "adapters": status.adapters,
+            "scales": status.scales,
             "geometry_parameters": status.geometry_parameters,
             "base_parameters": status.base_parameters,
             "config": status.config.to_dict(),
         }
         print(json.dumps(record, indent=2))
         return
-    print(str(status) if patched else str(status).replace(" patched,", " would be patched,"))
+    print(status.page(proposed=not patched))
     if verbose:
         for name in status.patched:
             print(f"  + {name}")
         for name, reason in status.skipped.items():
             print(f"  - {name}: {reason}")
-        return
-    for reason, count in Counter(status.skipped.values()).most_common():
-        print(f"  {count} skipped: {reason}")

@@ -146,7 +146,9 @@ class FinetuningArguments:
     )
     validation_steps: int = option(500, "steps between two grids")
     validation_inference_steps: int = option(25, "denoising steps of each validation image")
-    validation_guidance_scale: float = option(5.0, "classifier-free guidance of the validation images")
+    validation_guidance_scale: float | None = option(
+        None, "classifier-free guidance of the validation images; by default the model's own, else 5"
+    )
     report_to: str = option("tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none")
     checkpointing_steps: int = option(500, "steps between two checkpoints; the last step always makes one")
     checkpoints_total_limit: int | None = option(None, "keep only the newest N checkpoints")

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..errors import DataError, optional_import
+from ..errors import DataError
 from ..images.metadata import METADATA, file_of_row, read_rows
-from ..images.opening import open_picture
+from ..images.opening import open_image
+from ..optional_packages import optional_import
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class ImageTextData(Dataset):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        pixels, sizes = prepare_picture(open_picture(self.sources[self.kept[index]]), self.resolution)
+        pixels, sizes = prepare_picture(open_image(self.sources[self.kept[index]]), self.resolution)
         return {"pixels": pixels, "caption": self.captions[index], "sizes": sizes}
 
 
@@ -185,7 +186,7 @@ def find_unreadable(records: Records, resolution: int, show_progress: bool = Tru
 
     def problem(index: int) -> str | None:
         try:
-            prepare_picture(open_picture(records.sources[index]), resolution)
+            prepare_picture(open_image(records.sources[index]), resolution)
         except (DataError, ValueError, MemoryError) as error:
             return str(error) or type(error).__name__
         return None

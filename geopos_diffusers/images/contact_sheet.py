@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..errors import DataError
+from .fonts import Font, font_for
+from .opening import on_white
 
 DEFAULT_CELL = 192
 MARGIN = 8
@@ -48,9 +50,9 @@ def contact_sheet(
     columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     rows = math.ceil(len(images) / columns)
 
-    font = ImageFont.load_default(FONT_SIZE)
-    line_height = sum(font.getmetrics())
-    broken = [break_lines(caption, font, cell) for caption in captions or [""] * len(images)]
+    fonts, texts = zip(*(font_for(caption, FONT_SIZE) for caption in captions or [""] * len(images)), strict=True)
+    line_height = max(sum(font.getmetrics()) for font in fonts)
+    broken = [break_lines(text, font, cell) for text, font in zip(texts, fonts, strict=True)]
     # Captions of one row are as high as its longest one, so that a single long caption costs one row only.
     row_lines = [max(len(lines) for lines in broken[row * columns : (row + 1) * columns]) for row in range(rows)]
     fitted = [fit(image, cell) for image in images]
@@ -68,16 +70,13 @@ def contact_sheet(
         height = row_pictures[row]
         sheet.paste(picture, (left + (cell - picture.width) // 2, top + (height - picture.height) // 2))
         for number, line in enumerate(lines):
-            draw.text((left, top + height + number * line_height), line, font=font, fill=TEXT_COLOR)
+            draw.text((left, top + height + number * line_height), line, font=fonts[index], fill=TEXT_COLOR)
     return sheet
 
 
 def fit(image: Image.Image, cell: int) -> Image.Image:
     """Return `image` as RGB with its longer side at most `cell`: enlarged by a whole factor, or reduced."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
-    image = image.convert("RGB")
+    image = on_white(image)
     longer = max(image.size)
     if longer > cell:
         size = (max(1, round(image.width * cell / longer)), max(1, round(image.height * cell / longer)))
@@ -86,7 +85,7 @@ def fit(image: Image.Image, cell: int) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def break_lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def break_lines(text: str, font: Font, width: int) -> list[str]:
     """Break `text` at spaces, and within words that are too long, into lines at most `width` pixels wide."""
     lines: list[str] = []
     for paragraph in text.splitlines():

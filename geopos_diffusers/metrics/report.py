@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from ..files import atomic_path, write_json
 from ..images.contact_sheet import DEFAULT_CELL, contact_sheet
-from ..images.opening import open_picture
+from ..images.opening import open_image
 from .bootstrap import CONFIDENCE, RESAMPLES, Interval
 from .evaluation import KID_NAME, EvaluationReport, HandScores, ScoredFolder, ScoredPicture
 from .features import INPUT_SIZE, WEIGHTS_WHEEL
@@ -248,7 +248,7 @@ def caption_of(scored: ScoredPicture) -> str:
 
 def annotate(scored: ScoredPicture, color: tuple[int, int, int]) -> Image.Image:
     """The picture fitted into a cell, with bones drawn from its landmarks and a frame of `color`."""
-    image = open_picture(scored.picture.path)
+    image = open_image(scored.picture.path)
     scale = DEFAULT_CELL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     smaller = scale < 1

@@ -35,6 +35,13 @@ class GeoPosConfig:
 
     Raises:
         ConfigError: a value is not one of those listed, not a finite number, or of the wrong sign.
+
+    Example:
+        >>> config = GeoPosConfig(encoding="cartesian", normalization="aspect")
+        >>> config.basis, config.channels(2)
+        ('taps', 2)
+        >>> GeoPosConfig(encoding="product", basis="multilinear").weight_shape((3, 3))
+        (4,)
     """
 
     encoding: str = _option(
@@ -108,6 +115,13 @@ class GeoPosConfig:
         if basis == "taps" and self.border is None:
             object.__setattr__(self, "border", "zeros")
 
+    def difference(self, other: "GeoPosConfig") -> str:
+        """How this geometry channel differs from another ("basis='taps', not basis='multilinear'"); empty if not."""
+        names = [option.name for option in fields(GeoPosConfig)]
+        differing = [name for name in names if getattr(self, name) != getattr(other, name)]
+        own, others = (", ".join(f"{n}={getattr(config, n)!r}" for n in differing) for config in (self, other))
+        return f"{own}, not {others}" if differing else ""
+
     def channels(self, axes: int) -> int:
         """Number of geometry channels for `axes` spatial axes."""
         return {"cartesian": axes, "cartesian_radius": axes + 1}.get(self.encoding, 1)
@@ -130,6 +144,13 @@ class GeoConvConfig(GeoPosConfig):
 
     Raises:
         ConfigError: as `GeoPosConfig`; or a target is empty, of the wrong type, or not a valid regular expression.
+
+    Example:
+        >>> config = GeoConvConfig(target_modules=["conv1", "conv2"], shift_range=0.1)
+        >>> config.basis
+        'multilinear'
+        >>> GeoConvConfig.from_json(config.to_json()) == config
+        True
     """
 
     target_modules: str | tuple[str, ...] | None = _option(

@@ -1,6 +1,7 @@
-"""Reading a patched model: its parts, its GeoConvs, and the tensors that hold their geometry weights."""
+"""Reading a model: its parts, its GeoConvs, their adapters, and the tensors that hold their geometry weights."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,12 +13,31 @@ from .offload import group_offload_kinds, reshard, stored_weight
 from .targets import canonical_name
 
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
+STATE = "_geoconv_config"  # attribute of a patched model: its GeoConvConfig
+ADAPTERS = "_geoconv_adapters"  # attribute of a model: its NamedAdapters
+DEFAULT_ADAPTER = "default"
 
 
-STATE = "_geoconv_config"
+@dataclass
+class NamedAdapters:
+    """The adapters that one model keeps; `adapters/named_adapters.py` changes them.
 
+    Attributes:
+        active: weight of each adapter in the present mix.
+        stored: geometry weights by adapter and layer, of all but the one that lives in the layers.
+    """
 
-ADAPTERS = "_geoconv_adapters"  # see named_adapters.py
+    active: dict[str, float] = field(default_factory=lambda: {DEFAULT_ADAPTER: 1.0})
+    stored: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def living(self) -> str | None:
+        """The adapter whose weights are the layers' own; None while a mix is active."""
+        return next(iter(self.active)) if list(self.active.values()) == [1.0] else None
+
+    @property
+    def names(self) -> list[str]:
+        return sorted({*self.stored, *([self.living] if self.living else [])})
 
 
 def geoconv_models(pipe_or_model: Any, config: GeoConvConfig) -> dict[str, nn.Module]:
@@ -47,22 +67,66 @@ def marked_models(pipe_or_model: Any) -> dict[str, nn.Module]:
     return {component: model for component, model in models.items() if hasattr(model, STATE)}
 
 
+def geometry_models(pipe_or_model: Any) -> dict[str, nn.Module]:
+    """The models of a pipeline that have geometry weights, patched or built in; "" for a model given by itself."""
+    return {component: model for component, model in all_models(pipe_or_model).items() if geometry_layers(model)}
+
+
+def geometry_layers(model: nn.Module) -> dict[str, GeometryTerm]:
+    """The GeoConvs whose weights are a model's adapter, by canonical name.
+
+    In a patched model they are the convolutions that were patched; GeoConvs that it was built with are its own weights
+    there, as its convolutions are. In any other network they are the layers that it was built with.
+    """
+    return patched_layers(model) if hasattr(model, STATE) else built_layers(model)
+
+
 def patched_layers(model: nn.Module) -> dict[str, GeometryTerm]:
-    """The GeoConvs of one model by canonical name."""
+    """The convolutions of one model that `apply_geoconv` made GeoConvs, by canonical name."""
+    return {name: layer for name, layer in _geoconvs(model).items() if hasattr(type(layer), "geo_base")}
+
+
+def built_layers(model: nn.Module) -> dict[str, GeometryTerm]:
+    """The layers of one model that were built as GeoConvs (`GeoConv2d(...)`), by canonical name."""
+    return {name: layer for name, layer in _geoconvs(model).items() if not hasattr(type(layer), "geo_base")}
+
+
+def _geoconvs(model: nn.Module) -> dict[str, GeometryTerm]:
     return {
         canonical_name(name): layer
         for name, layer in model.named_modules()
-        if hasattr(type(layer), "geo_base") and layer._parameters.get("geo_weight") is not None
+        if isinstance(layer, GeometryTerm) and layer._parameters.get("geo_weight") is not None
     }
+
+
+def present_config(model: nn.Module) -> GeoConvConfig | None:
+    """The config of a patched model, or what the layers of a network of GeoConvs share; None where they differ."""
+    if hasattr(model, STATE):
+        return getattr(model, STATE)
+    configs = {layer.geo_config for layer in built_layers(model).values()}
+    return GeoConvConfig(**asdict(configs.pop())) if len(configs) == 1 else None
+
+
+def named_adapters(model: nn.Module) -> NamedAdapters:
+    """The adapters of a model; the one under the default name alone, where none was loaded by name."""
+    return vars(model).get(ADAPTERS) or NamedAdapters()
 
 
 def geoconv_parameters(pipe_or_model: Any) -> dict[str, nn.Parameter]:
-    """The geometry weights by name ("unet.conv_in.geo_weight" in a pipeline, "conv_in.geo_weight" in a model)."""
-    return {
-        f"{qualified(component, name)}.geo_weight": layer.geo_weight
-        for component, model in all_models(pipe_or_model).items()
-        for name, layer in patched_layers(model).items()
-    }
+    """The geometry weights by name ("unet.conv_in.geo_weight" in a pipeline, "conv_in.geo_weight" in a model).
+
+    Example:
+        >>> import torch
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 3, 3)).requires_grad_(False)
+        >>> _ = apply_geoconv(model)
+        >>> weights = geoconv_parameters(model)
+        >>> {name: tuple(weight.shape) for name, weight in weights.items()}
+        {'0.geo_weight': (8, 4), '2.geo_weight': (3, 4)}
+        >>> optimizer = torch.optim.AdamW(weights.values(), lr=1e-3)
+    """
+    return {f"{name}.geo_weight": layer.geo_weight for name, layer in all_geometry_layers(pipe_or_model).items()}
 
 
 def stored_geometry(model: nn.Module) -> dict[str, Tensor]:
@@ -77,7 +141,7 @@ def stored_geometry(model: nn.Module) -> dict[str, Tensor]:
             f"geometry weights of {label} are group-offloaded to disk: they cannot be read or replaced there"
         )
     reshard(model)
-    return {f"{name}.geo_weight": stored_weight(layer, "geo_weight") for name, layer in patched_layers(model).items()}
+    return {f"{name}.geo_weight": stored_weight(layer, "geo_weight") for name, layer in geometry_layers(model).items()}
 
 
 def all_models(pipe_or_model: Any) -> dict[str, nn.Module]:
@@ -96,9 +160,9 @@ def _unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def all_patched(pipe_or_model: Any) -> dict[str, GeometryTerm]:
+def all_geometry_layers(pipe_or_model: Any) -> dict[str, GeometryTerm]:
     models = all_models(pipe_or_model).items()
-    return {qualified(part, name): layer for part, model in models for name, layer in patched_layers(model).items()}
+    return {qualified(part, name): layer for part, model in models for name, layer in geometry_layers(model).items()}
 
 
 def qualified(component: str, name: str) -> str:

@@ -1,17 +1,15 @@
-"""Replacing a method of one model without touching its class."""
+"""Replacing a method of one model or pipeline without touching its class."""
 
 from typing import Any
 
-from torch import nn
-
 
 class StandIn:
-    """Kept as an attribute of a model under the name of the method that it replaces.
+    """Kept as an attribute of a model or pipeline under the name of the method that it replaces.
 
     Copies and pickles go along with those of their model.
     """
 
-    def __init__(self, model: nn.Module, name: str) -> None:
+    def __init__(self, model: Any, name: str) -> None:
         # Held strongly, as a bound method does: `load_model().save_pretrained(folder)` must keep the model alive.
         self.model, self.name = model, name
 

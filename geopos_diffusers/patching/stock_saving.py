@@ -2,6 +2,8 @@
 
 import inspect
 import logging
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import SurgeryError
+from ..files import GENERATION_CONFIG
+from .patched_model import geometry_layers
 from .stand_in import StandIn
 
 # With a dot, since diffusers splits each name in a model's folder at dots to find variants of its weights.
@@ -62,10 +66,29 @@ class SavePretrained(StandIn):
             return self.call_stock(*args, **kwargs)
 
 
+class SavePipeline(StandIn):
+    """Stands in for `save_pretrained` of a patched pipeline, and keeps the guidance that its folder recommends.
+
+    diffusers knows no `generation_config.json` of a pipeline and leaves it behind.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe, "save_pretrained")
+
+    def __call__(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        loaded_from = self.model.name_or_path
+        source, target = Path(loaded_from or "") / GENERATION_CONFIG, Path(save_directory) / GENERATION_CONFIG
+        if loaded_from and source.is_file() and not target.exists():
+            # First, so that push_to_hub uploads it with the rest.
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        return self.call_stock(save_directory, *args, **kwargs)
+
+
 @contextmanager
 def stock_state_dict(model: nn.Module) -> Iterator[None]:
     """Within the block `state_dict()`, of the model or of any part of it, holds the stock weights alone."""
-    layers = [layer for layer in model.modules() if hasattr(type(layer), "geo_base")]
+    layers = geometry_layers(model).values()
     handles = [layer.register_state_dict_post_hook(_drop_geometry_weight) for layer in layers]
     try:
         yield

@@ -4,7 +4,7 @@ A module's class is swapped for a subclass that adds the geometry term; the modu
 Everything is checked and allocated before the first swap, so a model is patched whole or left as it was.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ..errors import SurgeryError
 from .config import GeoConvConfig
-from .layers import SharedShift, geoconv_class, geometry_weight
+from .layers import geoconv_class, geometry_weight
+from .model_call import ModelCall, follow_calls
 from .offload import add_offloaded, remove_offloaded, takes_offloaded
 from .patched_model import (
     ADAPTERS,
     STATE,
-    all_patched,
     geoconv_models,
     marked_models,
     patched_layers,
@@ -25,7 +25,7 @@ from .patched_model import (
     shorten,
 )
 from .status import GeoConvStatus, geoconv_status
-from .stock_saving import SavePretrained
+from .stock_saving import SavePipeline, SavePretrained
 from .targets import check_targets, choose_layers, convolutions, forward_is_hooked, reason_not_meant
 from .tiling import TILED_METHODS, CurrentTile, TiledMethod
 
@@ -35,7 +35,8 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
 
     Args:
         pipe_or_model: a diffusers pipeline or any `nn.Module`. A second call that means the same layers and the same
-            geometry channel changes nothing.
+            geometry channel changes nothing. Layers that are GeoConvs by construction (`GeoConv2d`) are skipped and
+            stay the model's own weights: the adapter of a patched model does not hold them.
         config: what to patch and how; None for the defaults.
 
     Returns:
@@ -44,6 +45,14 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
     Raises:
         SurgeryError: nothing to patch, a target that names no convolution, a model that is patched otherwise, or
             weights that are offloaded where none can be added. The model is left as it was.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 3, 3))
+        >>> apply_geoconv(model, GeoConvConfig(exclude_modules=["2"])).patched
+        ['0']
+        >>> model[0]
+        PatchedConv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), encoding=product, basis=multilinear, shift_range=0.25)
     """
     config = config or GeoConvConfig()
     plans: list[tuple[nn.Module, list[tuple[nn.Module, Tensor]]]] = []
@@ -58,6 +67,8 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
         plans.append((model, [(conv, geometry_weight(conv, config)) for conv in targets.values()]))
     for model, layers in plans:
         _patch(model, layers, config)
+    if not isinstance(pipe_or_model, nn.Module) and hasattr(type(pipe_or_model), "save_pretrained"):
+        pipe_or_model.save_pretrained = SavePipeline(pipe_or_model)
     return geoconv_status(pipe_or_model)
 
 
@@ -69,22 +80,35 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
 
     Raises:
         SurgeryError: hooks hold on to the patched `forward` of a transposed convolution. The model is left as it was.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> remove_geoconv(model)
+        ['0']
+        >>> [*model.state_dict()]
+        ['0.weight', '0.bias']
     """
-    for name, layer in all_patched(pipe_or_model).items():
-        if forward_is_hooked(layer):
-            raise SurgeryError(f"hooks (offload, casting) were put on {name} after patching; remove them first")
+    models = marked_models(pipe_or_model)
+    for component, model in models.items():
+        for name in [name for name, layer in patched_layers(model).items() if forward_is_hooked(layer)]:
+            label = qualified(component, name)
+            raise SurgeryError(f"hooks (offload, casting) were put on {label} after patching; remove them first")
     removed = []
-    for component, model in marked_models(pipe_or_model).items():
+    for component, model in models.items():
         for name, layer in patched_layers(model).items():
+            layer.geo_call.unfollow()
             remove_offloaded(layer, "geo_weight")
             _change_class(layer, type(layer).geo_base)
             del layer._parameters["geo_weight"]
-            del layer.geo_config, layer.geo_scale, layer.geo_shared_shift, layer.geo_tile
+            del layer.geo_config, layer.geo_scale, layer.geo_call, layer.geo_tile
             removed.append(qualified(component, name))
-        _unshare_shift(model)
         for name in (*TILED_METHODS, "save_pretrained", ADAPTERS):
             vars(model).pop(name, None)
         delattr(model, STATE)
+    if isinstance(vars(pipe_or_model).get("save_pretrained"), SavePipeline):
+        del pipe_or_model.save_pretrained
     return removed
 
 
@@ -96,7 +120,7 @@ def _change_class(conv: nn.Module, cls: type[nn.Module]) -> None:
 
 
 def _patch(model: nn.Module, layers: list[tuple[nn.Module, Tensor]], config: GeoConvConfig) -> None:
-    shared = SharedShift() if config.shift_scope == "model" else None
+    call = ModelCall()
     tiled_methods = [name for name in TILED_METHODS if hasattr(type(model), name)]
     current = CurrentTile() if tiled_methods else None
     for conv, weight in layers:
@@ -107,9 +131,8 @@ def _patch(model: nn.Module, layers: list[tuple[nn.Module, Tensor]], config: Geo
         _change_class(conv, geoconv_class(type(conv)))
         conv.register_parameter("geo_weight", parameter)
         conv.geo_config, conv.geo_scale = config.geopos(), 1.0
-        conv.geo_shared_shift, conv.geo_tile = shared, current
-    if shared is not None:
-        _share_shift(model, shared)
+        conv.geo_call, conv.geo_tile = call, current
+    follow_calls(model, call)
     for name in tiled_methods:
         setattr(model, name, TiledMethod(model, name, current))
     if hasattr(type(model), "save_pretrained"):
@@ -124,39 +147,9 @@ def _difference(model: nn.Module, present: GeoConvConfig, wanted: GeoConvConfig)
     """
     if replace(present, components=wanted.components) == wanted:
         return ""
-    old, new = asdict(present.geopos()), asdict(wanted.geopos())
-    if differing := [key for key in old if old[key] != new[key]]:
-        show = [f"{key}={values[key]!r}" for values in (old, new) for key in differing]
-        return f"{', '.join(show[: len(differing)])}, not {', '.join(show[len(differing) :])}"
+    if difference := present.difference(wanted):
+        return difference
     meant = {name for name, conv in convolutions(model) if reason_not_meant(name, conv, wanted) is None}
     surplus, missing = sorted(patched_layers(model).keys() - meant), [*choose_layers(model, wanted)[0]]
     parts = [f"{word} {shorten(names)}" for word, names in (("with", surplus), ("without", missing)) if names]
     return f"other layers ({', '.join(parts)})" if parts else ""
-
-
-class _BeginCall:
-    def __init__(self, shared: SharedShift) -> None:
-        self.shared = shared
-
-    def __call__(self, module: nn.Module, args: tuple) -> None:
-        self.shared.enter()
-
-
-class _EndCall(_BeginCall):
-    def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
-        self.shared.leave()
-
-
-def _share_shift(model: nn.Module, shared: SharedShift) -> None:
-    # Autoencoders are called by part (vae.decode runs vae.decoder), so a part called alone is a model call too.
-    for module in (model, *model.children()):
-        module.register_forward_pre_hook(_BeginCall(shared))
-        module.register_forward_hook(_EndCall(shared), always_call=True)
-
-
-def _unshare_shift(model: nn.Module) -> None:
-    for module in (model, *model.children()):
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for key in [key for key, hook in hooks.items() if isinstance(hook, _BeginCall)]:
-                del hooks[key]
-                module._forward_hooks_always_called.pop(key, None)

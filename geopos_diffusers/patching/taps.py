@@ -41,59 +41,50 @@ class Taps:
     spread: list[AxisTaps]
 
 
-def axis_taps(
-    conv: nn.Module,
-    axis: int,
-    input_size: int,
-    output_size: int,
-    longest: int,
-    config: GeoPosConfig,
-    like: Tensor,
-    start: int = 0,
-) -> AxisTaps:
-    """Taps of a torch convolution module along one axis.
+@dataclass(frozen=True)
+class Axis:
+    """One axis of what a convolution is given and gives.
 
-    Args:
-        conv: nn.Conv1d/2d/3d or nn.ConvTranspose1d/2d/3d.
-        axis: 0 is the first spatial axis.
+    Attributes:
+        index: 0 is the first spatial axis.
         input_size, output_size: pixels along this axis. longest: pixels of the input's longest axis.
-        like: gives device and dtype.
         start: index of the first pixel that the layer is given, where that is one tile of an input of `input_size`.
     """
-    positions, valid = _positions(conv, axis, output_size, like)
-    positions = positions + start
+
+    index: int
+    input_size: int
+    output_size: int
+    longest: int
+    start: int = 0
+
+
+def axis_taps(conv: nn.Module, axis: Axis, config: GeoPosConfig, like: Tensor) -> AxisTaps:
+    """Taps of a torch convolution module (nn.Conv1d/2d/3d, nn.ConvTranspose1d/2d/3d); `like` gives device and dtype."""
+    positions, valid = _positions(conv, axis.index, axis.output_size, like)
+    positions = positions + axis.start
     if config.border == "zeros":
         if conv.padding_mode == "zeros" or conv.transposed:
-            valid = valid & (positions >= 0) & (positions < input_size)
+            valid = valid & (positions >= 0) & (positions < axis.input_size)
         else:
-            positions = _padded_positions(positions, input_size, conv.padding_mode)
+            positions = _padded_positions(positions, axis.input_size, conv.padding_mode)
     mask = valid.to(like.dtype)
-    coordinates = axis_coordinates(positions.to(like.dtype), input_size, longest, config)
+    coordinates = axis_coordinates(positions.to(like.dtype), axis.input_size, axis.longest, config)
     return AxisTaps(coordinates * mask, mask)
 
 
-def axis_powers(
-    conv: nn.Module,
-    axis: int,
-    input_size: int,
-    output_size: int,
-    longest: int,
-    config: GeoPosConfig,
-    like: Tensor,
-    start: int = 0,
-) -> AxisTaps:
+def axis_powers(conv: nn.Module, axis: Axis, config: GeoPosConfig, like: Tensor) -> AxisTaps:
     """Powers 0 and 1 of the output pixels' coordinates along one axis; arguments as of `axis_taps`.
 
     An output pixel lies where the mean of its taps does, in the frame of the input: between two pixels where the kernel
     is even, past the edge where it is padded.
     """
-    out = torch.arange(output_size, device=like.device, dtype=like.dtype)
-    reach = (conv.kernel_size[axis] - 1) / 2 * conv.dilation[axis]
+    out = torch.arange(axis.output_size, device=like.device, dtype=like.dtype)
+    reach = (conv.kernel_size[axis.index] - 1) / 2 * conv.dilation[axis.index]
     if conv.transposed:
-        positions = (out + (conv.padding[axis] - reach)) / conv.stride[axis]
+        positions = (out + (conv.padding[axis.index] - reach)) / conv.stride[axis.index]
     else:
-        positions = out * conv.stride[axis] + (reach - _leading_padding(conv, axis))
-    coordinates = axis_coordinates(positions + start, input_size, longest, config)
+        positions = out * conv.stride[axis.index] + (reach - _leading_padding(conv, axis.index))
+    coordinates = axis_coordinates(positions + axis.start, axis.input_size, axis.longest, config)
     ones = torch.ones_like(coordinates)
     return AxisTaps(torch.stack([ones, coordinates], dim=1), torch.stack([ones - 1, ones], dim=1))
 
@@ -165,8 +156,8 @@ class TapTables:
     def _build(conv, input_size, output_size, config, like, start) -> Taps:
         longest, count = max(input_size), len(input_size)
         table = axis_powers if config.basis == "multilinear" else axis_taps
-        sizes = enumerate(zip(input_size, output_size, start or (0,) * count, strict=True))
-        axes = [table(conv, axis, i, o, longest, config, like, first) for axis, (i, o, first) in sizes]
+        sizes = zip(range(count), input_size, output_size, start or (0,) * count, strict=True)
+        axes = [table(conv, Axis(d, size, out, longest, first), config, like) for d, size, out, first in sizes]
         spread = []
         for d, axis in enumerate(axes):
             shape = [1] * (2 * count)

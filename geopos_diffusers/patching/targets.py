@@ -11,7 +11,7 @@ from .layers import GeometryTerm, stored_parameter
 from .offload import group_offload_kinds, takes_offloaded
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_WRAPPER_NAMES = ("base_layer", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_WRAPPER_NAMES = ("base_layer", "_orig_mod", "_checkpoint_wrapped_module")
 
 
 def choose_layers(model: nn.Module, config: GeoConvConfig) -> tuple[dict[str, nn.Module], dict[str, str]]:
@@ -28,12 +28,17 @@ def choose_layers(model: nn.Module, config: GeoConvConfig) -> tuple[dict[str, nn
 
 def convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """All convolutions, with their names, but those that an adapter library added beside a layer of the model."""
+    return base_layers(model, CONVOLUTIONS)
+
+
+def base_layers(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[tuple[str, nn.Module]]:
+    """The layers of some classes, as `convolutions` gives them."""
     added: set[nn.Module] = set()
     for name, module in model.named_modules():
         if hasattr(module, "base_layer") and isinstance(module.base_layer, nn.Module):
             kept = set(module.base_layer.modules())
             added.update(part for part in module.modules() if part is not module and part not in kept)
-        if isinstance(module, CONVOLUTIONS) and module not in added:
+        if isinstance(module, kinds) and module not in added:
             yield canonical_name(name), module
 
 
@@ -53,7 +58,7 @@ def reason_not_meant(name: str, conv: nn.Module, config: GeoConvConfig) -> str |
 
 def _reason_against(name: str, conv: nn.Module, config: GeoConvConfig) -> str | None:
     if isinstance(conv, GeometryTerm) and conv._parameters.get("geo_weight") is not None:
-        return "is a GeoConv already"
+        return "is patched already" if hasattr(type(conv), "geo_base") else "was built as a GeoConv: its own weights"
     if (reason := reason_not_meant(name, conv, config)) is not None:
         return reason
     if isinstance(conv.weight, nn.UninitializedParameter):
@@ -98,7 +103,7 @@ def check_targets(
 
 
 def canonical_name(name: str) -> str:
-    """A layer's name without what PEFT, torch.compile and FSDP put into it: names do not depend on the order."""
+    """A layer's name without what wrappers (PEFT, torch.compile) put into it: names do not depend on the order."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPER_NAMES)
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GeoPosError
+from ..files import GENERATION_CONFIG
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
 DEFAULT_MODEL = "hands64"
-GENERATION_CONFIG = "generation_config.json"
 PACKAGED_MODELS = Path(__file__).parents[1] / "pretrained"
 
 
@@ -67,6 +67,11 @@ def load_pipeline(
 
     Raises:
         GeoPosError: no such model, or it cannot be loaded as safetensors.
+
+    Example:
+        >>> pipe = load_pipeline("hands64")
+        >>> type(pipe).__name__, pipe.unet.config.sample_size
+        ('StableDiffusionPipeline', 16)
     """
     import torch
     from diffusers import DiffusionPipeline

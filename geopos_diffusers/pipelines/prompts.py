@@ -1,9 +1,12 @@
 """Which words of a prompt a pipeline's tokenizers know."""
 
+import logging
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+logger = logging.getLogger(__name__)
+SHOWN = 8  # words in the warning
 # Names in Unicode of characters that are words or parts of words by themselves.
 SYLLABLES = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
 
@@ -30,6 +33,16 @@ def unreadable_words(pipe: Any, prompts: Iterable[str]) -> list[str]:
         return []
     words = dict.fromkeys(word for prompt in prompts for word in _words(prompt))
     return [word for word in words if not any(_reads(tokenizer, word) for tokenizer in tokenizers)]
+
+
+def warn_of_unreadable_words(pipe: Any, prompts: Iterable[str]) -> list[str]:
+    """Say in one warning which words of `prompts` the pipeline cannot read, and return them; see `unreadable_words`."""
+    if words := unreadable_words(pipe, prompts):
+        more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+        logger.warning(
+            "the model's vocabulary has no %s%s; such words hardly change the image", ", ".join(words[:SHOWN]), more
+        )
+    return words
 
 
 def _words(text: str) -> list[str]:

@@ -209,6 +209,26 @@ def load_checkpoint(state: TrainingState, checkpoint: Path) -> int:
     return values["step"]
 
 
+def saved_step(checkpoint: Path) -> int:
+    """The step that `checkpoint` was made at. Raises AdapterError if it is damaged."""
+    return _read_json(checkpoint / STATE_FOLDER / "state.json")["step"]
+
+
+def check_settings(checkpoint: Path, settings: dict[str, Any], accelerator: Accelerator) -> None:
+    """Refuse what `load_checkpoint` would refuse, before anything is loaded.
+
+    Args:
+        settings: those that are known by now of what a continued run must share.
+
+    Raises:
+        ConfigError: the checkpoint was made with other settings or another number of processes.
+        AdapterError: it is damaged.
+    """
+    values = _read_json(checkpoint / STATE_FOLDER / "state.json")
+    values["settings"] = {name: value for name, value in values.get("settings", {}).items() if name in settings}
+    _check_settings(TrainingState(accelerator, {}, None, None, settings), values, checkpoint)
+
+
 def _load_moments(state: TrainingState, file: Path) -> None:
     moments: dict[str, dict[str, Tensor]] = {}
     for name, value in _read_tensors(file).items():

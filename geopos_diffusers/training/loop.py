@@ -1,171 +1,197 @@
-"""A training from its last checkpoint to its end: the loop that scripts share, continued exactly after a stop."""
+"""The loop of every training: steps, moving average, log, trackers, validation, checkpoints; stopped and continued."""
 
-import json
+import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..files import write_json
+from ..errors import DivergedError
 from ..folder_lock import locked_folder
-from .checkpoints import TrainingState, list_checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
-from .data_order import DataOrder
+from ..optional_packages import is_installed
+from .checkpoints import TrainingState, load_checkpoint, remove_unfinished, save_checkpoint
+from .interruption import Interruption
 from .loss_log import LossLog, draw_loss_curve, read_losses
 
 
 @dataclass
-class Stage:
-    """One training: `loss` (its forward returns scalars by name, "loss" among them), and how to feed and watch it.
+class Training:
+    """What `train` runs.
 
-    learning_rate(step): the rate of an optimizer step, counted from 0.
-    draw_batch(indices, step, generator): the whole batch of a step, by argument name of `loss`, on the CPU.
-    validate(folder, step): scalars to log; draws samples into `folder`. Called with the averaged weights in place.
-    save_parts(folder): writes the trained models.
-    short: one of many trainings of seconds each. No progress bar, printed line or curve of its own, and one fused call
-        of the optimizer for all parameters, which matters where a step takes milliseconds.
+    name: what the progress bar and messages call it.
+    folder: of losses.jsonl, losses.png and checkpoint-N/.
+    state: all that changes: what is trained, its optimizer or optimizers, its moving average.
+    steps: how many there are in all.
+    step(number): takes a step, counted from 0, and returns what to log: numbers by name. Those called "loss" or
+        "..._loss" must be finite. Usually a `GradientStep`; a GAN has its own, with two optimizers.
+    save_parts(folder): writes what was trained, for a checkpoint. Called with the averaged weights in place.
+    checkpoint_every: steps between checkpoints; the last step makes one too. checkpoints_limit: how many are kept.
+    validate(step): after so many steps, and at the last; returns scores to log. Called on the first process, with the
+        averaged weights in place. validate_first: before the first step too.
+    stop_at: a step to end at, with a checkpoint, before `steps`.
+    quiet: one of many short trainings. No progress bar, printed line or loss curve.
+    unit: what one step is called. logged_step(n): what losses.jsonl calls the end of the nth.
+    clocks: times to note in each line of losses.jsonl, in seconds, added up over continued runs.
+    tracker_prefix: of names in the trackers.
+    resume_hint: how to go on after an interruption.
     """
 
     name: str
-    number: int
-    loss: nn.Module
+    folder: Path
+    state: TrainingState
     steps: int
-    batch_size: int
-    learning_rate: Callable[[int], float]
-    draw_batch: Callable[[list[int], int, torch.Generator], dict[str, Tensor]]
-    validate: Callable[[Path, int], dict[str, float]]
+    step: Callable[[int], dict[str, float]]
     save_parts: Callable[[Path], None]
-    short: bool = False
+    checkpoint_every: int
+    checkpoints_limit: int | None = None
+    validate: Callable[[int], dict[str, float]] | None = None
+    validate_every: int | None = None
+    validate_first: bool = False
+    stop_at: int | None = None
+    quiet: bool = False
+    unit: str = "step"
+    logged_step: Callable[[int], int] = int
+    clocks: Mapping[str, Callable[[], float]] = field(default_factory=dict)
+    tracker_prefix: str = ""
+    resume_hint: str = "run the same command again to continue"
 
 
-class LoopOptions(Protocol):
-    """What `train_stage` reads of a script's arguments.
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
 
-    The run's folder and seed; steps between checkpoints and between validations; the step to stop at, or None; AdamW's
-    weight decay; the decay of the moving average of the weights, or None for none; and the norm that gradients are
-    clipped to.
+    first_step, step: where it began (above 0 if continued) and ended. seconds: this time. times: by clock, over all
+    continued runs; on the first process. scores: of the last validation.
     """
 
-    output_dir: str
-    seed: int
-    checkpoint_every: int
-    sample_every: int
-    stop_at_step: int | None
-    weight_decay: float
-    ema_decay: float | None
-    max_grad_norm: float
+    first_step: int
+    step: int
+    seconds: float
+    times: dict[str, float]
+    scores: dict[str, float]
 
 
-def step_generator(seed: int, stage: int, step: int) -> torch.Generator:
-    """All random numbers of a step come from here, on the CPU: the same on any device and after any resume."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + stage) * 1_000_003 + step)
-
-
-def train_stage(
-    stage: Stage, options: LoopOptions, accelerator: Accelerator, train_count: int, settings: dict[str, Any]
-) -> dict:
-    """Run a stage from its last checkpoint to its end and leave the averaged weights in its models.
-
-    Args:
-        train_count: number of samples, which are seen in the order of `DataOrder`.
-        settings: what a checkpoint is only continued under, JSON-ready.
-
-    Returns:
-        The stage's summary: steps, whether it is finished, seconds, last validation values.
+@contextmanager
+def training_folder(folder: str | Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold a training's folder within the block, after removing what a killed run left half-written in it.
 
     Raises:
-        ConfigError: another run is at work in the stage's folder.
+        ConfigError: another run is at work there.
     """
-    folder = Path(options.output_dir) / stage.name
     with locked_folder(folder) if accelerator.is_main_process else nullcontext():
-        return _train_in(folder, stage, options, accelerator, train_count, settings)
+        if accelerator.is_main_process:
+            remove_unfinished(folder)
+        yield
 
 
-def _train_in(
-    folder: Path,
-    stage: Stage,
-    options: LoopOptions,
-    accelerator: Accelerator,
-    train_count: int,
-    settings: dict[str, Any],
-) -> dict:
-    parameters = {name: value for name, value in stage.loss.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(
-        parameters.values(),
-        stage.learning_rate(0),
-        betas=(0.9, 0.99),
-        weight_decay=options.weight_decay,
-        fused=stage.short or None,
-    )
-    loss_module, optimizer = accelerator.prepare(stage.loss, optimizer)
-    ema = EMAModel(parameters.values(), decay=options.ema_decay, foreach=True) if options.ema_decay else None
-    state = TrainingState(accelerator, parameters, optimizer, ema, settings)
+def train(training: Training, checkpoint: Path | None = None) -> Outcome:
+    """Run a training to its end, from `checkpoint` or from its beginning. All processes must call it.
 
-    if accelerator.is_main_process:
-        remove_unfinished(folder)
-    checkpoints = list_checkpoints(folder)
-    start = load_checkpoint(state, checkpoints[-1]) if checkpoints else 0
-    lines = read_losses(folder / "losses.jsonl")
-    seconds = next((line["seconds"] for line in reversed(lines) if line["step"] == start), 0.0)
-    log = LossLog(folder, start) if accelerator.is_main_process else None
-    stop = stage.steps if options.stop_at_step is None else max(start, min(stage.steps, options.stop_at_step))
-    began, scores = time.perf_counter() - seconds, {}
+    After Ctrl-C or SIGTERM the step in progress is finished and a checkpoint saved.
 
-    order = iter(DataOrder(train_count, start * stage.batch_size, stop * stage.batch_size, options.seed))
-    hidden = stage.short or not accelerator.is_main_process
-    progress = tqdm(range(start, stop), initial=start, total=stage.steps, desc=stage.name, disable=hidden)
-    for step in progress:
-        rate = stage.learning_rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        generator = step_generator(options.seed, stage.number, step)
-        batch = stage.draw_batch(list(islice(order, stage.batch_size)), step, generator)
-        share = slice(accelerator.process_index, None, accelerator.num_processes)
-        with accelerator.autocast():
-            losses = loss_module(**{name: value[share].to(accelerator.device) for name, value in batch.items()})
-        if stage.short and accelerator.scaler is None:
-            losses["loss"].backward()  # accelerate's looks on the disk for an optional package, every time
-        else:
-            accelerator.backward(losses["loss"])
-        grad_norm = accelerator.clip_grad_norm_(parameters.values(), options.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        if ema is not None:
-            ema.step(parameters.values())
+    Raises:
+        DivergedError: a loss is infinite or not a number.
+        ConfigError, AdapterError: the checkpoint does not fit; see `load_checkpoint`.
+        SystemExit: with 128 + the signal's number, after an interruption.
+    """
+    try:
+        with Interruption() as interruption:
+            return _train(training, checkpoint, interruption)
+    except BaseException:
+        for tracker in training.state.accelerator.trackers:
+            tracker.finish()  # writes what it holds back
+        raise
 
-        values = {name: accelerator.reduce(value.detach(), "mean").item() for name, value in losses.items()}
-        values |= {"learning_rate": rate, "grad_norm": float(grad_norm)}
-        accelerator.log({f"{stage.name}/{name}": value for name, value in values.items()}, step=step + 1)
+
+def _train(training: Training, checkpoint: Path | None, interruption: Interruption) -> Outcome:
+    state, accelerator = training.state, training.state.accelerator
+    shown = accelerator.is_main_process and not training.quiet
+    start = load_checkpoint(state, checkpoint) if checkpoint else 0
+    stop = max(start, min(training.steps, training.steps if training.stop_at is None else training.stop_at))
+    if checkpoint and shown and start < stop:
+        print(f"{training.name}: resuming from {checkpoint.name}, {training.unit} {start} of {training.steps}")
+    log = LossLog(training.folder, training.logged_step(start)) if accelerator.is_main_process else None
+    began, clocks, scores = time.perf_counter(), _Clocks(training, log), {}
+    if training.validate is not None and training.validate_first and start == 0:
+        scores = _validate(training, 0)
+    progress = tqdm(range(start, stop), training.name, training.steps, initial=start, disable=not shown)
+    for number in progress:
+        values = training.step(number)
+        _refuse_non_finite(training, values, number + 1)
+        if state.ema is not None:
+            state.ema.step(state.parameters.values())
+        done, last = number + 1, number + 1 == stop
         if log is not None:
-            log.append(step=step + 1, seconds=round(time.perf_counter() - began, 2), **values)
-        progress.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
-        last = step + 1 == stop
-        if accelerator.is_main_process and (last or (step + 1) % options.sample_every == 0):
-            with state.averaged():
-                scores = stage.validate(folder, step + 1)
-            accelerator.log({f"{stage.name}/{name}": value for name, value in scores.items()}, step=step + 1)
-            if not stage.short:
-                tqdm.write(f"{stage.name} step {step + 1}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
-        if last or (step + 1) % options.checkpoint_every == 0:
-            save_checkpoint(state, step + 1, folder, stage.save_parts, limit=1)
+            log.append(step=training.logged_step(done), **clocks.times(), **values)
+        accelerator.log({training.tracker_prefix + name: value for name, value in values.items()}, step=done)
+        progress.set_postfix({k: f"{v:.4f}" for k, v in values.items() if k.endswith("loss")}, refresh=False)
+        if training.validate is not None and (last or _is_due(done, training.validate_every)):
+            scores = _validate(training, done)
+        stopped_by = interruption.noted(accelerator)
+        if last or stopped_by or _is_due(done, training.checkpoint_every):
+            saved = save_checkpoint(state, done, training.folder, training.save_parts, training.checkpoints_limit)
+        if stopped_by:
+            progress.close()
+            if accelerator.is_main_process:
+                print(f"{training.name}: stopped at {training.unit} {done} of {training.steps}; saved {saved}")
+                print(training.resume_hint, flush=True)
+            raise SystemExit(128 + stopped_by)
+    if shown:
+        _draw_curve(training.folder)
+    return Outcome(start, stop, time.perf_counter() - began, clocks.last, scores)
 
-    if accelerator.is_main_process and not stage.short and (losses := read_losses(folder / "losses.jsonl")):
-        draw_loss_curve(losses, folder / "losses.png")
-    if ema is not None:
-        ema.copy_to(parameters.values())
-    accelerator.free_memory()
-    if start == stop and (folder / "summary.json").is_file():
-        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    seconds = round(time.perf_counter() - began, 1)
-    summary = {"steps": stop, "finished": stop == stage.steps, "seconds": seconds, **scores}
+
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _refuse_non_finite(training: Training, values: dict[str, float], step: int) -> None:
+    for name, value in values.items():
+        if (name == "loss" or name.endswith("_loss")) and not math.isfinite(value):
+            raise DivergedError(
+                f"{training.name}: the {name.replace('_', ' ')} is {value} at {training.unit} {step}; "
+                "try a lower learning rate or bf16"
+            )
+
+
+def _validate(training: Training, step: int) -> dict[str, float]:
+    """Scores on the first process; the others wait."""
+    state, accelerator, scores = training.state, training.state.accelerator, {}
     if accelerator.is_main_process:
-        write_json(folder / "summary.json", summary)
-    return summary
+        with state.averaged():
+            scores = training.validate(step)
+        accelerator.log({training.tracker_prefix + name: value for name, value in scores.items()}, step=step)
+        if scores and not training.quiet:
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            tqdm.write(f"{training.name} {training.unit} {step}: {shown}")
+    accelerator.wait_for_everyone()
+    return scores
+
+
+class _Clocks:
+    """Times since the beginning of a run, over its stops: those of the last line of its log, and of this process."""
+
+    def __init__(self, training: Training, log: LossLog | None) -> None:
+        lines = read_losses(log.path)[-1:] if log and training.clocks else []
+        self.last = {name: lines[0].get(name, 0.0) if lines else 0.0 for name in training.clocks}
+        self._began = {name: clock() - self.last[name] for name, clock in training.clocks.items()}
+        self._clocks = training.clocks
+
+    def times(self) -> dict[str, float]:
+        self.last = {name: round(clock() - self._began[name], 2) for name, clock in self._clocks.items()}
+        return self.last
+
+
+def _draw_curve(folder: Path) -> None:
+    losses: list[dict[str, Any]] = read_losses(folder / "losses.jsonl")
+    if not losses or "loss" not in losses[0]:
+        return
+    if is_installed("matplotlib"):
+        draw_loss_curve(losses, folder / "losses.png")
+    else:
+        print("losses.png is left out: it needs matplotlib (pip install 'geopos-diffusers[train]')")

@@ -48,10 +48,21 @@ def build_accelerator(
     return accelerator
 
 
-def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any]) -> None:
-    """Open the trackers under `name`, with `settings` as the run's hyperparameters."""
-    if accelerator.log_with:
-        plain = {
-            name: value if isinstance(value, (int, float, str)) else str(value) for name, value in settings.items()
-        }
-        accelerator.init_trackers(name, config=plain)
+def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any], step: int = 0) -> None:
+    """Open the trackers under `name`, with `settings` as the run's hyperparameters.
+
+    TensorBoard's files all lie in logs/`name`: accelerate would put hyperparameters into a dated folder of each start,
+    so they become a text.
+
+    Args:
+        step: where a continued run goes on; TensorBoard hides what an earlier start wrote of later steps.
+    """
+    if not accelerator.log_with:
+        return
+    accelerator.init_trackers(name, init_kwargs={"tensorboard": {"purge_step": step + 1}} if step else {})
+    plain = {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in settings.items()}
+    for tracker in accelerator.trackers:
+        if tracker.name != "tensorboard":
+            tracker.store_init_configuration(plain)
+        elif accelerator.is_main_process:
+            tracker.writer.add_text("settings", "\n".join(f"    {key}: {value}" for key, value in plain.items()), step)

@@ -23,8 +23,8 @@ from geopos_diffusers.errors import ConfigError, DataError
 from geopos_diffusers.files import write_json, write_text
 from geopos_diffusers.training.arguments import option
 from geopos_diffusers.training.learning_rate import cosine_schedule
-from geopos_diffusers.training.loop import Stage, train_stage
 from geopos_diffusers.training.loss_log import read_losses
+from geopos_diffusers.training.stage import Stage, train_stage
 
 from .baselines.kinds import parameter_count
 from .baselines.trial import Build, Trial, trial_network

@@ -97,7 +97,7 @@ class TestOneLayer:
 
     def test_a_strided_transposed_convolution_is_refused(self, axes):
         layer = TRANSPOSED[axes](2, 3, 4, stride=2, padding=1)
-        with pytest.raises(AdapterError, match="transposed convolution of stride 2"):
+        with pytest.raises(AdapterError, match="stride 2"):
             taps_to_multilinear(layer.geo_weight, layer, SIZE[:axes], layer.geo_config)
 
     def compare(self, classes, axes, options, rim, config):
@@ -216,7 +216,7 @@ class TestRefusals:
 
         model = self.patched(nn.Conv2d(1, 1, 3), basis="taps")
         cpu_offload(model)
-        with pytest.raises(AdapterError, match="offloaded; convert before"):
+        with pytest.raises(AdapterError, match="offloaded"):
             convert_adapter(model, lambda: None)
 
     def test_a_pipeline_without_sizes_or_a_size_that_it_cannot_draw(self):
@@ -224,9 +224,9 @@ class TestRefusals:
             def __call__(self, prompt):
                 pass
 
-        with pytest.raises(ConfigError, match="Unsized takes no height, width, num_inference_steps"):
+        with pytest.raises(ConfigError, match="height, width, num_inference_steps"):
             run_once(Unsized(), 32, 32)
-        with pytest.raises(ConfigError, match="StableDiffusionPipeline cannot generate 31x32 pixels"):
+        with pytest.raises(ConfigError, match="31x32"):
             run_once(tiny_stable_diffusion(), 31, 32)
 
 

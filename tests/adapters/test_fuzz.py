@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
+from trained_models import draw_geometry
 
 from geopos_diffusers import (
     GeoConvConfig,
@@ -47,9 +48,7 @@ def build() -> TwoModels:
 def trained() -> TwoModels:
     pipe = build()
     apply_geoconv(pipe, GeoConvConfig(components=("unet", "vae")))
-    with torch.no_grad():
-        for weight in geoconv_parameters(pipe).values():
-            weight.normal_()
+    draw_geometry(pipe)
     return pipe
 
 

@@ -49,10 +49,19 @@ class TestInfoAndPatch:
         pipe = tiny_stable_diffusion()
         assert record["patched"] == apply_geoconv(pipe).patched
 
+    def test_info_prints_the_page_of_the_proposal(self, model, capsys):
+        assert main(["info", "--model", model]) == 0
+        out = capsys.readouterr().out
+        assert "would be patched" in out
+        assert "patched in unet: conv_in, down_blocks (" in out
+        assert "skipped: " in out
+        assert "adapters" not in out
+
     def test_info_on_an_adapter(self, model, adapter, capsys):
         assert main(["info", "--model", model, "--geoconv", adapter, "--verbose"]) == 0
         out = capsys.readouterr().out
         assert "convolutions patched" in out
+        assert "adapters of unet: default 1" in out
         assert "  + unet.conv_in" in out
         assert "attentions.0.proj_in: not named by target_modules" in out
 

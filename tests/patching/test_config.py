@@ -10,28 +10,28 @@ from geopos_diffusers.patching.config import name_matches
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "name"),
     [
-        ({"encoding": "polar"}, "encoding must be one of product, squares"),
-        ({"normalization": "none"}, "normalization must be one of unit, aspect, pixel; got 'none'"),
-        ({"border": "wrap"}, "border must be one of zeros, extrapolate"),
-        ({"shift_range": -1}, "shift_range must be a finite number >= 0; got -1"),
-        ({"shift_range": float("nan")}, "shift_range must be a finite"),
-        ({"shift_range": "0.25"}, "shift_range must be a finite"),
-        ({"shift_range": True}, "shift_range must be a finite"),
-        ({"reference_size": 0}, "reference_size must be an integer >= 1"),
-        ({"shift_at_inference": 1}, "shift_at_inference must be true or false"),
-        ({"target_modules": []}, "target_modules must hold one or more names"),
-        ({"target_modules": ""}, "target_modules must be a regular expression"),
-        ({"target_modules": "(["}, "target_modules is not a valid regular expression"),
-        ({"exclude_modules": [1]}, "exclude_modules must hold one or more names"),
-        ({"components": ()}, "components must hold one or more names"),
+        ({"encoding": "polar"}, "encoding"),
+        ({"normalization": "none"}, "normalization"),
+        ({"border": "wrap"}, "border"),
+        ({"shift_range": -1}, "shift_range"),
+        ({"shift_range": float("nan")}, "shift_range"),
+        ({"shift_range": "0.25"}, "shift_range"),
+        ({"shift_range": True}, "shift_range"),
+        ({"reference_size": 0}, "reference_size"),
+        ({"shift_at_inference": 1}, "shift_at_inference"),
+        ({"target_modules": []}, "target_modules"),
+        ({"target_modules": ""}, "target_modules"),
+        ({"target_modules": "(["}, "target_modules"),
+        ({"exclude_modules": [1]}, "exclude_modules"),
+        ({"components": ()}, "components"),
     ],
 )
-def test_bad_values_are_named(options, message):
+def test_bad_values_are_named(options, name):
     with pytest.raises(ConfigError) as error:
         GeoConvConfig(**options)
-    assert message in str(error.value)
+    assert str(error.value).startswith(f"{name} ")
     assert "\n" not in str(error.value)
 
 
@@ -45,14 +45,14 @@ def test_json_there_and_back():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not valid JSON"),
-        ("[]", "must be a JSON object; got list"),
-        ("{}", "format_version None; this release reads 1"),
-        ('{"format_version": 3}', "format_version 3; this release reads 1 to 2"),
-        ('{"format_version": 1, "basis": "taps"}', "format_version 1 has an unknown option 'basis'"),
-        ('{"format_version": 1, "kernel": 3}', "unknown option 'kernel'"),
-        ('{"format_version": 1, "encoding": ["product"]}', "encoding must be one of"),
-        ('{"format_version": 1, "components": {"unet": 1}}', "components must be"),
+        ("{", "JSON"),
+        ("[]", "list"),
+        ("{}", "format_version None"),
+        ('{"format_version": 3}', "format_version 3"),
+        ('{"format_version": 1, "basis": "taps"}', "'basis'"),
+        ('{"format_version": 1, "kernel": 3}', "'kernel'"),
+        ('{"format_version": 1, "encoding": ["product"]}', "encoding"),
+        ('{"format_version": 1, "components": {"unet": 1}}', "components"),
     ],
 )
 def test_bad_json_is_named(text, message):

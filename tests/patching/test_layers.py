@@ -30,7 +30,7 @@ def make(cls, layout: dict, **options):
 @pytest.fixture(params=["dense", "separable"])
 def way(request, monkeypatch):
     """Both ways to compute the term, whatever the size of the image."""
-    monkeypatch.setattr("geopos_diffusers.patching.layers.DENSE_ELEMENTS", 2**18 if request.param == "dense" else 0)
+    monkeypatch.setattr("geopos_diffusers.patching.response.DENSE_ELEMENTS", 2**18 if request.param == "dense" else 0)
 
 
 @pytest.mark.usefixtures("way")

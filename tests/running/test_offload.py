@@ -140,7 +140,7 @@ class TestSequentialOffload:
     def test_weights_that_a_block_loads_together_are_refused_and_nothing_changes(self):
         unet = tiny_stable_diffusion().unet
         cpu_offload(unet, CPU, preload_module_classes=["ResnetBlock2D"])
-        with pytest.raises(SurgeryError, match="are offloaded; patch the model before enabling offload"):
+        with pytest.raises(SurgeryError, match="offloaded"):
             apply_geoconv(unet)
         assert not geoconv_status(unet).patched
 
@@ -168,16 +168,16 @@ class TestGroupOffloadToDisk:
         self.offload(unet, tmp_path / "groups")
         for _ in range(2):
             assert torch.equal(denoise(unet), expected)
-        with pytest.raises(SurgeryError, match="are group-offloaded to disk: they cannot be read or replaced"):
+        with pytest.raises(SurgeryError, match="group-offloaded to disk"):
             save_geoconv_weights(unet, tmp_path / "adapter")
-        with pytest.raises(SurgeryError, match="are group-offloaded to disk: they cannot be read or replaced"):
+        with pytest.raises(SurgeryError, match="group-offloaded to disk"):
             load_geoconv_weights(unet, folder)
         assert not (tmp_path / "adapter").exists()
 
     def test_patching_later_is_refused(self, tmp_path):
         unet = tiny_stable_diffusion().unet
         self.offload(unet, tmp_path / "groups")
-        with pytest.raises(SurgeryError, match=r"is group-offloaded \(disk\); patch the model before"):
+        with pytest.raises(SurgeryError, match=r"group-offloaded \(disk\)"):
             apply_geoconv(unet)
         assert not geoconv_status(unet).patched
 
@@ -197,7 +197,7 @@ class TestTransposedConvolutions:
         expected = model(image)
         offload_sequentially(model)
         assert torch.equal(model(image), expected)
-        with pytest.raises(SurgeryError, match=r"hooks .* were put on 1 after patching"):
+        with pytest.raises(SurgeryError, match=r"hooks .* on 1"):
             remove_geoconv(model)
         remove_hook_from_module(model, recurse=True)
         assert remove_geoconv(model) == ["0", "1"]

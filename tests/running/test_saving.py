@@ -40,6 +40,7 @@ from geopos_diffusers import (
     set_geoconv_adapters,
 )
 from geopos_diffusers.errors import AdapterError, SurgeryError
+from geopos_diffusers.pipelines.loading import recommended_guidance
 
 
 class TestSavePretrained:
@@ -160,6 +161,20 @@ class TestSavePretrained:
         unet.save_pretrained(tmp_path)
         assert unet.state_dict().keys() == keys
 
+    def test_the_recommended_guidance_is_kept(self, tmp_path):
+        tiny_stable_diffusion().save_pretrained(tmp_path / "base")
+        (tmp_path / "base" / "generation_config.json").write_text('{"guidance_scale": 2.5}')
+        pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "base")
+        apply_geoconv(pipe)
+        pipe.save_pretrained(tmp_path / "patched")
+        assert recommended_guidance(tmp_path / "patched") == 2.5
+        (tmp_path / "own").mkdir()
+        (tmp_path / "own" / "generation_config.json").write_text('{"guidance_scale": 7}')
+        pipe.save_pretrained(tmp_path / "own")
+        assert recommended_guidance(tmp_path / "own") == 7
+        remove_geoconv(pipe)
+        assert "save_pretrained" not in vars(pipe)
+
     @pytest.mark.slow
     def test_in_a_new_process(self, tmp_path):
         pipe = trained_stable_diffusion()
@@ -256,7 +271,7 @@ class TestSeveralAdapters:
         pipe = tiny_stable_diffusion()
         load_geoconv_weights(pipe, files["taps"])
         before = denoise(pipe.unet)
-        with pytest.raises(SurgeryError, match="basis='taps', border='zeros', not basis='multilinear', border=None"):
+        with pytest.raises(SurgeryError, match=r"'taps'.*not.*'multilinear'"):
             load_geoconv_weights(pipe, files["a"], "a")
         assert list_geoconv_adapters(pipe) == {"unet": ["default"]}
         assert has_weights(pipe, weights_of(files["taps"]))
@@ -335,14 +350,14 @@ class TestSeveralAdapters:
         save_geoconv_weights(pipe, tmp_path / "named", adapter_name="a")
         assert weights_of(tmp_path / "named").keys() == weights_of(files["a"]).keys()
         assert all(torch.equal(w, weights_of(files["a"])[key]) for key, w in weights_of(tmp_path / "named").items())
-        with pytest.raises(AdapterError, match="no adapter 'c'; there are a, b"):
+        with pytest.raises(AdapterError, match=r"'c'.*a, b"):
             save_geoconv_weights(pipe, tmp_path / "none", adapter_name="c")
 
     @pytest.mark.parametrize(
         ("other", "message"),
         [
-            ("sum", "is patched with encoding='product', basis='multilinear'.*, not encoding='sum', basis='taps'"),
-            ("taps", "is patched with basis='multilinear', border=None, not basis='taps', border='zeros'"),
+            ("sum", r"'product'.*not.*'sum'"),
+            ("taps", r"'multilinear'.*not.*'taps'"),
         ],
     )
     def test_an_adapter_of_another_config_is_refused_and_both_stay(self, pipe, files, other, message):
@@ -355,11 +370,11 @@ class TestSeveralAdapters:
     @pytest.mark.parametrize(
         ("names", "weights", "message"),
         [
-            ("c", 1.0, "no adapter 'c'; there are a, b"),
-            (["a", "a"], 1.0, "expected different adapter names"),
-            (["a", "b"], [1.0], "a weight for each"),
-            ([], 1.0, "expected different adapter names"),
-            (["a"], [float("nan")], "must be finite numbers"),
+            ("c", 1.0, "'c'.*a, b"),
+            (["a", "a"], 1.0, "names"),
+            (["a", "b"], [1.0], "weight"),
+            ([], 1.0, "names"),
+            (["a"], [float("nan")], "finite"),
         ],
     )
     def test_refusals(self, pipe, files, names, weights, message):

@@ -28,10 +28,10 @@ from tqdm import tqdm
 from geopos_diffusers.files import write_json
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
 from geopos_diffusers.patching.config import GeoPosConfig
-from geopos_diffusers.patching.encoding import geopos_channels
 from geopos_diffusers.patching.targets import CONVOLUTIONS
 from geopos_diffusers.training.processes import run_script
 
+from ..baselines.concatenation import ConcatenatingConv
 from ..baselines.kinds import parameter_count, set_kind
 from ..baselines.position_network import PositionNetwork
 from ..depth.loss import scale_invariant_log_loss
@@ -59,26 +59,12 @@ class Setting:
     make_step: Callable[[list[nn.Module], int, int], Step]
 
 
-class ConcatenatingConv(nn.Module):
-    """CoordConv as in its paper (arXiv 1807.03247): x and y are appended to the input [B, C, H, W] of a convolution."""
-
-    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
-        super().__init__()
-        options = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding")}
-        self.conv = type(conv)(conv.in_channels + 2, conv.out_channels, bias=conv.bias is not None, **options)
-        self.config = GeoPosConfig(encoding="cartesian")
-
-    def forward(self, images: Tensor) -> Tensor:
-        coordinates = geopos_channels(images.shape[2:], self.config, device=images.device)
-        return self.conv(torch.cat([images, coordinates.expand(len(images), -1, -1, -1)], dim=1))
-
-
 def set_variant(network: nn.Module, variant: str) -> nn.Module:
     if variant != "coord-concat":
         return set_kind(network, variant).train()
     for name, layer in list(network.named_modules()):
         if isinstance(layer, CONVOLUTIONS):
-            network.set_submodule(name, ConcatenatingConv(layer))
+            network.set_submodule(name, ConcatenatingConv(layer, GeoPosConfig(encoding="cartesian", shift_range=0)))
     return network.train()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.patching.config import GeoConvConfig
@@ -135,13 +135,3 @@ def matched_widths(
     target = count(widths, "coord")
     candidates = [tuple(map(sum, zip(widths, more, strict=True))) for more in product(range(4), repeat=len(widths))]
     return min(candidates, key=lambda channels: (abs(count(channels, kind) - target), channels))
-
-
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Binary cross entropy of logits [B, 1] of real and of generated images (arXiv 1406.2661, equation 1)."""
-    return nn.functional.softplus(-real).mean() + nn.functional.softplus(fake).mean()
-
-
-def generator_loss(fake: Tensor) -> Tensor:
-    """The non-saturating loss of logits [B, 1] of generated images (arXiv 1406.2661, end of section 3)."""
-    return nn.functional.softplus(-fake).mean()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,24 +13,18 @@ from accelerate.utils import set_seed
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from geopos_diffusers.files import atomic_path, write_json
-from geopos_diffusers.folder_lock import locked_folder
-from geopos_diffusers.training.checkpoints import (
-    TrainingState,
-    list_checkpoints,
-    load_checkpoint,
-    remove_unfinished,
-    save_checkpoint,
-)
+from geopos_diffusers.training.checkpoints import TrainingState, list_checkpoints
 from geopos_diffusers.training.data_order import DataOrder
-from geopos_diffusers.training.loop import step_generator
-from geopos_diffusers.training.loss_log import LossLog, read_losses
+from geopos_diffusers.training.gradient_step import backward
+from geopos_diffusers.training.loop import Training, train, training_folder
+from geopos_diffusers.training.stage import step_generator
 
 from ..baselines.kinds import parameter_count
 from .arguments import GanArguments
-from .network import VARIANTS, build_dcgan, discriminator_loss, generator_loss
+from .loss import discriminator_loss, generator_loss
+from .network import VARIANTS, build_dcgan
 
 SHEET = 16  # samples in the grid that each evaluation writes, four in a row
 EVALUATION_BATCH = 250
@@ -101,43 +94,39 @@ def train_gan(
 
     Raises:
         ConfigError: another run is at work in its folder.
+        DivergedError: a loss is infinite or not a number.
     """
     run = build_run(args, accelerator, variant, seed)
-    with locked_folder(run.folder) if accelerator.is_main_process else nullcontext():
-        return _train_in_folder(run, images, scores)
 
-
-def _train_in_folder(run: GanRun, images: Tensor, scores: Scores) -> dict[str, Any]:
-    args, accelerator, variant, seed = run.args, run.accelerator, run.variant, run.seed
-    state = run.state()
-    if accelerator.is_main_process:
-        remove_unfinished(run.folder)
-    checkpoints = list_checkpoints(run.folder)
-    start = load_checkpoint(state, checkpoints[-1]) if checkpoints else 0
-    stop = max(start, args.epochs if args.stop_at_epoch is None else min(args.stop_at_epoch, args.epochs))
-    log = LossLog(run.folder, epoch_end(start, len(images), args.batch_size)) if accelerator.is_main_process else None
-    before = {"seconds": 0.0, "cpu_seconds": 0.0, **(read_losses(log.path)[-1:] or [{}])[0]} if log else {}
-    clocks = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
-    began = {name: clock() - before[name] for name, clock in clocks.items()} if log else {}
-
-    progress = tqdm(range(start + 1, stop + 1), initial=start, total=args.epochs, desc=f"{variant} seed {seed}")
-    progress.disable = not accelerator.is_main_process
-    for epoch in progress:
+    def train_and_score(index: int) -> dict[str, float]:
+        epoch = index + 1
         values = train_epoch(run, epoch, images)
-        if log is not None:
-            if epoch % args.evaluate_every == 0 or epoch == args.epochs:
-                values |= evaluate(run, epoch, scores)
-                progress.set_postfix(covered=f"{values['covered']:.2f}")
-            spent = {name: round(clock() - began[name], 2) for name, clock in clocks.items()}
-            log.append(step=epoch_end(epoch, len(images), args.batch_size), epoch=epoch, **spent, **values)
-        accelerator.log({f"{run.folder.name}/{name}": value for name, value in values.items()}, step=epoch)
-        if epoch == stop or epoch % args.checkpoint_every == 0:
-            save_checkpoint(state, epoch, run.folder, lambda target: save_generator(run, target), limit=1)
-    summary = {"variant": variant, "seed": seed, "epochs": stop, "finished": stop >= args.epochs}
-    summary["parameters"] = {name: parameter_count(getattr(run, name)) for name in ("generator", "discriminator")}
-    if log is not None:
-        summary |= {name: (read_losses(log.path)[-1:] or [before])[0][name] for name in clocks}
-        write_json(run.folder / "summary.json", summary)
+        if accelerator.is_main_process and (epoch % args.evaluate_every == 0 or epoch == args.epochs):
+            values |= evaluate(run, epoch, scores)
+        return values | {"epoch": epoch}
+
+    training = Training(
+        name=f"{variant} seed {seed}",
+        folder=run.folder,
+        state=run.state(),
+        steps=args.epochs,
+        step=train_and_score,
+        save_parts=lambda folder: save_generator(run, folder),
+        checkpoint_every=args.checkpoint_every,
+        checkpoints_limit=1,
+        stop_at=args.stop_at_epoch,
+        unit="epoch",
+        logged_step=lambda epoch: epoch_end(epoch, len(images), args.batch_size),
+        clocks={"seconds": time.perf_counter, "cpu_seconds": time.process_time},
+        tracker_prefix=f"{run.folder.name}/",
+    )
+    with training_folder(run.folder, accelerator):
+        outcome = train(training, next(reversed(list_checkpoints(run.folder)), None))
+        summary = {"variant": variant, "seed": seed, "epochs": outcome.step, "finished": outcome.step >= args.epochs}
+        summary["parameters"] = {name: parameter_count(getattr(run, name)) for name in ("generator", "discriminator")}
+        summary |= outcome.times
+        if accelerator.is_main_process:
+            write_json(run.folder / "summary.json", summary)
     accelerator.free_memory()
     return summary
 
@@ -175,7 +164,7 @@ def train_step(run: GanRun, real: Tensor, latents: Tensor) -> dict[str, Tensor]:
 
 
 def step_network(accelerator: Accelerator, network: nn.Module, optimizer: Any, loss: Tensor) -> None:
-    accelerator.backward(loss)
+    backward(accelerator, loss)
     if accelerator.num_processes > 1:
         for parameter in network.parameters():
             parameter.grad = accelerator.reduce(parameter.grad, "mean")

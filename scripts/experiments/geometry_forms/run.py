@@ -28,7 +28,7 @@ from geopos_diffusers.finetuning.held_out_loss import image_losses, load_images
 from geopos_diffusers.finetuning.latents import sample_latents
 from geopos_diffusers.finetuning.text_conditions import CaptionEncoder
 from geopos_diffusers.patching.layers import GeometryTerm
-from geopos_diffusers.patching.taps import axis_powers
+from geopos_diffusers.patching.taps import Axis, axis_powers
 from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.learning_rate import learning_rate_factor
 
@@ -100,7 +100,7 @@ def with_squares(pipe: Any) -> Trained:
             sizes = [*zip(inputs[0].shape[2:], output.shape[2:], strict=True)]
             longest = max(inputs[0].shape[2:])
             ys, xs = (
-                axis_powers(layer, axis, *size, longest, layer.geo_config, weights).coordinates[:, 1].square()
+                axis_powers(layer, Axis(axis, *size, longest), layer.geo_config, weights).coordinates[:, 1].square()
                 for axis, size in enumerate(sizes)
             )
             columns = weights.unbind(1)

@@ -36,8 +36,8 @@ from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.pipelines.loading import GENERATION_CONFIG
 from geopos_diffusers.training.arguments import parse_arguments
 from geopos_diffusers.training.learning_rate import cosine_schedule
-from geopos_diffusers.training.loop import Stage, step_generator, train_stage
 from geopos_diffusers.training.processes import end_run, run_script
+from geopos_diffusers.training.stage import Stage, step_generator, train_stage
 from geopos_diffusers.training.tracking import build_accelerator
 
 from .arguments import PretrainingArguments

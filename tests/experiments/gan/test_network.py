@@ -3,13 +3,8 @@ import math
 import pytest
 import torch
 from experiments.baselines.kinds import parameter_count
-from experiments.gan.network import (
-    VARIANTS,
-    build_dcgan,
-    discriminator_loss,
-    generator_loss,
-    stage_widths,
-)
+from experiments.gan.loss import discriminator_loss, generator_loss
+from experiments.gan.network import VARIANTS, build_dcgan, stage_widths
 
 from geopos_diffusers import GeoConvConfig
 from geopos_diffusers.errors import ConfigError

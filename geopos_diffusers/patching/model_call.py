@@ -1,0 +1,105 @@
+"""One call of a patched model: whether its layers draw shifts in it, and the shift that they share.
+
+A shift is drawn in training mode, and only where gradients are recorded: diffusers leaves models that it builds from a
+config (`from_config`, AnimateDiff's `from_unet2d`) in training mode, and generating with one of them must give the same
+images for the same seed; so must validation without gradients inside a training loop.
+
+Whether gradients are recorded is decided where the model's call begins. Within it, a checkpoint with
+`use_reentrant=True` runs its part under `no_grad` first and again in the backward pass, recorded then: a layer that
+asked for itself would draw in the second pass alone.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .config import GeoPosConfig
+from .encoding import draw_shift
+
+
+class ModelCall:
+    """What the layers of one patched model know of its present call; hooks on the model mark where it begins and ends.
+
+    Attributes:
+        depth: calls that are running; a part that is called within the model counts too.
+        recorded: whether the outermost of them records gradients.
+        shift: what was drawn for the call, where all layers use the same shift (`shift_scope="model"`).
+        handles: take the hooks off again.
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.recorded = False
+        self.shift: Tensor | None = None
+        self.handles: list[RemovableHandle] = []
+
+    def enter(self, inputs: Iterable[Any]) -> None:
+        if self.depth == 0:
+            if not _in_backward_pass():
+                self.shift = None
+            # A reentrant checkpoint around the whole model calls it under no_grad, with an input that asks for
+            # gradients: without one it could not give any.
+            self.recorded = torch.is_grad_enabled() or any(
+                isinstance(value, Tensor) and value.requires_grad for value in inputs
+            )
+        self.depth += 1
+
+    def leave(self) -> None:
+        # Torch also ends calls that another hook stopped before they began here.
+        self.depth = max(self.depth - 1, 0)
+
+    def unfollow(self) -> None:
+        """Take the hooks of `follow_calls` off the model."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+
+    def records_gradients(self) -> bool:
+        return torch.is_grad_enabled() or (self.depth > 0 and self.recorded)
+
+    def shared_shift(
+        self, config: GeoPosConfig, axes: int, samples: int, like: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """The call's shift [S, axes]: the first layer that asks draws it."""
+        if self.shift is None or self.shift.shape[0] not in (1, samples):
+            # Drawn for three axes: layers of fewer axes in the same model use the leading columns.
+            self.shift = draw_shift(config, 3, samples, like, generator)
+        return self.shift[:, :axes]
+
+
+def _in_backward_pass() -> bool:
+    """Whether a part is called anew for its gradients: by a checkpoint, and under the shift that its call drew."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+@cache
+def inference_generator(device: torch.device) -> torch.Generator:
+    # Images must not depend on whether a patched model drew shifts from the user's generator.
+    return torch.Generator(device).manual_seed(0)
+
+
+class _BeginCall:
+    def __init__(self, call: ModelCall) -> None:
+        self.call = call
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        self.call.enter((*args, *kwargs.values()))
+
+
+class _EndCall(_BeginCall):
+    def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
+        self.call.leave()
+
+
+def follow_calls(model: nn.Module, call: ModelCall) -> None:
+    """Keep `call` up to date by hooks on the model and its parts, which copies and pickles of the model keep."""
+    # Autoencoders are called by part (vae.decode runs vae.decoder), so a part called alone is a model call too.
+    for module in (model, *model.children()):
+        call.handles += [
+            module.register_forward_pre_hook(_BeginCall(call), with_kwargs=True),
+            module.register_forward_hook(_EndCall(call), always_call=True),
+        ]

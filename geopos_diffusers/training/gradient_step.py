@@ -1,0 +1,66 @@
+"""The usual optimizer step: batches forward and backward, gradients clipped, learning rates set, one optimizer."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from .checkpoints import TrainingState
+
+
+@dataclass
+class GradientStep:
+    """Called with a step's number, counted from 0, it takes that step and returns what to log.
+
+    As many batches as `accelerator.gradient_accumulation_steps` says make one step; their losses are averaged.
+
+    state: with one optimizer. A group's "part", if it has one, names its learning rate in the log.
+    model: what `accelerator.prepare` returned; several processes exchange its gradients at the end of a step.
+    losses(batch): scalars by name, "loss", which is minimised, among them.
+    batches(first): the batches from step `first` on; called once, at the first step.
+    learning_rate(group, step): of one of the optimizer's groups.
+    """
+
+    state: TrainingState
+    model: nn.Module
+    losses: Callable[[Any], dict[str, Tensor]]
+    batches: Callable[[int], Iterable[Any]]
+    learning_rate: Callable[[dict[str, Any], int], float]
+    max_grad_norm: float
+    _batches: Iterator[Any] | None = field(default=None, init=False)
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """Returns the mean losses over batches and processes, the learning rates and the gradients' norm."""
+        accelerator, optimizer = self.state.accelerator, self.state.optimizer
+        if self._batches is None:
+            self._batches = iter(self.batches(step))
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate(group, step)
+        count, sums, norm = accelerator.gradient_accumulation_steps, {}, 0.0
+        for _ in range(count):
+            batch = next(self._batches)
+            with accelerator.accumulate(self.model):
+                losses = self.losses(batch)
+                backward(accelerator, losses["loss"] / count)
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0) + value.detach() / count
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(self.state.parameters.values(), self.max_grad_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+        rates = {
+            f"learning_rate_{group['part']}" if "part" in group else "learning_rate": group["lr"]
+            for group in optimizer.param_groups
+        }
+        means = {name: accelerator.reduce(value, "mean").item() for name, value in sums.items()}
+        return {**means, **rates, "grad_norm": float(norm)}
+
+
+def backward(accelerator: Accelerator, loss: Tensor) -> None:
+    """`accelerator.backward` without its division, and without its look on the disk for an optional package.
+
+    That look takes as long as a step of a small network.
+    """
+    (loss if accelerator.scaler is None else accelerator.scaler.scale(loss)).backward()
