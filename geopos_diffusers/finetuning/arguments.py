@@ -52,7 +52,7 @@ FREE_ON_RESUME = frozenset(
 
 @dataclass(kw_only=True)
 class FinetuningArguments:
-    """Fine-tune a text-to-image pipeline on pictures with captions.
+    """Fine-tune a text-to-image pipeline on images with captions.
 
     Raises:
         ConfigError: a value is out of range, or two options cannot go together.

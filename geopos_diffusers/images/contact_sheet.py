@@ -1,4 +1,4 @@
-"""A contact sheet: pictures in a grid, each with a caption that can be read."""
+"""A contact sheet: images in a grid, each with a caption that can be read."""
 
 import math
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ def contact_sheet(
     """Lay `images` out in a grid, row by row, with a caption below each.
 
     Args:
-        images: at least one picture, of any mode and size; transparent ones are shown on white.
-        captions: one line of text per picture (broken into lines that fit the cell), or None for no captions.
-        columns: pictures in a row; by default the grid is about as wide as it is high.
-        cell: side in pixels of the square that every picture is fitted into, 192 by default. Smaller pictures are
+        images: at least one image, of any mode and size; transparent ones are shown on white.
+        captions: one line of text per image (broken into lines that fit the cell), or None for no captions.
+        columns: images in a row; by default the grid is about as wide as it is high.
+        cell: side in pixels of the square that every image is fitted into, 192 by default. Smaller images are
             enlarged by the largest whole factor that fits (nearest neighbour, so that pixels stay pixels), larger ones
-            are reduced (Lanczos). A row is as high as its highest picture.
+            are reduced (Lanczos). A row is as high as its highest image.
 
     Returns:
-        An RGB picture.
+        An RGB image.
 
     Raises:
         DataError: no images, another number of captions than of images, `columns` below 1 or `cell` below 16.
@@ -56,19 +56,17 @@ def contact_sheet(
     # Captions of one row are as high as its longest one, so that a single long caption costs one row only.
     row_lines = [max(len(lines) for lines in broken[row * columns : (row + 1) * columns]) for row in range(rows)]
     fitted = [fit(image, cell) for image in images]
-    row_pictures = [
-        max(picture.height for picture in fitted[row * columns : (row + 1) * columns]) for row in range(rows)
-    ]
-    row_heights = [height + MARGIN + lines * line_height for height, lines in zip(row_pictures, row_lines, strict=True)]
+    row_images = [max(image.height for image in fitted[row * columns : (row + 1) * columns]) for row in range(rows)]
+    row_heights = [height + MARGIN + lines * line_height for height, lines in zip(row_images, row_lines, strict=True)]
 
     sheet = Image.new("RGB", (columns * (cell + MARGIN) + MARGIN, sum(row_heights) + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    for index, (picture, lines) in enumerate(zip(fitted, broken, strict=True)):
+    for index, (image, lines) in enumerate(zip(fitted, broken, strict=True)):
         row, column = divmod(index, columns)
         left = MARGIN + column * (cell + MARGIN)
         top = MARGIN + sum(row_heights[:row])
-        height = row_pictures[row]
-        sheet.paste(picture, (left + (cell - picture.width) // 2, top + (height - picture.height) // 2))
+        height = row_images[row]
+        sheet.paste(image, (left + (cell - image.width) // 2, top + (height - image.height) // 2))
         for number, line in enumerate(lines):
             draw.text((left, top + height + number * line_height), line, font=fonts[index], fill=TEXT_COLOR)
     return sheet
