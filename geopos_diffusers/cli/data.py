@@ -67,12 +67,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..data.image_folder import write_image_folder
-    from ..data.options import check_cores, check_count, check_picture
+    from ..data.options import check_cores, check_count, check_image
     from ..files import check_output
 
     check_count(args.count)
     check_cores(args.workers)
-    check_picture(args.size, args.seed)
+    check_image(args.size, args.seed)
     check_output(args.output, args.overwrite)
     make_draw = _hands(args) if args.subject == "hands" else _faces(args)
     if args.dry_run:

@@ -58,13 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..files import check_output
+    from ..pipelines.prompts import warn_of_unreadable_words
 
     prompts = read_prompts(args.prompt, args.prompts_file)
     check_arguments(args)
     output = check_output(args.output, args.overwrite)
     pipe, settings = load(args)
     check_size(pipe, args)
-    check_prompts(pipe, args, prompts)
+    warn_of_unreadable_words(pipe, [*prompts, args.negative_prompt or ""])
     generate(args, pipe, prompts, settings, output)
 
 
@@ -120,14 +121,6 @@ def check_size(pipe: Any, args: argparse.Namespace) -> None:
         confirm(far, args.yes)
     if factor > WARN_ABOVE:
         warn(f"{far}; images may show things several times, or nothing")
-
-
-def check_prompts(pipe: Any, args: argparse.Namespace, prompts: Sequence[str]) -> None:
-    from ..pipelines.prompts import unreadable_words
-
-    if words := unreadable_words(pipe, [*prompts, args.negative_prompt or ""]):
-        shown = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
-        warn(f"the vocabulary of {args.model} lacks {shown}; such words hardly change the image")
 
 
 def load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

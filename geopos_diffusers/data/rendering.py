@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import DataError, optional_import
+from ..errors import DataError
+from ..optional_packages import optional_import
 from .vectors import bounds, cross, dot, length
 
 _LAMP_POINTS = np.array(

@@ -133,15 +133,20 @@ def digest(state: dict[str, torch.Tensor]) -> str:
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
+<<<<<<< HEAD
     """Normalised pixels [3, 224, 224] float32 of a picture of any mode and size (stretched to a square, bilinear)."""
     image = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+=======
+    """Normalised pixels [3, 224, 224] float32 of an image of any mode and size (stretched to a square, bilinear)."""
+    image = image.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR)
+>>>>>>> w-commands
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     return (pixels - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
 
 
 @torch.inference_mode()
 def extract_features(network: MobileNetV2, images: Iterable[Image.Image], batch_size: int = 16) -> np.ndarray:
-    """Features [N, 1280] float32 of N pictures, which are taken from `images` batch by batch."""
+    """Features [N, 1280] float32 of N images, which are taken from `images` batch by batch."""
     batches: list[np.ndarray] = []
     waiting: list[torch.Tensor] = []
     for image in images:

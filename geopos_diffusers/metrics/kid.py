@@ -34,7 +34,7 @@ def subset_mmd2(left: np.ndarray, right: np.ndarray, chosen_left: np.ndarray, ch
     count_left, count_right = chosen_left.sum(1), chosen_right.sum(1)
     within_left = polynomial_kernel(left, left)
     within_right = polynomial_kernel(right, right)
-    # A picture's likeness to itself says nothing of the distribution: without it, the estimate has no bias.
+    # An image's likeness to itself says nothing of the distribution: without it, the estimate has no bias.
     np.fill_diagonal(within_left, 0)
     np.fill_diagonal(within_right, 0)
     between = polynomial_kernel(left, right)
