@@ -1,6 +1,7 @@
 """Draw images from prompts: PNG files with their settings in them, metadata.jsonl and a contact sheet."""
 
 import argparse
+from typing import Any
 
 SUMMARY = "draw images from prompts, with or without adapters"
 
@@ -148,7 +149,7 @@ def draw(args: argparse.Namespace, pipe, prompts: list[str], settings: dict, out
         )
     }
     versions = ("base", "patched") if args.compare else ("patched",)
-    drawn = {}
+    drawn: dict[str, list[Any]] = {}
     total = (args.num_images or len(prompts)) * len(versions)
     with atomic_directory(output) as folder, tqdm(total=total, unit="image", desc="generate") as bar:
         for version in versions:

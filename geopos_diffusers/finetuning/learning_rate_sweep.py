@@ -129,7 +129,8 @@ def sweep(
     Args:
         options: of `geopos train`, without the rate. swept: the option that takes it.
     """
-    rates, runs = sorted(rates), {}
+    rates = sorted(rates)
+    runs: dict[float, FinishedRun] = {}
     step = (rates[-1] / rates[0]) ** (1 / (len(rates) - 1)) if len(rates) > 1 else math.sqrt(10)
     while new := [rate for rate in rates if rate not in runs]:
         jobs = [([*options, f"--{swept}", f"{rate:g}"], folder / f"rate-{rate:g}") for rate in new]

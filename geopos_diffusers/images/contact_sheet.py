@@ -49,7 +49,7 @@ def contact_sheet(
     rows = math.ceil(len(images) / columns)
 
     font = ImageFont.load_default(FONT_SIZE)
-    line_height = sum(font.getmetrics())
+    line_height = sum(font.getmetrics())  # type: ignore[union-attr]  # of a given size it is a FreeTypeFont
     broken = [break_lines(caption, font, cell) for caption in captions or [""] * len(images)]
     # Captions of one row are as high as its longest one, so that a single long caption costs one row only.
     row_lines = [max(len(lines) for lines in broken[row * columns : (row + 1) * columns]) for row in range(rows)]

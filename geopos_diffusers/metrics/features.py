@@ -56,7 +56,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = inputs * expansion
         self.adds_input = stride == 1 and inputs == outputs
-        layers = [convolution(inputs, hidden, kernel=1)] if expansion > 1 else []
+        layers: list[nn.Module] = [convolution(inputs, hidden, kernel=1)] if expansion > 1 else []
         layers += [
             convolution(hidden, hidden, stride=stride, groups=hidden),
             nn.Conv2d(hidden, outputs, 1, bias=False),
@@ -73,7 +73,8 @@ class MobileNetV2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers, channels = [convolution(3, 32, stride=2)], 32
+        layers: list[nn.Module] = [convolution(3, 32, stride=2)]
+        channels = 32
         for expansion, outputs, blocks, stride in STAGES:
             for block in range(blocks):
                 layers.append(InvertedResidual(channels, outputs, stride if block == 0 else 1, expansion))

@@ -186,7 +186,7 @@ def picture_count(scored: ScoredFolder) -> str:
 
 
 def percent(interval: Interval) -> str:
-    if interval.value is None:
+    if interval.value is None or interval.low is None or interval.high is None:
         return "-"
     return f"{interval.value:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
