@@ -10,7 +10,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .errors import DataError
+
 GENERATION_CONFIG = "generation_config.json"  # in a pipeline's folder: the guidance scale that it recommends
+
+
+def check_output(output: str | os.PathLike, overwrite: bool) -> Path:
+    """The folder that a command writes to, as a path: new or empty, unless it may be overwritten.
+
+    Raises:
+        DataError: it is a file, or a folder with something in it and `overwrite` is not set; or, with `overwrite`, the
+            working folder, the home folder or one that holds either.
+    """
+    path = Path(output)
+    if path.exists() and not path.is_dir():
+        raise DataError(f"the output {path} is a file; give a folder")
+    if path.is_dir() and any(path.iterdir()):
+        if not overwrite:
+            raise DataError(f"the output folder {path} is not empty; choose another or add --overwrite to replace it")
+        kept = (Path.cwd(), Path.home().resolve())
+        if any(folder.is_relative_to(path.resolve()) for folder in kept):
+            raise DataError(f"the output folder {path} holds the working or the home folder; choose another")
+    return path
 
 
 @contextmanager

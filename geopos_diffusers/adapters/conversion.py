@@ -78,11 +78,11 @@ def check_convertible(config: GeoConvConfig) -> None:
         raise AdapterError(f"encoding {config.encoding!r} has no multilinear basis; only {known} can be converted")
 
 
-def draw_once(pipe: Any, height: int, width: int) -> None:
+def run_once(pipe: Any, height: int, width: int) -> None:
     """Run a text-to-image pipeline for one step at a size in pixels, its VAE too where that is patched.
 
     Raises:
-        ConfigError: a pipeline that takes no such options, or a size that it cannot draw.
+        ConfigError: a pipeline that takes no such options, or a size that it cannot generate.
     """
     options = {"prompt": "", "height": height, "width": width, "num_inference_steps": 1}
     if missing := [name for name in options if name not in inspect.signature(pipe.__call__).parameters]:
@@ -95,7 +95,7 @@ def draw_once(pipe: Any, height: int, width: int) -> None:
             parameter = next(pipe.vae.parameters())
             pipe.vae.encode(parameter.new_zeros(1, pipe.vae.config.in_channels, height, width))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{type(pipe).__name__} cannot draw {height}x{width} pixels: {error}") from error
+        raise ConfigError(f"{type(pipe).__name__} cannot generate {height}x{width} pixels: {error}") from error
 
 
 def _check_models(pipe_or_model: Any, models: dict[str, nn.Module]) -> None:

@@ -28,25 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="DIR", required=True, help="folder for the new adapter; must be new or empty"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace an adapter in the output folder")
 
 
 def run(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from ..adapters.conversion import convert_adapter, draw_once
+    from ..adapters.conversion import convert_adapter, run_once
     from ..adapters.files import save_geoconv_weights
     from ..adapters.loading import load_geoconv_weights
-    from ..errors import ConfigError, DataError
+    from ..errors import ConfigError
+    from ..files import check_output
     from ..pipelines.loading import load_pipeline
 
     if len(args.size) > 2 or min(args.size) < 1:
         raise ConfigError(f"--size takes one or two numbers of 1 or more; got {' '.join(map(str, args.size))}")
-    output, height, width = Path(args.output), args.size[0], args.size[-1]
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise DataError(f"{output} exists and is not empty; choose another folder")
+    output, height, width = check_output(args.output, args.overwrite), args.size[0], args.size[-1]
     pipe = load_pipeline(args.model)
     before = load_geoconv_weights(pipe, args.adapter)
-    after = convert_adapter(pipe, lambda: draw_once(pipe, height, width))
+    after = convert_adapter(pipe, lambda: run_once(pipe, height, width))
     facts = {
         "Base model": args.model,
         "Converted from": f"the kernel taps of {args.adapter}, for images of {height}x{width} pixels",

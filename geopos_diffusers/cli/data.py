@@ -56,8 +56,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..data.image_folder import check_output, write_image_folder
+    from ..data.image_folder import write_image_folder
     from ..data.options import check_cores, check_count, check_picture
+    from ..files import check_output
 
     check_count(args.count)
     check_cores(args.workers)

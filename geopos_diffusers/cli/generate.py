@@ -1,9 +1,22 @@
-"""Draw images from prompts: PNG files with their settings in them, metadata.jsonl and a contact sheet."""
+"""Generate images from prompts: PNG files with their settings in them, metadata.jsonl and a contact sheet."""
 
 import argparse
+import math
+from collections.abc import Sequence
 from typing import Any
 
-SUMMARY = "draw images from prompts, with or without adapters"
+from .adapter_options import (
+    add_adapter_arguments,
+    check_adapter_arguments,
+    describe_adapters,
+    load_adapters,
+    without_adapters,
+)
+from .messages import confirm, warn
+
+SUMMARY = "generate images from prompts, with or without adapters"
+WARN_ABOVE, ASK_ABOVE = 2, 8  # times the side that the model is made for
+LARGE_SIDE = 4096  # pixels; more than its square may not fit into memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,14 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="packaged model, folder or Hub id (default: %(default)s)"
     )
-    parser.add_argument("--geoconv", metavar="ADAPTER", help="GeoConv adapter: folder, safetensors file or Hub id")
-    parser.add_argument("--geoconv-scale", type=float, default=1.0, help="strength of the geometry term (default: 1)")
-    parser.add_argument(
-        "--lora", metavar="LORA", help="LoRA in the diffusers format: folder, safetensors file or Hub id"
-    )
-    parser.add_argument("--prompt", action="append", metavar="TEXT", help="what to draw; may be given several times")
+    add_adapter_arguments(parser)
+    parser.add_argument("--prompt", action="append", metavar="TEXT", help="what to show; may be given several times")
     parser.add_argument("--prompts-file", metavar="FILE", help="text file with one prompt a line")
-    parser.add_argument("--negative-prompt", metavar="TEXT", help="what not to draw")
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what not to show")
     parser.add_argument("--num-images", type=int, help="images in all, going round the prompts (default: one a prompt)")
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first image; the next has the next (default: 0)"
@@ -36,26 +45,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance-scale", type=float, help="classifier-free guidance (default: the model's own)")
     parser.add_argument("--height", type=int, help="pixels (default: the model's own size)")
     parser.add_argument("--width", type=int, help="pixels (default: the model's own size)")
-    parser.add_argument("--batch-size", type=int, default=8, help="images drawn at a time (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, help="images generated at a time (default: %(default)s)")
     parser.add_argument("--device", default=None, help="torch device (default: cuda, else mps, else cpu)")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights")
-    parser.add_argument("--compare", action="store_true", help="also draw the base model's image from the same noise")
+    parser.add_argument(
+        "--compare", action="store_true", help="also generate the base model's image from the same noise"
+    )
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the images; must be new or empty")
     parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
+    parser.add_argument("--yes", action="store_true", help="do not ask before very large images")
 
 
 def run(args: argparse.Namespace) -> None:
-    from pathlib import Path
+    from ..files import check_output
 
     prompts = read_prompts(args.prompt, args.prompts_file)
-    check_numbers(args)
-    output = Path(args.output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())) and not args.overwrite:
-        from ..errors import DataError
-
-        raise DataError(f"{output} exists and is not empty; choose another folder or give --overwrite")
+    check_arguments(args)
+    output = check_output(args.output, args.overwrite)
     pipe, settings = load(args)
-    draw(args, pipe, prompts, settings, output)
+    check_size(pipe, args)
+    check_prompts(pipe, args, prompts)
+    generate(args, pipe, prompts, settings, output)
 
 
 def read_prompts(given: list[str] | None, path: str | None) -> list[str]:
@@ -76,8 +86,11 @@ def read_prompts(given: list[str] | None, path: str | None) -> list[str]:
     return prompts
 
 
-def check_numbers(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what cannot work, before weights are loaded. Raises GeoPosError."""
     from ..errors import ConfigError
+    from ..pipelines.generation import check_text_to_image
+    from ..pipelines.loading import pipeline_class
 
     for name in ("num_images", "steps", "batch_size", "height", "width"):
         value = getattr(args, name)
@@ -85,26 +98,46 @@ def check_numbers(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} must be 1 or more; got {value}")
     if not 0 <= args.seed < 2**63:
         raise ConfigError(f"--seed must be between 0 and 2**63 - 1; got {args.seed}")
+    check_adapter_arguments(args)
+    if args.compare and not (args.geoconv or args.lora):
+        raise ConfigError("--compare needs --geoconv or --lora: without an adapter there is only the base model")
+    if (pipeline := pipeline_class(args.model)) is not None:
+        check_text_to_image(pipeline)
 
 
-def load(args: argparse.Namespace):
+def check_size(pipe: Any, args: argparse.Namespace) -> None:
+    """Warn of sizes that the model was not made for; ask before those that may not fit into memory."""
+    from ..pipelines.generation import native_size
+
+    native = native_size(pipe) or (args.height or LARGE_SIDE, args.width or LARGE_SIDE)
+    height, width = args.height or native[0], args.width or native[1]
+    factor = max(height / native[0], width / native[1])
+    far = f"{height}x{width} pixels is {factor:.1f} times the {native[0]}x{native[1]} that the model is made for"
+    if height * width > LARGE_SIDE**2:
+        confirm(f"{height}x{width} pixels may need more memory than there is", args.yes)
+    elif factor > ASK_ABOVE:
+        confirm(far, args.yes)
+    if factor > WARN_ABOVE:
+        warn(f"{far}; images may show things several times, or nothing")
+
+
+def check_prompts(pipe: Any, args: argparse.Namespace, prompts: Sequence[str]) -> None:
+    from ..pipelines.prompts import unreadable_words
+
+    if words := unreadable_words(pipe, [*prompts, args.negative_prompt or ""]):
+        shown = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+        warn(f"the vocabulary of {args.model} lacks {shown}; such words hardly change the image")
+
+
+def load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """The pipeline with its adapters, and the settings that go into every image."""
     import torch
 
-    from ..adapters.loading import load_geoconv_weights
-    from ..errors import AdapterError, ConfigError
-    from ..patching.scaling import set_geoconv_scale
+    from ..errors import ConfigError
     from ..pipelines.loading import load_pipeline, recommended_guidance
 
     pipe = load_pipeline(args.model, dtype=getattr(torch, args.dtype))
-    if args.lora:
-        try:
-            pipe.load_lora_weights(args.lora, use_safetensors=True)
-        except Exception as error:  # diffusers and peft raise many unrelated types for a LoRA that does not fit
-            raise AdapterError(f"cannot load LoRA {args.lora!r}: {error}") from error
-    if args.geoconv:
-        load_geoconv_weights(pipe, args.geoconv)
-        set_geoconv_scale(pipe, args.geoconv_scale)
+    load_adapters(pipe, args)
     device = args.device or default_device()
     try:
         pipe.to(device)
@@ -112,8 +145,9 @@ def load(args: argparse.Namespace):
         raise ConfigError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from error
     if args.guidance_scale is None:
         args.guidance_scale = recommended_guidance(args.model)
-    names = ("model", "geoconv", "geoconv_scale", "lora", "negative_prompt", "steps", "guidance_scale", "dtype")
-    return pipe, {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    names = ("model", "geoconv", "geoconv_scale", "lora", "lora_scale", "negative_prompt", "steps", "guidance_scale")
+    values = {name: getattr(args, name) for name in (*names, "dtype")}
+    return pipe, {name: value for name, value in values.items() if value not in (None, [])}
 
 
 def default_device() -> str:
@@ -124,89 +158,49 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def draw(args: argparse.Namespace, pipe, prompts: list[str], settings: dict, output) -> None:
-    """Draw everything into a folder beside `output`, then put it in its place. The base's images go to `base/`."""
+def generate(args: argparse.Namespace, pipe: Any, prompts: Sequence[str], settings: dict, output: Any) -> None:
+    """Generate into a folder beside `output`, then put it in its place. The base model's images go to `base/`."""
     import json
     from contextlib import nullcontext
 
     from tqdm import tqdm
 
     from ..files import atomic_directory
-    from ..images.contact_sheet import DEFAULT_CELL, contact_sheet
+    from ..images.contact_sheet import contact_sheet
     from ..pipelines.generation import generate_images
 
-    options = {
-        name: getattr(args, name)
-        for name in (
-            "num_images",
-            "seed",
-            "steps",
-            "guidance_scale",
-            "negative_prompt",
-            "height",
-            "width",
-            "batch_size",
-        )
-    }
+    names = ("num_images", "seed", "steps", "guidance_scale", "negative_prompt", "height", "width", "batch_size")
+    options = {name: getattr(args, name) for name in names}
     versions = ("base", "patched") if args.compare else ("patched",)
-    drawn: dict[str, list[Any]] = {}
+    generated: dict[str, list] = {}
     total = (args.num_images or len(prompts)) * len(versions)
     with atomic_directory(output) as folder, tqdm(total=total, unit="image", desc="generate") as bar:
         for version in versions:
             target = folder / "base" if version == "base" else folder
             target.mkdir(exist_ok=True)
-            with base_only(pipe, args) if version == "base" else nullcontext():
-                drawn[version] = []
+            with without_adapters(pipe, args) if version == "base" else nullcontext():
+                generated[version] = []
                 for item in generate_images(pipe, prompts, **options):
                     save_png(item, target / f"{item.index:05d}.png", settings | {"version": version})
-                    drawn[version].append(item)
+                    generated[version].append(item)
                     bar.update()
-            write_metadata(target / "metadata.jsonl", drawn[version])
-        pictures = [item.image for item in drawn["patched"]]
-        if args.compare:
-            pictures = [side_by_side(base.image, item) for base, item in zip(drawn["base"], pictures, strict=True)]
-        captions = [f"{item.prompt} ({item.seed})" for item in drawn["patched"]]
-        contact_sheet(pictures, captions, cell=2 * DEFAULT_CELL if args.compare else None).save(
-            folder / "contact_sheet.png"
-        )
-        (folder / "settings.json").write_text(json.dumps(settings | {"seed": args.seed}, indent=2) + "\n")
-    print(f"{len(pictures)} images in {output}; overview: {output / 'contact_sheet.png'}")
-
-
-def base_only(pipe, args: argparse.Namespace):
-    """Within the block the pipeline is the unpatched base: no GeoConv, no LoRA."""
-    from contextlib import ExitStack, contextmanager
-
-    from ..patching.scaling import disable_geoconv
-
-    @contextmanager
-    def without_lora():
-        pipe.disable_lora()
-        try:
-            yield
-        finally:
-            pipe.enable_lora()
-
-    stack = ExitStack()
-    if args.geoconv:
-        stack.enter_context(disable_geoconv(pipe))
-    if args.lora:
-        stack.enter_context(without_lora())
-    return stack
-
-
-def side_by_side(base, patched):
-    """One picture with the base model's image on the left."""
-    from PIL import Image
-
-    joined = Image.new("RGB", (base.width + patched.width, base.height))
-    joined.paste(base, (0, 0))
-    joined.paste(patched, (base.width, 0))
-    return joined
+            write_metadata(target / "metadata.jsonl", generated[version])
+        # Base and adapter side by side, each under its name.
+        labels = ("base model\n", f"{describe_adapters(args)}\n") if args.compare else ("",)
+        rows = list(zip(*generated.values(), strict=True))
+        images = [item.image for row in rows for item in row]
+        captions = [
+            f"{label}{item.prompt} ({item.seed})" for row in rows for label, item in zip(labels, row, strict=True)
+        ]
+        columns = len(versions) * max(1, round(math.sqrt(len(rows) / len(versions)))) if args.compare else None
+        contact_sheet(images, captions, columns).save(folder / "contact_sheet.png")
+        text = json.dumps(settings | {"seed": args.seed}, indent=2, ensure_ascii=False)
+        (folder / "settings.json").write_text(text + "\n", encoding="utf-8")
+    print(f"{len(generated['patched'])} images in {output}; overview: {output / 'contact_sheet.png'}")
 
 
 def save_png(item, path, settings: dict) -> None:
-    """Save a drawn image with its prompt, seed and settings as PNG text chunks."""
+    """Save a generated image with its prompt, seed and settings as PNG text chunks."""
     import json
 
     from PIL.PngImagePlugin import PngInfo
@@ -220,9 +214,9 @@ def save_png(item, path, settings: dict) -> None:
     item.image.save(path, pnginfo=info)
 
 
-def write_metadata(path, drawn: list) -> None:
+def write_metadata(path, generated: list) -> None:
     """Write the metadata.jsonl that makes a folder of images a data set."""
     import json
 
-    rows = [{"file_name": f"{item.index:05d}.png", "text": item.prompt, "seed": item.seed} for item in drawn]
+    rows = [{"file_name": f"{item.index:05d}.png", "text": item.prompt, "seed": item.seed} for item in generated]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="DIR", help="folder for the adapter; without it, only show what would be done"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace an adapter in the output folder")
     parser.add_argument("--target-modules", nargs="+", metavar="NAME", help="names or name endings of layers to patch")
     parser.add_argument("--target-regex", metavar="REGEX", help="layers whose whole name matches")
     parser.add_argument("--exclude-modules", nargs="+", metavar="NAME", help="names or name endings to leave alone")
@@ -39,11 +40,14 @@ def run(args: argparse.Namespace) -> None:
 
     from ..adapters.files import save_geoconv_weights
     from ..errors import ConfigError
+    from ..files import check_output
     from ..patching.config import GeoConvConfig, GeoPosConfig
     from ..patching.surgery import apply_geoconv
     from ..pipelines.loading import load_pipeline
     from .info import print_status
 
+    if args.output:
+        check_output(args.output, args.overwrite)
     if args.target_modules and args.target_regex:
         raise ConfigError("give --target-modules or --target-regex, not both")
     config = GeoConvConfig(

@@ -13,17 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import MissingDependencyError
+from ..errors import optional_import
 
 
 def import_anny() -> ModuleType:
     """The package anny. Raises MissingDependencyError with the extra that installs it."""
-    try:
+    with optional_import("rendering", "data"):
         import anny
-    except ImportError as error:
-        raise MissingDependencyError(
-            "rendering needs the package anny: pip install 'geopos-diffusers[data]'"
-        ) from error
     return anny
 
 

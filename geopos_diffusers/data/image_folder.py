@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import atomic_directory
+from ..files import atomic_directory, check_output
 from .options import check_cores, check_count
 
 # Draws the items with indices start..stop-1, in order; bytes must not depend on how the indices are cut into ranges.
@@ -27,20 +27,6 @@ CHUNK = 32
 METADATA = "metadata.jsonl"
 
 _draw: DrawRange | None = None  # of this worker process
-
-
-def check_output(output: str | os.PathLike, overwrite: bool) -> Path:
-    """Return `output` as a path.
-
-    Raises:
-        DataError: it is a file, or a folder with something in it and `overwrite` is not set.
-    """
-    path = Path(output)
-    if path.exists() and not path.is_dir():
-        raise DataError(f"the output {path} is a file; give a folder")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise DataError(f"the output folder {path} is not empty; choose another or add --overwrite to replace it")
-    return path
 
 
 def write_image_folder(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import DataError, MissingDependencyError
+from ..errors import DataError, optional_import
 from .vectors import bounds, cross, dot, length
 
 _LAMP_POINTS = np.array(
@@ -132,12 +132,8 @@ class RayCaster:
     """Rays against one mesh through Embree. Holds Embree's device, so make one and keep it."""
 
     def __init__(self) -> None:
-        try:
+        with optional_import("rendering", "data"):
             from embreex import mesh_construction, rtcore, rtcore_scene
-        except ImportError as error:
-            raise MissingDependencyError(
-                "rendering needs the package embreex: pip install 'geopos-diffusers[data]'"
-            ) from error
         self._make_scene = rtcore_scene.EmbreeScene
         self._make_mesh = mesh_construction.TriangleMesh
         self._device = rtcore.EmbreeDevice()

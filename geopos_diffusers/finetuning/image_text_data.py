@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..errors import DataError, MissingDependencyError
+from ..errors import DataError, optional_import
 from ..images.metadata import METADATA, file_of_row, read_rows
 from ..images.opening import open_picture
 
@@ -155,10 +155,8 @@ def read_table(dataset: str | Path, image_column: str, caption_column: str, spli
     Raises:
         DataError: it cannot be opened, or a column is missing or holds something else.
     """
-    try:
+    with optional_import("reading data sets", "train"):
         import datasets
-    except ImportError as error:
-        raise MissingDependencyError("reading data sets needs the extra 'train': geopos-diffusers[train]") from error
 
     try:
         if isinstance(dataset, Path):

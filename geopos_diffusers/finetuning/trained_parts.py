@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from ..adapters.files import WEIGHTS_NAME, save_geoconv_weights
 from ..adapters.loading import load_geoconv_weights
-from ..errors import AdapterError, ConfigError, MissingDependencyError
+from ..errors import AdapterError, ConfigError, optional_import
 from ..patching.patched_model import geoconv_parameters
 from ..patching.surgery import apply_geoconv
 from .arguments import FinetuningArguments
@@ -71,10 +71,8 @@ def parameter_groups(parameters: dict[str, Parameter], arguments: FinetuningArgu
 
 
 def _add_lora(unet: torch.nn.Module, arguments: FinetuningArguments) -> None:
-    try:
+    with optional_import("LoRA", "train"):
         from peft import LoraConfig
-    except ImportError as error:
-        raise MissingDependencyError("LoRA needs the extra 'train': geopos-diffusers[train]") from error
     targets = arguments.lora_target_modules or ATTENTION_PROJECTIONS
     config = LoraConfig(
         r=arguments.lora_rank,

@@ -19,7 +19,7 @@ from types import TracebackType
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, MissingDependencyError
+from ..errors import DataError, MissingDependencyError, optional_import
 from ..files import atomic_path
 from .wheel_files import Wheel, cache_directory, fetch_for, sha256_of
 
@@ -84,12 +84,11 @@ class HandDetector:
             DataError: `task` is missing or is no HandLandmarker bundle.
         """
         try:
-            import mediapipe
-            from mediapipe.tasks.python import BaseOptions, vision
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                f'finding hands needs {error.name}: install it with pip install "geopos-diffusers[eval]"'
-            ) from error
+            with optional_import("finding hands", "eval"):
+                import mediapipe
+                from mediapipe.tasks.python import BaseOptions, vision
+        except MissingDependencyError:
+            raise
         except ImportError as error:  # a system library that mediapipe or its OpenCV is linked to
             raise MissingDependencyError(f"mediapipe cannot be loaded: {error}; {SYSTEM_LIBRARIES}") from error
         path = Path(task) if task is not None else hand_landmarker_task()

@@ -1,15 +1,23 @@
-"""Drawing images from prompts: one seed an image, so that an image does not depend on the batch it was drawn in."""
+"""Generating images from prompts: one seed an image, so that an image does not depend on its batch."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
+from ..errors import ConfigError
+
+# Arguments of pipelines that start from an image, or follow one.
+IMAGE_ARGUMENTS = {"image", "images", "control_image", "reference_image", "image_embeds", "image_embeddings"}
+# Pipelines outside diffusers' table of text-to-image pipelines that also work without their image.
+IMAGE_IS_OPTIONAL = {"BriaFibo2Pipeline", "DreamLitePipeline", "DreamLiteMobilePipeline", "Flux2KleinKVPipeline"}
+
 
 @dataclass(frozen=True)
 class Generated:
-    """One drawn image. `index` counts over the whole request; `seed` alone fixes its starting noise."""
+    """One generated image. `index` counts over the whole request; `seed` alone fixes its starting noise."""
 
     index: int
     prompt: str
@@ -30,25 +38,25 @@ def generate_images(
     width: int | None = None,
     batch_size: int = 8,
 ) -> Iterator[Generated]:
-    """Draw `num_images` images (default: one a prompt), going round the prompts; image i has seed `seed + i`.
+    """Generate `num_images` images (default: one a prompt), going round the prompts; image i has seed `seed + i`.
 
     Args:
         pipe: a diffusers text-to-image pipeline.
         guidance_scale: None for the pipeline's own default.
         height: in pixels; None for the pipeline's own default.
         width: in pixels; None for the pipeline's own default.
-        batch_size: images drawn at a time. The last digits of an image may depend on it.
+        batch_size: images generated at a time. The last digits of an image may depend on it.
 
     Yields:
         The images in order, as each batch is done.
 
     Raises:
-        ConfigError: an option that the pipeline refuses, such as a height that its VAE cannot make.
+        ConfigError: a pipeline that does not make images from prompts alone, or an option that it refuses, such as a
+            height that its VAE cannot make.
     """
     import torch
 
-    from ..errors import ConfigError
-
+    check_text_to_image(type(pipe))
     total = len(prompts) if num_images is None else num_images
     chosen = [(i, prompts[i % len(prompts)], seed + i) for i in range(total)]
     options: dict[str, Any] = {"guidance_scale": guidance_scale, "height": height, "width": width}
@@ -61,10 +69,52 @@ def generate_images(
         if negative_prompt is not None:
             options["negative_prompt"] = [negative_prompt] * len(batch)
         try:
-            images = pipe(
+            output = pipe(
                 prompt=[prompt for _, prompt, _ in batch], generator=generators, num_inference_steps=steps, **options
-            ).images
+            )
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{type(pipe).__name__} cannot draw with these options: {error}") from error
+            raise ConfigError(f"{type(pipe).__name__} cannot generate with these options: {error}") from error
+        if (images := getattr(output, "images", None)) is None:
+            raise ConfigError(f"{type(pipe).__name__} returns {type(output).__name__}, which holds no images")
         for (index, prompt, image_seed), image in zip(batch, images, strict=True):
             yield Generated(index, prompt, image_seed, image)
+
+
+def check_text_to_image(pipeline: type) -> None:
+    """Refuse pipelines whose call shows that they do not make images from prompts alone.
+
+    Args:
+        pipeline: a diffusers pipeline's class. One that only stands in for missing packages is let pass.
+
+    Raises:
+        ConfigError: says what it needs or makes.
+    """
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+    name, names = pipeline.__name__, set(inspect.signature(pipeline.__call__).parameters)
+    if names <= {"self", "args", "kwargs"}:
+        return
+    problem = None
+    if "prompt" not in names:
+        problem = "takes no prompt"
+    elif "Audio" in name or any("audio" in argument for argument in names):
+        problem = "makes sound"
+    elif names & {"num_frames", "video_length"}:
+        problem = "makes videos"
+    elif needed := sorted(names & IMAGE_ARGUMENTS):
+        listed = name in {known.__name__ for known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
+        if "Control" in name or not (listed or name in IMAGE_IS_OPTIONAL):
+            problem = f"needs {' and '.join(needed)} beside the prompt"
+    if problem:
+        raise ConfigError(f"{name} {problem}; a text-to-image pipeline is needed, such as StableDiffusionPipeline")
+
+
+def native_size(pipe: Any) -> tuple[int, int] | None:
+    """Height and width in pixels of what the denoiser was configured for; None where it does not say."""
+    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    size, factor = getattr(getattr(denoiser, "config", None), "sample_size", None), getattr(pipe, "vae_scale_factor", 1)
+    if isinstance(size, int):
+        size = (size, size)
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        return None
+    return int(size[0] * factor), int(size[1] * factor)

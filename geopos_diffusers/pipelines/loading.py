@@ -35,6 +35,23 @@ def recommended_guidance(model: str | os.PathLike) -> float | None:
     return float(scale) if isinstance(scale, (int, float)) else None
 
 
+def pipeline_class(model: str | os.PathLike) -> type | None:
+    """The class that model_index.json names, read without any weights; None for one that diffusers does not have.
+
+    Raises:
+        GeoPosError: no such model, or its model_index.json cannot be read.
+    """
+    import diffusers
+
+    path = _existing(model)
+    try:
+        config = diffusers.DiffusionPipeline.load_config(path)
+    except (OSError, ValueError) as error:
+        raise GeoPosError(f"cannot load pipeline {path!r}: {error}") from error
+    name = config.get("_class_name")
+    return getattr(diffusers, name, None) if isinstance(name, str) else None
+
+
 def load_pipeline(
     model: str | os.PathLike = DEFAULT_MODEL,
     dtype: "torch.dtype | None" = None,
@@ -59,6 +76,22 @@ def load_pipeline(
     import torch
     from diffusers import DiffusionPipeline
 
+    path = _existing(model)
+    try:
+        return DiffusionPipeline.from_pretrained(
+            path, dtype=dtype or torch.float32, variant=variant, use_safetensors=True, **options
+        )
+    # ImportError: a package that the pipeline needs; AttributeError: a class that this diffusers does not have.
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, AttributeError) as error:
+        raise GeoPosError(f"cannot load pipeline {path!r}: {error}") from error
+
+
+def _existing(model: str | os.PathLike) -> str:
+    """`resolve_model`, refusing what cannot be a pipeline.
+
+    Raises:
+        GeoPosError: neither a pipeline's folder nor a Hub id.
+    """
     path = resolve_model(model)
     if Path(path).is_dir() and not (Path(path) / "model_index.json").is_file():
         raise GeoPosError(f"{path} is no pipeline folder: it has no model_index.json")
@@ -67,9 +100,4 @@ def load_pipeline(
         raise GeoPosError(
             f"no pipeline {path!r}: not a packaged model ({known}), nor a folder, nor a Hub id owner/name"
         )
-    try:
-        return DiffusionPipeline.from_pretrained(
-            path, dtype=dtype or torch.float32, variant=variant, use_safetensors=True, **options
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise GeoPosError(f"cannot load pipeline {path!r}: {error}") from error
+    return path

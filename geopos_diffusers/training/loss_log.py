@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from ..errors import optional_import
 from ..files import atomic_path, write_text
 
 
@@ -48,7 +49,8 @@ def running_mean(values: list[float], window: int) -> list[float]:
 
 def draw_loss_curve(losses: list[dict], target: str | os.PathLike) -> None:
     """Write a PNG of the loss per step and its running mean over a twentieth of the run."""
-    from matplotlib.figure import Figure
+    with optional_import("the curve of the losses", "train"):
+        from matplotlib.figure import Figure
 
     steps, values = [line["step"] for line in losses], [line["loss"] for line in losses]
     window = max(1, len(values) // 20)

@@ -28,10 +28,8 @@ def build_accelerator(
     if report_to != "none" and report_to not in known:
         raise ConfigError(f"report_to must be none or one of {', '.join(known)}; got {report_to!r}")
     if report_to not in ("none", "all") and report_to not in [str(kind.value) for kind in get_available_trackers()]:
-        extra = " (pip install 'geopos-diffusers[train]')" if report_to == "tensorboard" else ""
-        raise MissingDependencyError(
-            f"report_to {report_to} needs the package of that tracker, which is not installed{extra}; or give none"
-        )
+        install = "'geopos-diffusers[train]'" if report_to == "tensorboard" else report_to
+        raise MissingDependencyError(f"report_to {report_to} needs the package {report_to}: pip install {install}")
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision,

@@ -20,7 +20,7 @@ from geopos_diffusers import (
     save_geoconv_weights,
     set_geoconv_scale,
 )
-from geopos_diffusers.adapters.conversion import convert_adapter, draw_once, taps_to_multilinear
+from geopos_diffusers.adapters.conversion import convert_adapter, run_once, taps_to_multilinear
 from geopos_diffusers.adapters.files import WEIGHTS_NAME, read_adapter
 from geopos_diffusers.cli.main import main
 from geopos_diffusers.errors import AdapterError, ConfigError
@@ -118,7 +118,7 @@ class TestPipeline:
     def test_every_layer_is_converted_for_the_size_of_its_own_input(self):
         pipe = taps_pipeline()
         weights = {name: weight.detach().clone() for name, weight in geoconv_parameters(pipe).items()}
-        status = convert_adapter(pipe, lambda: draw_once(pipe, 32, 48))
+        status = convert_adapter(pipe, lambda: run_once(pipe, 32, 48))
         assert (status.config.basis, status.config.border) == ("multilinear", None)
         size_of = {"unet.conv_in": (16, 24), "unet.mid_block.resnets.0.conv1": (8, 12), "unet.conv_out": (16, 24)}
         for name, size in size_of.items():
@@ -131,7 +131,7 @@ class TestPipeline:
         set_geoconv_scale(pipe, 0.5, layers=["conv_in"])
         set_geoconv_scale(pipe, 0.0, layers=["conv_out"])
         before, elsewhere = denoise(pipe.unet), denoise(pipe.unet, 8, 8)
-        convert_adapter(pipe, lambda: draw_once(pipe, 32, 32))
+        convert_adapter(pipe, lambda: run_once(pipe, 32, 32))
         assert (pipe.unet.conv_in.geo_scale, pipe.unet.conv_out.geo_scale) == (0.5, 0.0)
         torch.testing.assert_close(denoise(pipe.unet), before, rtol=0, atol=1e-5)
         assert (denoise(pipe.unet, 8, 8) - elsewhere).abs().max() > 1e-3
@@ -141,7 +141,7 @@ class TestPipeline:
         image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             before = pipe.vae(image).sample
-            convert_adapter(pipe, lambda: draw_once(pipe, 32, 32))
+            convert_adapter(pipe, lambda: run_once(pipe, 32, 32))
             torch.testing.assert_close(pipe.vae(image).sample, before, rtol=0, atol=1e-4)
 
     def test_a_convolution_that_pads_its_own_input_is_converted_for_what_it_pads(self):
@@ -225,9 +225,9 @@ class TestRefusals:
                 pass
 
         with pytest.raises(ConfigError, match="height, width, num_inference_steps"):
-            draw_once(Unsized(), 32, 32)
+            run_once(Unsized(), 32, 32)
         with pytest.raises(ConfigError, match="31x32"):
-            draw_once(tiny_stable_diffusion(), 31, 32)
+            run_once(tiny_stable_diffusion(), 31, 32)
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ class TestCommand:
         again = subprocess.run(command, capture_output=True, text=True)
         assert again.returncode == 2
         assert again.stderr.splitlines()[-1].startswith("geopos convert: error: ")
-        assert "exists and is not empty" in again.stderr
+        assert "is not empty; choose another or add --overwrite" in again.stderr
 
     @pytest.mark.parametrize("size", [["0"], ["8", "8", "8"], ["31"]])
     def test_a_bad_size(self, folders, size, tmp_path, capsys):

@@ -6,43 +6,13 @@ import sys
 
 import pytest
 import torch
+from commands import generate, refused
 from PIL import Image
 from tiny_models import tiny_stable_diffusion
-from trained_models import trained_stable_diffusion
 
-from geopos_diffusers import apply_geoconv, save_geoconv_weights
+from geopos_diffusers import apply_geoconv
 from geopos_diffusers.adapters.files import WEIGHTS_NAME
 from geopos_diffusers.cli.main import COMMANDS, main
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A tiny pipeline saved to disk."""
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    tiny_stable_diffusion().save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory):
-    """An adapter whose weights are large enough to change an image."""
-    pipe = trained_stable_diffusion(size=1.0)
-    folder = tmp_path_factory.mktemp("tiny") / "adapter"
-    save_geoconv_weights(pipe, folder)
-    return str(folder)
-
-
-def generate(model, output, *extra) -> int:
-    options = ["--model", model, "--output", str(output), "--steps", "2", "--seed", "3", *extra]
-    return main(["generate", *options])
-
-
-def refused(capsys, *arguments) -> str:
-    """The one line on standard error of a command that is refused with exit code 2."""
-    assert main(list(arguments)) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("geopos ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 class TestHelp:
@@ -150,7 +120,7 @@ class TestGenerate:
         text = Image.open(tmp_path / "a" / "00000.png").text
         settings = json.loads(text["geopos"])
         assert text["prompt"] == "eine Hand, ±"
-        assert (settings["seed"], settings["steps"], settings["geoconv_scale"]) == (3, 2, 0.5)
+        assert (settings["seed"], settings["steps"], settings["geoconv_scale"]) == (3, 2, [0.5])
 
     def test_compare_draws_the_base_from_the_same_noise(self, model, adapter, tmp_path):
         assert generate(model, tmp_path / "base", "--prompt", "a hand") == 0
@@ -214,5 +184,5 @@ class TestGenerate:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "mine.txt").write_text("mine")
         line = refused(capsys, "generate", "--model", model, "--prompt", "a", "--output", str(tmp_path / "out"))
-        assert "exists and is not empty" in line
+        assert "is not empty; choose another or add --overwrite" in line
         assert (tmp_path / "out" / "mine.txt").read_text() == "mine"

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from geopos_diffusers.cli.generate import side_by_side
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.metrics.evaluation import KID_NAME, ScoredPicture
@@ -26,6 +25,14 @@ DETECTOR_CELL = 96
 def read_rows(folder: Path) -> list[dict]:
     """The rows of a folder's metadata.jsonl."""
     return [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Two images as one."""
+    joined = Image.new("RGB", (left.width + right.width, left.height))
+    joined.paste(left, (0, 0))
+    joined.paste(right, (left.width, 0))
+    return joined
 
 
 def save_comparison(output: Path, count: int) -> None:

@@ -169,7 +169,7 @@ def run_arm(name: str, args: argparse.Namespace, output: Path, runner: Runner) -
         f"{name} draw", ["geopos", "generate", *adapter, *prompts, "--seed", seed, "--output", images, "--overwrite"]
     )
     scores = ["--reference", str(output / "reference"), "--seed", seed, "--output", str(folder / "scores")]
-    runner.run(f"{name} score", ["geopos", "evaluate", "--images", images, *scores, "--quiet"])
+    runner.run(f"{name} score", ["geopos", "evaluate", "--images", images, *scores, "--overwrite", "--quiet"])
     for scale in SCALES if name == "geometry" else ():
         prompts = ["--prompts-file", str(output / "slider_prompts.txt"), "--geoconv-scale", str(scale)]
         target = ["--output", str(folder / f"scale-{scale}"), "--overwrite"]
