@@ -52,8 +52,8 @@ class Parser(argparse.ArgumentParser):
         self._options: dict[str, str] = {}  # every accepted spelling, in kebab-case: the option that it means
         self._flags: set[str] = set()
         self._titles: dict[str, Any] = {}
-        self._advanced: list[tuple[argparse.Action, str]] = []
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self._advanced: list[tuple[argparse.Action, str | None]] = []
+        super().__init__(*args, **kwargs | {"allow_abbrev": False})
 
     def add_argument(
         self,
@@ -112,7 +112,8 @@ class Parser(argparse.ArgumentParser):
 
     def respell(self, words: Sequence[str]) -> list[str]:
         """A command line with the options of this parser as they were added, and flags without values."""
-        respelled, words = [], list(words)
+        respelled: list[str] = []
+        words = list(words)
         while words:
             word = words.pop(0)
             if word == "--":
@@ -157,7 +158,7 @@ class Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            error.message += did_you_mean(str(value), map(str, action.choices))
+            error.message += did_you_mean(str(value), map(str, action.choices or ()))
             raise
 
 

@@ -119,12 +119,21 @@ def start(program: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -
         parse_args(*args, **kwargs)
         raise Accepted
 
+    parse_known_args = argparse.ArgumentParser.parse_known_args
+
+    def hand_on(*args, **kwargs):
+        _, others = parse_known_args(*args, **kwargs)
+        monkeypatch.undo()
+        start("geopos", ["train", *others, "--output-dir", "runs/one-rate"], monkeypatch)
+
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(sys, "argv", [program.removeprefix("-m "), *arguments])
     if program == "geopos" and arguments[0] == "train":
         parse_arguments(FinetuningArguments, arguments[1:])
         raise Accepted
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    if program == SWEEP:
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", hand_on)
     if program == "geopos":
         main(arguments)
     elif program.startswith("-m "):
@@ -178,7 +187,7 @@ def test_commands_in_blocks_are_accepted(example, capsys, monkeypatch):
         assert is_target(words[1])
     elif (found := split_command(words)) is not None:
         program, command, arguments = found
-        if "..." in arguments or program == SWEEP:
+        if "..." in arguments:
             named = {word.replace("_", "-") for word in arguments if word.startswith("--")}
             assert named <= options_of(program, command, capsys, monkeypatch)
         else:

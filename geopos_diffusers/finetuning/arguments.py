@@ -276,8 +276,8 @@ class FinetuningArguments:
             basis=self.basis,
             shift_range=self.shift_range,
             normalization=self.normalization,
-            target_modules=self.target_modules,
-            exclude_modules=self.exclude_modules,
+            target_modules=_as_tuple(self.target_modules),
+            exclude_modules=_as_tuple(self.exclude_modules),
             components=("unet",),
         )
 
@@ -298,3 +298,7 @@ def _names_or_expression(value: list[str] | str | None) -> list[str] | str | Non
     if isinstance(value, list) and len(value) == 1 and re.search(r"[^\w.]", value[0]):
         return value[0]
     return value
+
+
+def _as_tuple(names: list[str] | str | None) -> tuple[str, ...] | str | None:
+    return tuple(names) if isinstance(names, list) else names

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -34,6 +34,7 @@ from ..training.processes import end_run, run_script
 from ..training.resuming import resume_point
 from ..training.tracking import build_accelerator, start_trackers
 from .arguments import FinetuningArguments
+from .image_text_data import ImageTextData
 from .latents import encode_all, encode_or_read
 from .run import Run, build_run, check_packages, denoising_loss, known_settings, schedule_steps
 from .trained_parts import save_trained_parts
@@ -78,7 +79,9 @@ def train(run: Run, checkpoint: Path | None) -> None:
     args, accelerator = run.args, run.accelerator
     if args.cache_latents:
         encode = encode_all if args.latents_folder is None else partial(encode_or_read, folder=args.latents_folder)
-        run.data = encode(run.data, run.pipe.vae, accelerator, args.train_batch_size, args.num_workers)
+        run.data = encode(
+            cast(ImageTextData, run.data), run.pipe.vae, accelerator, args.train_batch_size, args.num_workers
+        )
     # From here on every process draws noise, timesteps and shifts of its own.
     set_seed(args.seed, device_specific=True)
     start_trackers(accelerator, "finetune", asdict(args), saved_step(checkpoint) if checkpoint else 0)
@@ -130,19 +133,19 @@ def build_loader(run: Run, first_step: int) -> DataLoader:
 
 def validate(run: Run, step: int) -> dict[str, float]:
     """Draw the validation prompts, with the model's own guidance unless another is asked for. Returns no scores."""
-    args, guidance = run.args, run.args.validation_guidance_scale
+    args, guidance, prompts = run.args, run.args.validation_guidance_scale, run.args.validation_prompts or []
     if guidance is None:
         guidance = recommended_guidance(args.model)
     images = draw_validation_images(
         run.pipe,
-        args.validation_prompts,
+        prompts,
         run.accelerator,
         args.seed,
         run.state.settings["resolution"],
         args.validation_inference_steps,
         VALIDATION_GUIDANCE if guidance is None else guidance,
     )
-    report_validation_images(images, args.validation_prompts, run.accelerator, args.output_dir, step)
+    report_validation_images(images, prompts, run.accelerator, args.output_dir, step)
     return {}
 
 

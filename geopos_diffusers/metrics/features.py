@@ -58,7 +58,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = inputs * expansion
         self.adds_input = stride == 1 and inputs == outputs
-        layers = [convolution(inputs, hidden, kernel=1)] if expansion > 1 else []
+        layers: list[nn.Module] = [convolution(inputs, hidden, kernel=1)] if expansion > 1 else []
         layers += [
             convolution(hidden, hidden, stride=stride, groups=hidden),
             nn.Conv2d(hidden, outputs, 1, bias=False),
@@ -75,7 +75,8 @@ class MobileNetV2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers, channels = [convolution(3, 32, stride=2)], 32
+        layers: list[nn.Module] = [convolution(3, 32, stride=2)]
+        channels = 32
         for expansion, outputs, blocks, stride in STAGES:
             for block in range(blocks):
                 layers.append(InvertedResidual(channels, outputs, stride if block == 0 else 1, expansion))
@@ -133,13 +134,8 @@ def digest(state: dict[str, torch.Tensor]) -> str:
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
-<<<<<<< HEAD
-    """Normalised pixels [3, 224, 224] float32 of a picture of any mode and size (stretched to a square, bilinear)."""
-    image = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-=======
     """Normalised pixels [3, 224, 224] float32 of an image of any mode and size (stretched to a square, bilinear)."""
-    image = image.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR)
->>>>>>> w-commands
+    image = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     return (pixels - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
 

@@ -16,13 +16,8 @@ from ..files import atomic_path, write_json
 from ..images.contact_sheet import DEFAULT_CELL, contact_sheet
 from ..images.opening import open_image
 from .bootstrap import CONFIDENCE, RESAMPLES, Interval
-<<<<<<< HEAD
-from .evaluation import KID_NAME, EvaluationReport, HandScores, ScoredFolder, ScoredPicture
-from .features import SIDE, WEIGHTS_WHEEL
-=======
 from .evaluation import KID_NAME, EvaluationReport, HandScores, ScoredFolder, ScoredImage
-from .features import INPUT_SIZE, WEIGHTS_WHEEL
->>>>>>> w-commands
+from .features import SIDE, WEIGHTS_WHEEL
 from .finger_count import COUNTS, FINGER_REACH, THUMB_CLEARANCE, THUMB_REACH
 from .hand_detection import BORDER, ENLARGED_SIZE, MINIMUM_CONFIDENCE
 from .kid import SUBSETS
@@ -191,7 +186,7 @@ def image_count(scored: ScoredFolder) -> str:
 
 
 def percent(interval: Interval) -> str:
-    if interval.value is None:
+    if interval.value is None or interval.low is None or interval.high is None:
         return "-"
     return f"{interval.value:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 

@@ -115,7 +115,7 @@ class ImageScores:
             features = self.features[prefix](samples)
             scores |= {f"{prefix}{name}": value for name, value in by_features(features).items()}
             if prefix:
-                scores[f"{prefix}kid"] = kid(features, by_features.real, self.seed).value
+                scores[f"{prefix}kid"] = kid(features, by_features.real, self.seed).value  # type: ignore[assignment]
         return scores
 
     def of_halves(self, bins: int) -> dict[str, float]:

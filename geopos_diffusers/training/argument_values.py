@@ -30,7 +30,7 @@ def check_value(
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None and NoneType in kinds:
         return None
-    kinds = [kind for kind in kinds if kind is not NoneType]
+    kinds = tuple(kind for kind in kinds if kind is not NoneType)
     item = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is list), None)
     if item is not None:
         if str in kinds and isinstance(value, str):

@@ -148,7 +148,7 @@ def build_parser(arguments_class: type, given: dict[str, Any] | None = None) -> 
     )
     parser = Parser(
         usage=f"%(prog)s [--config FILE] {needed} [option ...]",
-        description=arguments_class.__doc__.partition("\n\n")[0],
+        description=(arguments_class.__doc__ or "").partition("\n\n")[0],
     )
     parser.add_argument(
         "--config",

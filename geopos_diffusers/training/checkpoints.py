@@ -77,7 +77,8 @@ def checkpoint_step(folder: Path) -> int | None:
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
     """The checkpoints in `output_dir`, oldest first."""
     folders = Path(output_dir).glob("checkpoint-*") if Path(output_dir).is_dir() else []
-    return sorted((folder for folder in folders if checkpoint_step(folder) is not None), key=checkpoint_step)
+    steps = {folder: step for folder in folders if (step := checkpoint_step(folder)) is not None}
+    return sorted(steps, key=steps.__getitem__)
 
 
 def clear_output(output_dir: str | Path) -> None:

@@ -159,8 +159,9 @@ def _refuse_non_finite(training: Training, values: dict[str, float], step: int) 
 
 def _validate(training: Training, step: int) -> dict[str, float]:
     """Scores on the first process; the others wait."""
-    state, accelerator, scores = training.state, training.state.accelerator, {}
-    if accelerator.is_main_process:
+    state, accelerator = training.state, training.state.accelerator
+    scores: dict[str, float] = {}
+    if accelerator.is_main_process and training.validate is not None:
         with state.averaged():
             scores = training.validate(step)
         accelerator.log({training.tracker_prefix + name: value for name, value in scores.items()}, step=step)

@@ -134,7 +134,7 @@ def train_stage(
         accelerator.free_memory()
         if outcome.first_step == outcome.step and (folder / "summary.json").is_file():
             return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        summary = {"steps": outcome.step, "finished": outcome.step == stage.steps}
+        summary: dict[str, Any] = {"steps": outcome.step, "finished": outcome.step == stage.steps}
         summary |= {"seconds": round(outcome.times["seconds"], 1), **outcome.scores}
         if accelerator.is_main_process:
             write_json(folder / "summary.json", summary)

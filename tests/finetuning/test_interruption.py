@@ -73,7 +73,7 @@ def test_a_stopped_run_says_where_it_is_and_continues(options, tmp_path, number,
     (checkpoint,) = list_checkpoints(folder)
     steps = int(checkpoint.name.removeprefix("checkpoint-"))
     assert f"fine-tuning: stopped at step {steps} of {STEPS}; saved {checkpoint}" in output, errors
-    assert "--resume-from-checkpoint latest" in output
+    assert "run the same command again, without --overwrite, to continue" in output
     assert process.returncode == code, errors
     if not launcher:  # torch's launcher prints a traceback of its own
         assert "Traceback" not in errors
