@@ -21,5 +21,9 @@ class DataError(GeoPosError, ValueError):
     """A data set, image folder or image that cannot be used."""
 
 
+class DivergedError(GeoPosError, ArithmeticError):
+    """A training whose loss became infinite or not a number."""
+
+
 class MissingDependencyError(GeoPosError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""

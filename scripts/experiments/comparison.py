@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import platform
 import sys
 import time
@@ -19,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from geopos_diffusers.errors import ConfigError, DataError
+from geopos_diffusers.errors import ConfigError, DataError, DivergedError
 from geopos_diffusers.files import write_json, write_text
 from geopos_diffusers.training.arguments import option
 from geopos_diffusers.training.learning_rate import cosine_schedule
@@ -34,7 +35,7 @@ FORMAT_VERSION = 1
 RECORD_FILE, CURVE_FILE = "record.json", "scores.jsonl"
 # Settings that, with its trial, decide what a run gives.
 RUN_SETTINGS = (
-    *("steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"),
+    *("steps", "batch_size", "warmup_steps", "weight_decay", "max_grad_norm"),
     *("train_count", "test_count", "size", "score_every"),
 )
 
@@ -58,6 +59,11 @@ class ComparisonArguments:
     steps: int = option(1000, "optimizer steps of a run")
     batch_size: int = option(16, "images a step, over all processes")
     learning_rate: float = option(4e-3, "peak, after the warm-up and before the cosine down to 0")
+    learning_rates: list[float] = field(
+        default_factory=list,
+        metadata={"help": "peaks to choose each variant's own among; the grid grows until the best lies inside it"},
+    )
+    sweep_seeds: int = option(2, "seeds of that choice, none of which is one of the comparison's")
     warmup_steps: int = option(50, "steps of linear rise of the learning rate")
     weight_decay: float = option(0.0, "AdamW's")
     max_grad_norm: float = option(1.0, "norm that gradients are clipped to")
@@ -80,11 +86,14 @@ class ComparisonArguments:
             "test_count",
             "size",
             "checkpoint_every",
+            "sweep_seeds",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.score_every is not None and self.score_every < 1:
             raise ConfigError(f"score_every must be at least 1; got {self.score_every}")
+        if not all(math.isfinite(rate) and rate > 0 for rate in (self.learning_rate, *self.learning_rates)):
+            raise ConfigError(f"learning rates must be above 0; got {self.learning_rate}, {self.learning_rates}")
 
     def training_settings(self) -> dict[str, Any]:
         """What a run is continued under, beside its trial."""
@@ -99,6 +108,7 @@ class Task:
     loss(outputs, targets): scalars by name, "loss" among them, of what the network makes of a batch [B, ...].
     train_set(data): all inputs [N, ...] and targets [N, ...] of `Trial.data`, on the CPU; called once for each name.
     scores(network, trial): of the network in eval mode, on validation and test data.
+    chosen_by: the score, lower is better, that a learning rate is chosen by; of validation data.
     finish(network, trial, folder): more of the record of a trained network in eval mode; may write files into `folder`.
     """
 
@@ -107,6 +117,7 @@ class Task:
     train_set: Callable[[str], tuple[Tensor, Tensor]]
     scores: Callable[[nn.Module, Trial], dict[str, float]]
     finish: Callable[[nn.Module, Trial, Path], dict[str, Any]] | None = None
+    chosen_by: str = "validation"
 
 
 @dataclass
@@ -141,8 +152,9 @@ def run_trials(
     task = replace(task, train_set=cache(task.train_set))
     records = []
     gc.freeze()  # accelerate collects garbage after every run, which is slow through all that was imported
-    for trial in tqdm(list(dict.fromkeys(trials)), desc=label, disable=not accelerator.is_main_process):
-        folder = Path(args.output_dir) / trial.name(args.training_settings())
+    trials = dict.fromkeys(at_rate(trial, args) for trial in trials)
+    for trial in tqdm(list(trials), desc=label, disable=not accelerator.is_main_process):
+        folder = run_folder(trial, args)
         if not (folder / RECORD_FILE).is_file():
             if args.finished_only:
                 continue
@@ -156,10 +168,23 @@ def run_trials(
     return records
 
 
+def at_rate(trial: Trial, args: ComparisonArguments) -> Trial:
+    """`trial` at the comparison's learning rate, unless it has one of its own."""
+    return trial if trial.learning_rate is not None else replace(trial, learning_rate=args.learning_rate)
+
+
+def run_folder(trial: Trial, args: ComparisonArguments) -> Path:
+    return Path(args.output_dir) / at_rate(trial, args).name(args.training_settings())
+
+
 def run_trial(
     trial: Trial, task: Task, args: ComparisonArguments, accelerator: Accelerator, folder: Path
 ) -> dict[str, Any] | None:
-    """Train one network from its last checkpoint on. Returns its record, or None if it stopped before its end."""
+    """Train one network from its last checkpoint on. Returns its record, or None if it stopped before its end.
+
+    Raises:
+        DivergedError: a score is infinite or not a number.
+    """
     began = time.process_time()
     network = trial_network(trial, task.build)
     images, targets = task.train_set(trial.data)
@@ -174,6 +199,8 @@ def run_trial(
         with torch.no_grad():
             scores = task.scores(network, trial)
         network.train()
+        if not all(map(math.isfinite, scores.values())):
+            raise DivergedError(f"{trial.variant}, rate {trial.learning_rate:g}: not finite at step {step}: {scores}")
         if args.score_every is not None:
             lines = [line for line in read_losses(folder / CURVE_FILE) if line["step"] < step]
             write_text(
@@ -181,7 +208,7 @@ def run_trial(
             )
         return scores
 
-    learning_rate = cosine_schedule(args.learning_rate, args.warmup_steps, args.steps)
+    learning_rate = cosine_schedule(trial.learning_rate, args.warmup_steps, args.steps)
     loss = TaskLoss(network, task.loss).train()
     stage = Stage(
         folder.name, 0, loss, args.steps, args.batch_size, learning_rate, draw_batch, validate, lambda folder: None,

@@ -8,6 +8,7 @@ its results into a `Section`, and add it to `build_sections`.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import write_text
@@ -17,6 +18,7 @@ from .center_of_mass import section as center_of_mass
 from .cost import section as cost
 from .depth import section as depth
 from .gan import section as gan
+from .own_rates import section as own_rates
 from .page import Paragraph, Place, Section, render_html, render_markdown
 from .positional_bias import section as positional_bias
 from .results import read_results
@@ -54,7 +56,7 @@ def build_sections(results: Path, figures: Path) -> list[Section]:
             Place(path, figures): read_results(path, experiment)
             for path in sorted(results.glob(f"paper_{experiment}*.json"))
         }
-        for experiment in ("center_of_mass", "positional_bias", "vae", "gan", "depth", "cost")
+        for experiment in ("center_of_mass", "positional_bias", "vae", "gan", "depth", "own_rates", "cost")
     }
     if not any(found.values()):
         raise DataError(f"{results} holds no results: no paper_*.json")
@@ -67,7 +69,21 @@ def build_sections(results: Path, figures: Path) -> list[Section]:
         sections.append(sensitivity.build_section(points, numerals, figures))
     for experiment, module in (("vae", vae), ("gan", gan), ("depth", depth)):
         sections += [module.build_section(values, place) for place, values in found[experiment].items()]
+    for place, values in found["own_rates"].items():
+        sections.append(own_rates.build_section(values, place, common_rate_results(found, values["task"])))
     return sections + [cost.build_section(values) for values in found["cost"].values()]
+
+
+def common_rate_results(found: dict[str, dict[Place, dict[str, Any]]], task: str) -> dict[str, Any] | None:
+    """The results of an experiment at one learning rate for all, which those at own rates are shown beside.
+
+    Of positional bias those with batch normalisation, as at own rates. None where there are none; of VAEs, whose files
+    differ in more than the rate, always.
+    """
+    results = [] if task == "vae" else list(found[task].values())
+    if task == "positional_bias":
+        results = [values for values in results if positional_bias.normalised(values)]
+    return results[0] if results else None
 
 
 def main() -> None:
