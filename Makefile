@@ -41,6 +41,10 @@ paper-quick: $(READY)
 	$(BIN)/python -m scripts.experiments.positional_bias.run --config configs/experiments/positional_bias.yaml \
 		--output_dir $(QUICK)/positional_bias --results $(QUICK)/results/paper_positional_bias.json --seeds 2 --map_seeds 1 \
 		--steps 20 --train_count 256 --test_count 64 --sweep_shifts 0 0.25
+	for task in center_of_mass positional_bias; do $(BIN)/python -m scripts.experiments.$$task.run \
+		--config configs/experiments/$${task}_rates.yaml --output_dir $(QUICK)/$${task}_rates --seeds 2 --matched_seeds 1 \
+		--results $(QUICK)/results/paper_own_rates_$$task.json --steps 20 --sweep_seeds 1 --train_count 256 --test_count 64 \
+		|| exit 1; done
 	$(BIN)/geopos data hands --count 256 --size 32 --seed 1 --output $(QUICK)/hands --overwrite
 	$(BIN)/python -m scripts.experiments.gan.run --config configs/experiments/gan.yaml --train_data $(QUICK)/hands \
 		--output_dir $(QUICK)/gan --results $(QUICK)/results/paper_gan_hands --seeds 0 --epochs 10 --width 8 --bins 16 \

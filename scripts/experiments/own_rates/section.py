@@ -23,7 +23,7 @@ TITLES = {
     "depth": "Depth at own rates, {steps} steps (C6)",
     "vae": "VAE at own rates, {steps} steps (C4)",
 }
-OTHERS = ("convolution", "CoordConv")  # that all variants are compared with
+OTHERS = ("convolution", "convolution, matched", "CoordConv")  # that all variants are compared with, where they are
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,13 @@ def variant_names(results: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(run["variant"] for run in results["runs"]))
 
 
+def opponents(results: dict[str, Any]) -> list[str]:
+    return [name for name in OTHERS if name in variant_names(results)]
+
+
 def score_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A row for each measure and variant: its mean, and it against the convolution and CoordConv."""
+    """A row for each measure and variant: its mean, and it against each of the opponents."""
+    others = opponents(results)
     rates = {(sweep["variant"], sweep["data"]): sweep["learning_rate"] for sweep in results["rates"]}
     rows = []
     for measure in MEASURES[results["task"]]:
@@ -120,7 +125,7 @@ def score_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
             runs = select(results["runs"], variant=name)
             rate = rates[name, measure.data or runs[0]["data"]]
             against = [
-                "" if name == other else format_interval(compare(results, measure, name, other)[0]) for other in OTHERS
+                "" if name == other else format_interval(compare(results, measure, name, other)[0]) for other in others
             ]
             counts = (f"{runs[0]['parameters']:,}", str(len(values)), f"{rate:g}")
             rows.append((measure.label, name, *counts, format_interval(mean_interval(values)), *against))
@@ -142,16 +147,33 @@ def rate_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def basis_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row for each measure and GeoConv in the multilinear basis: it against the same in the basis of taps."""
+    names = variant_names(results)
+    pairs = [(name, name.replace(", multilinear", "")) for name in names if ", multilinear" in name]
+    return [
+        (measure.label, name, other, format_interval(interval), str(count))
+        for measure in MEASURES[results["task"]]
+        for name, other in pairs
+        for interval, count in [compare(results, measure, name, other)]
+        if count
+    ]
+
+
 def change_rows(results: dict[str, Any], common: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A row for each measure, variant and opponent that `common`, the results at one rate for all, has too."""
-    rows = []
+    """A row for each measure and pair of variants that `common`, the results at one rate for all, has too."""
+    rows, others = [], opponents(results)
+    pairs = [
+        (name, other)
+        for name in variant_names(results)
+        for other in (others[: others.index(name)] if name in others else others)
+    ]
     for measure in MEASURES[results["task"]]:
-        for name in variant_names(results):
-            for other in OTHERS:
-                before, after = (compare(found, measure, name, other) for found in (common, results))
-                if name != other and before[1] and after[1]:
-                    cells = [f"{format_interval(interval)}, n = {count}" for interval, count in (before, after)]
-                    rows.append((measure.label, name, other, *cells))
+        for name, other in pairs:
+            before, after = (compare(found, measure, name, other) for found in (common, results))
+            if before[1] and after[1]:
+                cells = [f"{format_interval(interval)}, n = {count}" for interval, count in (before, after)]
+                rows.append((measure.label, name, other, *cells))
     return rows
 
 
@@ -170,10 +192,14 @@ def build_section(results: dict[str, Any], place: Place, common: dict[str, Any] 
             "rate had a worse one on both sides. Test images decided nothing. Intervals are 95% intervals of Student's "
             "t over seeds; ratios are of geometric means, paired by seed, by t on the logarithms. Losses are compared "
             "by ratios, accuracies by differences. **Multilinear** is GeoConv with the coefficients of 1, x, y and xy "
-            "as weights, the basis of patched models; the others have a kernel over the geometry channel."
+            "as weights, the basis of patched models; the others have a kernel over the geometry channel. **Matched** "
+            "has the last layer widened to CoordConv's number of parameters."
         ),
-        Table((*header, *(f"against {other}" for other in OTHERS)), score_rows(results)),
+        Table((*header, *(f"against {other}" for other in opponents(results))), score_rows(results)),
     ]
+    if bases := basis_rows(results):
+        header = ("measure", "variant", "against", "ratio or difference", "seeds")
+        section.blocks += [Paragraph("**What the basis changes:**"), Table(header, bases)]
     if common is not None and (changes := change_rows(results, common)):
         steps = [f"{found['settings']['steps']} steps" for found in (common, results)]
         columns = ("measure", "variant", "against", f"at one rate, {steps[0]}", f"at own rates, {steps[1]}")

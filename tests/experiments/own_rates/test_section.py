@@ -2,7 +2,15 @@ import math
 
 import numpy as np
 import pytest
-from experiments.own_rates.section import MEASURES, change_rows, compare, rate_rows, score_rows, values_by_seed
+from experiments.own_rates.section import (
+    MEASURES,
+    basis_rows,
+    change_rows,
+    compare,
+    rate_rows,
+    score_rows,
+    values_by_seed,
+)
 from scipy.stats import ttest_rel
 
 from geopos_diffusers.errors import DataError
@@ -68,13 +76,22 @@ def test_tables():
     assert sweeps["GeoConv"][0] == "0.01 (not bracketed)"
 
 
+def test_the_multilinear_basis_is_compared_with_taps():
+    values = results()
+    assert basis_rows(values) == []
+    for run in [run for run in values["runs"] if run["variant"] == "GeoConv"]:
+        losses = {name: 1.5 * loss for name, loss in run["scores"].items()}
+        values["runs"].append({**run, "variant": "GeoConv, multilinear", "scores": losses})
+    label = "loss x 1000, points everywhere"
+    assert basis_rows(values) == [(label, "GeoConv, multilinear", "GeoConv", "1.50", "5")]
+
+
 def test_what_changed_beside_one_rate_for_all():
     common = results(seeds=3)
     common["runs"] = [run for run in common["runs"] if run["variant"] != "GeoConv"]
     shallow = [{**run, "widths": [4], "scores": {"all/everywhere": 9.0}} for run in common["runs"]]
     common["runs"] += shallow
     assert change_rows(results(), common) == [
-        ("loss x 1000, points everywhere", "convolution", "CoordConv", "0.83, n = 3", "0.83, n = 5"),
         ("loss x 1000, points everywhere", "CoordConv", "convolution", "1.20, n = 3", "1.20, n = 5"),
     ]
 
