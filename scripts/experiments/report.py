@@ -9,6 +9,7 @@ its own that turns its results into a `Section`, and add it to `SECTIONS` and `P
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.errors import DataError
@@ -19,6 +20,7 @@ from .center_of_mass import section as center_of_mass
 from .cost import section as cost
 from .depth import section as depth
 from .gan import section as gan
+from .own_rates import section as own_rates
 from .page import Paragraph, Place, Section, html_page, markdown, markdown_sections, minutes, summary_table
 from .positional_bias import section as positional_bias
 from .results import read_results
@@ -52,6 +54,7 @@ PAGES = {
     "vae": "VAEs (C4, Q2)",
     "cost": "Parameters and time (C5)",
     "depth": "Depth (C6)",
+    "own_rates": "Each variant at its own best learning rate (C1, C2)",
 }
 SECTIONS = {
     "center_of_mass": center_of_mass,
@@ -78,18 +81,23 @@ def build_pages(results: Path, figures: Path) -> dict[str, list[Section]]:
             Place(path, figures): read_results(path, experiment)
             for path in sorted(results.glob(f"paper_{experiment}*.json"))
         }
-        for experiment in SECTIONS
+        for experiment in (*SECTIONS, "own_rates")
     }
     if not any(found.values()):
         raise DataError(f"{results} holds no results: no paper_*.json")
     pages = {
         experiment: [SECTIONS[experiment].build_section(values, place) for place, values in files.items()]
         for experiment, files in found.items()
+        if experiment in SECTIONS
     }
     if found["center_of_mass"] and found["positional_bias"]:
         points = next(iter(found["center_of_mass"].values()))
         numerals = max(found["positional_bias"].values(), key=positional_bias.normalised)
         pages["sensitivity"] = [sensitivity.build_section(points, numerals, figures)]
+    pages["own_rates"] = [
+        own_rates.build_section(values, place, common_rate_results(found, values["task"]))
+        for place, values in found["own_rates"].items()
+    ]
     return {name: pages[name] for name in PAGES if pages.get(name)}
 
 
@@ -110,6 +118,18 @@ def write_pages(pages: dict[str, list[Section]], output: Path) -> None:
         write_text(output / "paper" / f"{name}.md", markdown_sections(PAGES[name], page, "../"))
     write_text(output / "paper.md", markdown(TITLE, summary))
     write_text(output / "paper.html", html_page(TITLE, summary, sections))
+
+
+def common_rate_results(found: dict[str, dict[Place, dict[str, Any]]], task: str) -> dict[str, Any] | None:
+    """The results of an experiment at one learning rate for all, which those at own rates are shown beside.
+
+    Of positional bias those with batch normalisation, as at own rates. None where there are none; of VAEs, whose files
+    differ in more than the rate, always.
+    """
+    results = [] if task == "vae" else list(found[task].values())
+    if task == "positional_bias":
+        results = [values for values in results if positional_bias.normalised(values)]
+    return results[0] if results else None
 
 
 def main() -> None:

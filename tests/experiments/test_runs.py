@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -23,14 +24,15 @@ TINY = {
 }
 
 
-def run(name, folder, monkeypatch, tiny=None, **changes):
-    argv = ["run.py", "--config", str(REPOSITORY / "configs" / "experiments" / f"{name}.yaml")]
-    argv += ["--output", str(folder / name), "--results", str(folder / f"paper_{name}.json")]
+def run(name, folder, monkeypatch, tiny=None, config=None, results_name=None, **changes):
+    argv = ["run.py", "--config", str(REPOSITORY / "configs" / "experiments" / f"{config or name}.yaml")]
+    results = folder / f"paper_{results_name or name}.json"
+    argv += ["--output", str(folder / name), "--results", str(results)]
     for option, value in {**(tiny or TINY), **changes}.items():
         argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     monkeypatch.setattr(sys, "argv", argv)
     import_module(f"experiments.{name}.run").main()
-    return json.loads((folder / f"paper_{name}.json").read_text())
+    return json.loads(results.read_text())
 
 
 def test_experiments_and_their_page(tmp_path, monkeypatch):
@@ -40,6 +42,8 @@ def test_experiments_and_their_page(tmp_path, monkeypatch):
         {run["kind"] for run in points["runs"]} == {run["kind"] for run in numerals["runs"]} == {"conv", "coord", "geo"}
     )
     assert {run["data"] for run in points["runs"]} >= {"all/everywhere", "all/three_quarters", "dense/everywhere"}
+    losses = [run["scores"].pop("validation_loss") for run in numerals["runs"]]
+    assert all(loss > 0 for loss in losses)
     assert all(0 <= value <= 1 for run in numerals["runs"] for value in run["scores"].values())
     chosen = points["chosen_on_validation"]["all/everywhere"]
     candidates = [
@@ -60,6 +64,42 @@ def test_experiments_and_their_page(tmp_path, monkeypatch):
         "positional_bias",
         "sensitivity",
     }
+
+
+OWN_RATES = {"learning_rates": [0.003, 0.03], "sweep_seeds": 1, "matched_seeds": 1, "seeds": 2}
+POSITION = {"widths": [4, 4]}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "data", "matched"),
+    [
+        ("center_of_mass_rates", POSITION, ["all/everywhere", "all/three_quarters"], ["convolution, matched"]),
+        ("positional_bias_rates", POSITION, ["tied"], []),
+        pytest.param(
+            *("depth", {"widths": [4, 8], "size": 16, "train_count": 8}, ["hands", "heads"], []), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_each_variant_at_its_own_rate_and_the_page(name, options, data, matched, tmp_path, monkeypatch):
+    task = name.removesuffix("_rates")
+    tiny = {key: value for key, value in TINY.items() if "sweep" not in key and "map" not in key}
+    results = run(task, tmp_path, monkeypatch, tiny | OWN_RATES, config=name, results_name="own_rates", **options)
+    variants = {run["variant"] for run in results["runs"]}
+    bases = {"GeoConv", "GeoConv, no shift", "GeoConv, multilinear"}
+    assert variants >= {"convolution", "CoordConv", *bases, *matched}
+    rates = {(sweep["variant"], sweep["data"]): sweep["learning_rate"] for sweep in results["rates"]}
+    assert rates.keys() == {(variant, each) for variant in variants for each in data}
+    assert all(run["learning_rate"] == rates[run["variant"], run["data"]] for run in results["runs"])
+    counts = Counter((run["variant"], run["data"]) for run in results["runs"])
+    assert all(counts[key] == (1 if "matched" in key[0] else 2) for key in rates)
+
+    monkeypatch.setattr(sys, "argv", ["report.py", "--results", str(tmp_path), "--output", str(tmp_path)])
+    import_module("experiments.report").main()
+    page = (tmp_path / "paper" / "own_rates.md").read_text()
+    assert "at own rates, 2 steps" in page
+    assert all(f"| {variant} |" in page for variant in variants)
+    with Image.open(tmp_path / "paper_own_rates_sweeps.png") as figure:
+        assert figure.width > 500
 
 
 DEPTH = {name: value for name, value in TINY.items() if name not in ("map_seeds", "sweep_shifts")}

@@ -106,6 +106,20 @@ def without_times(results):
     return [{key: value for key, value in run.items() if "seconds" not in key} for run in results["runs"]]
 
 
+def test_each_variant_at_its_own_rate(script, data, tmp_path):
+    """Samples are scored of the comparison's runs alone."""
+    found = run(script, data, tmp_path, learning_rates=[1e-3, 1e-2], sweep_seeds=1, seeds=1, steps=2, score_every=1)
+    rates = {sweep["variant"]: sweep["learning_rate"] for sweep in found["rates"]}
+    assert set(rates) == {"convolution", "CoordConv", "GeoConv", "GeoConv, no shift", "GeoConv, multilinear"}
+    assert [run["variant"] for run in found["runs"]] == list(rates)
+    assert all(run["learning_rate"] == rates[run["variant"]] for run in found["runs"])
+    assert {run["latent_size"] for run in found["runs"]} == {3}
+    assert all("vendi" in run["sample_scores"] for run in found["runs"])
+    for sweep in found["rates"]:
+        losses = {float(rate): loss for rate, loss in sweep["losses"].items() if loss is not None}  # None: diverged
+        assert sweep["learning_rate"] == min(losses, key=losses.get)
+
+
 class TestResults:
     def test_all_kinds_sizes_and_seeds(self, results):
         # Four kinds x two sizes x two seeds, and conv and geo matched at the second size and first seed.
