@@ -206,8 +206,12 @@ def draw_sweeps(results: dict[str, Any], target: Path) -> None:
             best = sweep["learning_rate"]
             if best in losses:
                 axes.plot(best, losses[best], "o", color=f"C{number}", markersize=9, fillstyle="none")
-        positive = all(loss > 0 for sweep in results["rates"] for loss in sweep["losses"].values() if loss is not None)
+        swept = [sweep["losses"] for sweep in results["rates"] if sweep["data"] == data]
+        rates = sorted({float(rate) for losses in swept for rate in losses})
+        positive = all(loss > 0 for losses in swept for loss in losses.values() if loss is not None)
         axes.set(title=data, xscale="log", yscale="log" if positive else "linear", xlabel="peak learning rate")
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.set_xticks([], minor=True)
     panels[0].set_ylabel("validation loss")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
     with atomic_path(target) as temporary:
