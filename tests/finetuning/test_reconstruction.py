@@ -63,6 +63,7 @@ def test_the_packaged_autoencoder_holds_hands_and_no_noise(tmp_path, caplog):
     )
     assert torch.equal(torch.get_rng_state(), state)
     assert low < 20 < 30 < high
+    caplog.clear()  # of what loading the pipeline says
     warn_of_lost_detail(high)
     assert not caplog.records
     warn_of_lost_detail(low)
