@@ -145,8 +145,8 @@ def summary_table(pages: dict[str, Sequence[Section]]) -> Table:
     for (name, headline), entries in found.items():
         here = "; ".join(_in_a_line(claim) for claim, _, _ in entries)
         verdict = in_short([judged.verdict for _, judged, _ in entries])
-        link = entries[0][2]
-        rows.append((name, headline, entries[0][0].paper, here, f"**{verdict}**", f"[{Path(link).stem}]({link})"))
+        links = ", ".join(f"[{Path(link).stem}]({link})" for link in dict.fromkeys(link for _, _, link in entries))
+        rows.append((name, headline, entries[0][0].paper, here, f"**{verdict}**", links))
     return Table(SUMMARY_COLUMNS, sorted(rows, key=lambda row: row[0]))
 
 

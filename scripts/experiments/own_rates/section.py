@@ -8,10 +8,12 @@ from typing import Any
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import atomic_path
 
-from ..page import Paragraph, Picture, Place, Section, Table, format_interval
+from ..center_of_mass.section import PAPER, change
+from ..page import ClaimRow, Headline, Paragraph, Picture, Place, Section, Table, format_interval
 from ..positional_bias.section import learnt
 from ..results import Run, select
 from ..statistics import Estimate, difference_estimate, mean_estimate, ratio_estimate
+from ..verdict import Effect
 
 TITLES = {
     "center_of_mass": "Centre of mass at own rates, {steps} steps (C1)",
@@ -158,11 +160,41 @@ def change_rows(results: dict[str, Any], common: dict[str, Any]) -> list[tuple[s
     return rows
 
 
+def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
+    """Claim C1 for every GeoConv; that without shift, which validation chose at one rate for all, is the headline."""
+    if results["task"] != "center_of_mass":
+        return []
+    rows = []
+    for measure in MEASURES["center_of_mass"]:
+        for name in variant_names(results):
+            for other, reduction in PAPER.items() if name.startswith("GeoConv") else ():
+                ratio, count = compare(results, measure, name, other)
+                if not count:
+                    continue
+                label, headline = measure.label.partition(", ")[2], None
+                figures = format_interval(change(ratio), 0, percent=True)
+                if name == "GeoConv, no shift":
+                    headline = Headline(f"centre of mass: lower loss than {other}", f"own rates, {label}", figures)
+                rows.append(
+                    ClaimRow(
+                        "C1",
+                        f"centre of mass: loss of {name} against {other}",
+                        f"-{reduction:.0%}",
+                        figures,
+                        count,
+                        f"own rates; {label}; {results['settings']['steps']} steps",
+                        Effect(ratio, "less", 1, 1 - reduction),
+                        headline,
+                    )
+                )
+    return rows
+
+
 def build_section(results: dict[str, Any], place: Place, common: dict[str, Any] | None = None) -> Section:
     """`common`: the results of the same experiment at one rate for all, to show beside."""
     settings, figure = results["settings"], place.figure("_sweeps.png")
     title = TITLES[results["task"]].format(steps=settings["steps"])
-    section = Section(title, results["command"], results["date"], results["cpu_seconds"])
+    section = Section(title, results["command"], results["date"], results["cpu_seconds"], claim_rows(results))
     draw_sweeps(results, figure)
     header = ("measure", "variant", "parameters", "seeds", "learning rate", "mean")
     section.blocks = [

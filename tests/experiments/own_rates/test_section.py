@@ -6,11 +6,13 @@ from experiments.own_rates.section import (
     MEASURES,
     basis_rows,
     change_rows,
+    claim_rows,
     compare,
     rate_rows,
     score_rows,
     values_by_seed,
 )
+from experiments.verdict import judge
 from scipy.stats import ttest_rel
 
 from geopos_diffusers.errors import DataError
@@ -101,3 +103,15 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_mixed():
     values["runs"].append(values["runs"][0])
     with pytest.raises(DataError, match="share seeds"):
         values_by_seed(values, EVERYWHERE, "convolution")
+
+
+def test_claims_at_own_rates_are_judged():
+    """GeoConv has 0.8 of the convolution's loss and 2 / 3 of CoordConv's; the paper says 0.54 and 0.43."""
+    found = results(settings={"widths": [4, 8], "steps": 9})
+    rows = [row for row in claim_rows(found) if row.seeds]
+    assert [(row.paper, row.setting.split("; ")[1]) for row in rows] == [
+        ("-46%", "points everywhere"),
+        ("-57%", "points everywhere"),
+    ]
+    assert {judged.verdict for judged in judge([row.test for row in rows])} == {"in part"}
+    assert claim_rows(results(task="depth")) == []
