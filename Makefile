@@ -1,16 +1,18 @@
-# `make test` and `make demo` need only Python >= 3.10 and make: they set up .venv on first use and reuse it after.
+# `make test` and `make demo` need only Python >= 3.11 and make: they set up .venv on first use and reuse it after.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: help setup test test-slow lint demo paper-quick clean
+.PHONY: help setup test test-slow lint docs demo paper-quick clean
 
 help:
 	@echo "make demo       fine-tune the packaged model with GeoConv and two controls, score them, write runs/demo/index.html"
 	@echo "make test       lint and the fast tests"
 	@echo "make paper-quick  the paper's experiments at a small size, and their page in runs/paper-quick/results"
 	@echo "make test-slow  the long tests too"
+	@echo "make lint       ruff and mypy"
+	@echo "make docs       the pages and the API reference in site/"
 
 setup: $(READY)
 
@@ -22,12 +24,23 @@ $(READY): pyproject.toml constraints.txt
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 test-slow: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+DOCS_READY = $(VENV)/.docs-installed
+
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCS_READY)
+
+# Strict: a broken link or a docstring that names a parameter which is not there stops the build.
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output runs/demo
@@ -36,24 +49,28 @@ demo: $(READY)
 QUICK = runs/paper-quick
 paper-quick: $(READY)
 	$(BIN)/python -m scripts.experiments.center_of_mass.run --config configs/experiments/center_of_mass.yaml \
-		--output_dir $(QUICK)/center_of_mass --results $(QUICK)/results/paper_center_of_mass.json --seeds 2 --map_seeds 1 \
-		--steps 20 --train_count 256 --test_count 64 --map_shifts 0 0.25 --sweep_shifts 0 0.25
+		--output $(QUICK)/center_of_mass --results $(QUICK)/results/paper_center_of_mass.json --num-seeds 2 --num-map-seeds 1 \
+		--max-train-steps 20 --train-images 256 --test-images 64 --map-shifts 0 0.25 --sweep-shifts 0 0.25
 	$(BIN)/python -m scripts.experiments.positional_bias.run --config configs/experiments/positional_bias.yaml \
-		--output_dir $(QUICK)/positional_bias --results $(QUICK)/results/paper_positional_bias.json --seeds 2 --map_seeds 1 \
-		--steps 20 --train_count 256 --test_count 64 --sweep_shifts 0 0.25
-	$(BIN)/geopos data hands --count 256 --size 32 --seed 1 --output $(QUICK)/hands --overwrite
-	$(BIN)/python -m scripts.experiments.gan.run --config configs/experiments/gan.yaml --train_data $(QUICK)/hands \
-		--output_dir $(QUICK)/gan --results $(QUICK)/results/paper_gan_hands --seeds 0 --epochs 10 --width 8 --bins 16 \
-		--samples 128 --pairs 50 --mobilenet_every 0
+		--output $(QUICK)/positional_bias --results $(QUICK)/results/paper_positional_bias.json --num-seeds 2 --num-map-seeds 1 \
+		--max-train-steps 20 --train-images 256 --test-images 64 --sweep-shifts 0 0.25
+	for task in center_of_mass positional_bias; do $(BIN)/python -m scripts.experiments.$$task.run \
+		--config configs/experiments/$${task}_rates.yaml --output $(QUICK)/$${task}_rates --num-seeds 2 --num-matched-seeds 1 \
+		--results $(QUICK)/results/paper_own_rates_$$task.json --max-train-steps 20 --num-sweep-seeds 1 --train-images 256 \
+		--test-images 64 || exit 1; done
+	$(BIN)/geopos data hands --num-images 256 --size 32 --seed 1 --output $(QUICK)/hands --overwrite
+	$(BIN)/python -m scripts.experiments.gan.run --config configs/experiments/gan.yaml --dataset $(QUICK)/hands \
+		--output $(QUICK)/gan --results $(QUICK)/results/paper_gan_hands --seeds 0 --num-train-epochs 10 --width 8 --bins 16 \
+		--samples 128 --pairs 50 --mobilenet-epochs 0
 	$(BIN)/python -m scripts.experiments.depth.run --config configs/experiments/depth.yaml \
-		--output_dir $(QUICK)/depth --results $(QUICK)/results/paper_depth.json --seeds 1 --matched_seeds 0 --size 32 \
-		--steps 40 --score_every 20 --train_count 128 --test_count 32
-	$(BIN)/geopos data hands --count 64 --size 32 --seed 2 --output $(QUICK)/hands_test --overwrite
-	$(BIN)/python -m scripts.experiments.vae.run --config configs/experiments/vae.yaml --data_name hands --train_data $(QUICK)/hands \
-		--test_data $(QUICK)/hands_test --output_dir $(QUICK)/vae --results $(QUICK)/results/paper_vae_hands.json --size 32 \
-		--seeds 2 --matched_seeds 1 --latent_sizes 4 8 --widths 8 16 32 --steps 40 --score_every 10 --validation_count 32 \
-		--samples 64 --pairs 50 --mobilenet false --publish_samples true
-	$(BIN)/python -m scripts.experiments.cost.run --rounds 3 --steps 3 --output $(QUICK)/results/paper_cost.json
+		--output $(QUICK)/depth --results $(QUICK)/results/paper_depth.json --num-seeds 1 --num-matched-seeds 0 --size 32 \
+		--max-train-steps 40 --validation-steps 20 --train-images 128 --test-images 32
+	$(BIN)/geopos data hands --num-images 64 --size 32 --seed 2 --output $(QUICK)/hands_test --overwrite
+	$(BIN)/python -m scripts.experiments.vae.run --config configs/experiments/vae.yaml --data-name hands --dataset $(QUICK)/hands \
+		--test-dataset $(QUICK)/hands_test --output $(QUICK)/vae --results $(QUICK)/results/paper_vae_hands.json --size 32 \
+		--num-seeds 2 --num-matched-seeds 1 --latent-sizes 4 8 --widths 8 16 32 --max-train-steps 40 --validation-steps 10 --validation-images 32 \
+		--samples 64 --pairs 50 --no-mobilenet --publish-samples
+	$(BIN)/python -m scripts.experiments.cost.run --rounds 3 --steps 3 --results $(QUICK)/results/paper_cost.json
 	$(BIN)/python -m scripts.experiments.report --results $(QUICK)/results --output $(QUICK)/results
 
 clean:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.errors import DataError, GeoPosError
 from geopos_diffusers.metrics.detection_rate import rate
 from geopos_diffusers.metrics.finger_count import COUNTS, confusion_matrix, count_fingers, count_scores
@@ -82,18 +83,22 @@ def measure(detector: HandDetector, photographs: list[tuple[Image.Image, object]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parquet", type=Path, required=True, metavar="FILE")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--dataset", type=Path, required=True, metavar="FILE", aliases=["--parquet"], help="Parquet file"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 64], help="pixels a side (100 64)")
     parser.add_argument("--no-turns", action="store_true", help="leave out the turned and mirrored copies")
     parser.add_argument("--borders", type=float, nargs="+", default=[BORDER], help="borders to compare, as shares")
-    parser.add_argument("--limit", type=int, metavar="N", help="use N photographs, chosen by the seed")
+    parser.add_argument(
+        "--max-images", type=int, metavar="N", aliases=["--limit"], help="use N photographs, chosen by the seed"
+    )
     parser.add_argument("--task", type=Path, metavar="FILE", help="HandLandmarker .task bundle")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     results: dict[str, dict] = {}
     try:
-        photographs = read_photographs(args.parquet, args.limit, args.seed)
+        photographs = read_photographs(args.dataset, args.max_images, args.seed)
         for border in args.borders:
             with HandDetector(args.task, border) as detector:
                 for name, change in changes(args.sizes, not args.no_turns).items():
@@ -102,8 +107,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     record = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "data": args.parquet.name,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "data": args.dataset.name,
         "seed": args.seed,
         "mediapipe": version("mediapipe"),
         "results": results,

@@ -1,13 +1,14 @@
 """What GeoConv costs, as ratios to the unpatched model measured in the same process, round after round.
 
-    python scripts/benchmark_overhead.py --model sd15-unet --mode inference --output docs/results/overhead
+    python scripts/benchmark_overhead.py --model sd15-unet --mode inference --results docs/results/overhead
 
 Variants: unpatched; geoconv (the package, multilinear basis); geoconv-taps (the same with kernel taps); geoconv-concat
 and coordconv-concat (plain concatenation of the coordinate channels, as the usual PyTorch implementations do it); lora
 (PEFT, r=4, on the same layers). Models have their real widths and random weights, so nothing is downloaded. One model
 is patched and unpatched between measurements; with --compile each variant has a model of its own, compiled once, and
 peak memory is not measured.
-Writes <output>-<model>-<mode>-b<batch>.json, prints a table, and draws all files of the same beginning as <output>.png.
+Writes <results>-<model>-<mode>-b<batch>.json, prints a table, and draws all files of the same beginning as
+<results>.png.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from geopos_diffusers import (
     remove_geoconv,
     save_geoconv_weights,
 )
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json
 
 VARIANTS = ("unpatched", "geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora")
@@ -180,7 +182,7 @@ def interval(values: list[float]) -> dict[str, float]:
 def build(args: argparse.Namespace) -> tuple[nn.Module, Callable]:
     """The model with the seed's weights, and how it is called on the seed's input."""
     torch.manual_seed(args.seed)
-    model, call = MODELS[args.model](args.batch)
+    model, call = MODELS[args.model](args.batch_size)
     return model.requires_grad_(False), call
 
 
@@ -212,7 +214,7 @@ def measure(args: argparse.Namespace) -> dict:
     order = random.Random(args.seed)
     with ExitStack() as stack:
         compiled = {variant: stack.enter_context(compiled_visit(args, variant)) for variant in modes if args.compile}
-        for _ in tqdm(range(args.rounds), desc=f"{args.model} {args.mode} b{args.batch}"):
+        for _ in tqdm(range(args.rounds), desc=f"{args.model} {args.mode} b{args.batch_size}"):
             for variant in order.sample(modes, len(modes)):
                 if args.compile:
                     seconds[variant].append(time_steps(args, *compiled[variant]))
@@ -228,7 +230,7 @@ def measure(args: argparse.Namespace) -> dict:
     return {
         "model": args.model,
         "mode": args.mode + (" (torch.compile)" if args.compile else ""),
-        "batch": args.batch,
+        "batch": args.batch_size,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "layers": len(target_layers(model)),
         "ratio_to": base,
@@ -330,10 +332,10 @@ def draw_plot(output: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--mode", choices=MODES, default="inference")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=1, aliases=["--batch"])
     parser.add_argument("--rounds", type=int, default=7, help="visits to each variant, in random order (default: 7)")
     parser.add_argument("--repeats", type=int, default=1, help="timed steps a visit, after one untimed (default: 1)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -345,14 +347,14 @@ def main() -> None:
         help="cpu: processor time, for one thread on a core that other work shares (default: wall)",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", help="path and first part of the JSON file's name")
+    parser.add_argument("--results", aliases=["--output"], help="path and first part of the JSON file's name")
     args = parser.parse_args()
     result = measure(args)
     print_table(result)
-    if args.output:
+    if args.results:
         suffix = "-compile" if args.compile else ""
-        write_json(f"{args.output}-{args.model}-{args.mode}-b{args.batch}{suffix}.json", result)
-        draw_plot(args.output)
+        write_json(f"{args.results}-{args.model}-{args.mode}-b{args.batch_size}{suffix}.json", result)
+        draw_plot(args.results)
 
 
 if __name__ == "__main__":

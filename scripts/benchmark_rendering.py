@@ -1,6 +1,6 @@
 """Images per second of the renderer on one core, as JSON on standard output.
 
-python scripts/benchmark_rendering.py --subject hands --size 64 --count 512
+python scripts/benchmark_rendering.py --subject hands --size 64 --num-images 512
 
 Loading the model is timed apart. CPU time leaves out what other programs took from this one; wall time does not.
 """
@@ -11,6 +11,8 @@ import json
 import os
 import platform
 import time
+
+from geopos_diffusers.command_line import Parser
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -24,10 +26,10 @@ def measure(draw, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subject", choices=("hands", "faces"), default="hands")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--count", type=int, default=512)
+    parser.add_argument("--num-images", type=int, default=512, aliases=["--count"])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -41,14 +43,14 @@ def main() -> None:
         draw = make_draw_faces(args.size, args.seed, FaceOptions())
     next(iter(draw(0, 1)))
     load_seconds = time.perf_counter() - start
-    times = measure(draw, args.count)
+    times = measure(draw, args.num_images)
     result = {
         "subject": args.subject,
         "size": args.size,
-        "count": args.count,
+        "count": args.num_images,
         "load_seconds": round(load_seconds, 2),
-        "images_per_second": round(args.count / times["wall_seconds"], 1),
-        "images_per_cpu_second": round(args.count / times["cpu_seconds"], 1),
+        "images_per_second": round(args.num_images / times["wall_seconds"], 1),
+        "images_per_cpu_second": round(args.num_images / times["cpu_seconds"], 1),
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "load_average": [round(value, 1) for value in os.getloadavg()],
     }

@@ -1,6 +1,6 @@
 """Fine-tune a text-to-image pipeline, as `geopos train` does.
 
-accelerate launch scripts/finetune_text_to_image.py --config configs/finetune_hands.yaml --dataset D --output_dir O
+accelerate launch scripts/finetune_text_to_image.py --config configs/finetune_hands.yaml --dataset D --output O
 """
 
 from geopos_diffusers.finetuning.text_to_image import main

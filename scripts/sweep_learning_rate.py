@@ -1,6 +1,6 @@
 """Fine-tune at several learning rates and compare losses on held-out images.
 
-python scripts/sweep_learning_rate.py --validation_images validation --rates 1e-2 3e-2 1e-1 --output_dir runs/s \
+python scripts/sweep_learning_rate.py --validation-dataset validation --rates 1e-2 3e-2 1e-1 --output runs/s \
     --config configs/finetune_hands.yaml --dataset hands --train geoconv
 """
 

@@ -27,7 +27,7 @@ _INTRODUCTION = """\
 
 This page is made by `python tests/make_supported_models.py` from the table in `tests/model_cases.py`; a test fails
 when the two differ. Every row is the real class of diffusers or transformers at a tiny size, and for every row
-`tests/test_architectures.py` checks that
+`tests/patching/test_architectures.py` checks that
 
 - patching leaves the output bitwise equal, and every key of the state dict;
 - in training gradients reach every geometry weight, and one optimiser step changes the output;

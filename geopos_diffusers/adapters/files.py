@@ -110,7 +110,7 @@ def _one_config(models: dict[str, nn.Module]) -> GeoConvConfig:
     """The config that all models share, since a file holds one."""
     configs = {component: present_config(model) for component, model in models.items()}
     first = next(iter(configs.values()))
-    if any(config is None or config.geopos() != first.geopos() for config in configs.values()):
+    if first is None or any(config is None or config.geopos() != first.geopos() for config in configs.values()):
         raise AdapterError("the GeoConvs differ in their geometry channels: one adapter holds one; save the state_dict")
     return first
 
@@ -162,7 +162,7 @@ def find_adapters(name_or_path: str | os.PathLike, revision: str | None = None) 
     if (file := _adapter_in(path, ("", *ADAPTER_FOLDERS))) is not None:
         return [(file, None)]
     parts = [(_adapter_in(component, ADAPTER_FOLDERS), component.name) for component in sorted(path.iterdir())]
-    found = [(file, name) for file, name in parts if file is not None]
+    found: list[tuple[Path, str | None]] = [(file, name) for file, name in parts if file is not None]
     if not found:
         raise AdapterError(f"{path} has no {WEIGHTS_NAME}")
     return found

@@ -20,6 +20,7 @@ from ..patching.patched_model import (
     shorten,
 )
 from ..patching.status import GeoConvStatus, geoconv_status
+from ..patching.stock_saving import keep_generation_config
 from ..patching.surgery import apply_geoconv, remove_geoconv
 from ..patching.targets import convolutions
 from .base_model import BASE_KEYS, accepts_class, class_name, component_of, fingerprint
@@ -88,6 +89,7 @@ def load_geoconv_weights(
         if check_base:
             _warn_of_another_base(model, part)
         put_adapter(model, adapter_name, part.tensors, first=bool(model in newly_patched and marked_models(model)))
+    keep_generation_config(pipe_or_model)
     return geoconv_status(pipe_or_model)
 
 
@@ -147,9 +149,9 @@ def _match_components(pipe_or_model: Any, parts: list[_Part]) -> list[tuple[nn.M
         same = [part for part in parts if part.base_class == class_name(model)]
         fitting = same or [part for part in parts if part.component == component_of(model)] or parts
         if len(fitting) != 1:
-            names = ", ".join(repr(part.component) for part in parts)
+            held = ", ".join(repr(part.component) for part in parts)
             raise AdapterError(
-                f"{path} holds weights for {names}; load it into a pipeline, not a {type(model).__name__}"
+                f"{path} holds weights for {held}; load it into a pipeline, not a {type(model).__name__}"
             )
         return [(model, fitting[0])]
     names = [_component_in(pipe_or_model, part) for part in parts]
@@ -192,13 +194,13 @@ def _base_label(part: _Part) -> str:
     """The base's class and name, in characters that a terminal takes: a file's text is anyone's."""
     name = part.base.get("base_models")
     label = f"{part.base_class} of {name}" if name else part.base_class
-    return label[:200].encode("unicode_escape").decode()
+    return str(label)[:200].encode("unicode_escape").decode()
 
 
 def _check_channel(model: nn.Module, part: _Part) -> None:
     """Whether a network of GeoConvs reads its geometry weights as the adapter means them."""
     for name, layer in built_layers(model).items():
-        if difference := layer.geo_config.difference(part.config):
+        if layer.geo_config is not None and (difference := layer.geo_config.difference(part.config)):
             raise AdapterError(f"{part.path} does not fit {type(model).__name__}: {name} is built with {difference}")
 
 

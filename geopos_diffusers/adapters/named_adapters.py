@@ -53,8 +53,7 @@ def set_geoconv_adapters(
         {'hands': 0.7, 'faces': 0.3}
     """
     names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
-    single = isinstance(adapter_weights, (int, float))
-    weights = [adapter_weights] * len(names) if single else list(adapter_weights)
+    weights = [adapter_weights] * len(names) if isinstance(adapter_weights, (int, float)) else list(adapter_weights)
     if not names or len(set(names)) != len(names) or len(names) != len(weights):
         raise AdapterError(f"expected different adapter names and a weight for each; got {names} and {weights}")
     for weight in weights:

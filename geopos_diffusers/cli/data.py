@@ -11,32 +11,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     hands = subjects.add_parser("hands", help="articulated hands", description="Render articulated hands.")
     _add_common(hands)
-    hands.add_argument("--views", nargs="+", default=None, help="of palm, back, side (default: all)")
-    hands.add_argument("--handedness", nargs="+", default=None, help="of left, right (default: both)")
-    hands.add_argument("--poses", default=None, help="canonical (counting gestures) or any (default)")
-    hands.add_argument("--max-tilt", type=float, default=None, metavar="DEGREES", help="lean out of the view (35)")
-    hands.add_argument("--max-rotation", type=float, default=None, metavar="DEGREES", help="turn in the image (180)")
+    hands.add_argument("--views", group="hands", nargs="+", default=None, help="of palm, back, side (default: all)")
+    hands.add_argument("--handedness", group="hands", nargs="+", default=None, help="of left, right (default: both)")
+    hands.add_argument("--poses", group="hands", default=None, help="canonical (counting gestures) or any (default)")
+    hands.add_argument(
+        "--max-tilt", group="hands", type=float, default=None, metavar="DEGREES", help="lean out of the view (35)"
+    )
+    hands.add_argument(
+        "--max-rotation", group="hands", type=float, default=None, metavar="DEGREES", help="turn in the image (180)"
+    )
     faces = subjects.add_parser("faces", help="heads with expressions", description="Render heads with expressions.")
     _add_common(faces)
     faces.add_argument(
-        "--expressions", nargs="+", default=None, help='for example smiling "eyes closed" (default: all)'
+        "--expressions", group="heads", nargs="+", default=None, help='for example smiling "eyes closed" (default: all)'
     )
-    faces.add_argument("--ages", nargs="+", default=None, help="of child, young, middle-aged, old (default: all)")
-    faces.add_argument("--max-yaw", type=float, default=None, metavar="DEGREES", help="turn to the sides (50)")
-    faces.add_argument("--max-pitch", type=float, default=None, metavar="DEGREES", help="look up or down (20)")
-    faces.add_argument("--max-roll", type=float, default=None, metavar="DEGREES", help="lean (12)")
+    faces.add_argument(
+        "--ages", group="heads", nargs="+", default=None, help="of child, young, middle-aged, old (default: all)"
+    )
+    faces.add_argument(
+        "--max-yaw", group="heads", type=float, default=None, metavar="DEGREES", help="turn to the sides (50)"
+    )
+    faces.add_argument(
+        "--max-pitch", group="heads", type=float, default=None, metavar="DEGREES", help="look up or down (20)"
+    )
+    faces.add_argument("--max-roll", group="heads", type=float, default=None, metavar="DEGREES", help="lean (12)")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, required=True, help="number of images")
+    parser.add_argument(
+        "--num-images", dest="count", type=int, required=True, aliases=["--count"], metavar="N", help="images to render"
+    )
     parser.add_argument("--size", type=int, default=64, help="pixels a side (64)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes, whatever --workers is")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes, whatever --num-workers is")
+    parser.add_argument(
+        "--num-workers", dest="workers", type=int, default=1, aliases=["--workers"], metavar="N", help="processes"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace an output folder that is not empty")
     parser.add_argument("--dry-run", action="store_true", help="check everything and print captions; write nothing")
     parser.add_argument("--backgrounds", default=None, help="plain, gradient or both (default)")
-    parser.add_argument("--colours", "--colors", nargs="+", default=None, help="names of background colours (all)")
+    parser.add_argument(
+        "--colours", nargs="+", default=None, aliases=["--colors"], help="names of background colours (all)"
+    )
     parser.add_argument(
         "--fill",
         type=float,

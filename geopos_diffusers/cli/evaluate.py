@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what a reference image must have in common with an image (%(default)s)",
     )
     parser.add_argument(
-        "--no-kid", action="store_true", help="leave out the kernel distance (saves about half the time)"
+        "--kid", action="store_true", default=True, help="leave out the kernel distance (saves about half the time)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a report in the output folder")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
         task=args.task,
         seed=args.seed,
         max_images=args.max_images,
-        with_kid=not args.no_kid,
+        with_kid=args.kid,
         match_on=args.match,
         progress=not args.quiet,
     )

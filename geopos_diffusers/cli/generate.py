@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from .adapter_options import (
@@ -22,30 +23,37 @@ LARGE_SIDE = 4096  # pixels; more than its square may not fit into memory
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ..pipelines.loading import DEFAULT_MODEL
 
+    images, sampling, output = (
+        partial(parser.add_argument, group=title) for title in ("what to generate", "sampling", "output")
+    )
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="packaged model, folder or Hub id (default: %(default)s)"
     )
     add_adapter_arguments(parser)
-    parser.add_argument("--prompt", action="append", metavar="TEXT", help="what to show; may be given several times")
-    parser.add_argument("--prompts-file", metavar="FILE", help="text file with one prompt a line")
-    parser.add_argument("--negative-prompt", metavar="TEXT", help="what not to show")
-    parser.add_argument("--num-images", type=int, help="images in all, going round the prompts (default: one a prompt)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the first image; the next has the next (default: 0)"
+    images("--prompt", action="append", metavar="TEXT", help="what to show; may be given several times")
+    images("--prompts-file", metavar="FILE", help="text file with one prompt a line")
+    images("--negative-prompt", metavar="TEXT", help="what not to show")
+    images("--num-images", type=int, help="images in all, going round the prompts (default: one a prompt)")
+    images("--seed", type=int, default=0, help="seed of the first image; the next has the next (default: 0)")
+    sampling(
+        "--inference-steps",
+        dest="steps",
+        type=int,
+        default=25,
+        aliases=["--steps"],
+        metavar="N",
+        help="denoising steps (default: %(default)s)",
     )
-    parser.add_argument("--steps", type=int, default=25, help="denoising steps (default: %(default)s)")
-    parser.add_argument("--guidance-scale", type=float, help="classifier-free guidance (default: the model's own)")
-    parser.add_argument("--height", type=int, help="pixels (default: the model's own size)")
-    parser.add_argument("--width", type=int, help="pixels (default: the model's own size)")
-    parser.add_argument("--batch-size", type=int, default=8, help="images generated at a time (default: %(default)s)")
-    parser.add_argument("--device", default=None, help="torch device (default: cuda, else mps, else cpu)")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights")
-    parser.add_argument(
-        "--compare", action="store_true", help="also generate the base model's image from the same noise"
-    )
-    parser.add_argument("--output", metavar="DIR", required=True, help="folder for the images; must be new or empty")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
-    parser.add_argument("--yes", action="store_true", help="do not ask before very large images")
+    sampling("--guidance-scale", type=float, help="classifier-free guidance (default: the model's own)")
+    sampling("--height", type=int, help="pixels (default: the model's own size)")
+    sampling("--width", type=int, help="pixels (default: the model's own size)")
+    sampling("--batch-size", type=int, default=8, help="images generated at a time (default: %(default)s)")
+    sampling("--device", default=None, help="torch device (default: cuda, else mps, else cpu)")
+    sampling("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights")
+    output("--compare", action="store_true", help="also generate the base model's image from the same noise")
+    output("--output", metavar="DIR", required=True, help="folder for the images; must be new or empty")
+    output("--overwrite", action="store_true", help="replace the output folder")
+    output("--yes", action="store_true", help="do not ask before very large images")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -88,7 +96,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     for name in ("num_images", "steps", "batch_size", "height", "width"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be 1 or more; got {value}")
+            option = "inference-steps" if name == "steps" else name.replace("_", "-")
+            raise ConfigError(f"--{option} must be 1 or more; got {value}")
     if not 0 <= args.seed < 2**63:
         raise ConfigError(f"--seed must be between 0 and 2**63 - 1; got {args.seed}")
     check_adapter_arguments(args)

@@ -4,18 +4,18 @@ Each sub-command is a module beside this one with `SUMMARY`, `add_arguments(pars
 whatever is slow to import (torch, diffusers, mediapipe) is imported inside `run`, so that `geopos --help` stays fast.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from ..command_line import Parser
 from ..errors import GeoPosError
 
 COMMANDS = ("data", "patch", "train", "generate", "evaluate", "info", "convert")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def build_parser() -> Parser:
+    parser = Parser(
         prog="geopos", description="Patch pretrained image models with GeoConv, fine-tune, generate and score them."
     )
     parser.add_argument("--version", action="store_true", help="print the versions of geopos_diffusers and its parts")

@@ -7,7 +7,6 @@ it is started through it.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 
 SUMMARY = "fine-tune a pipeline with GeoConv, LoRA, both, or as a whole"
 PROGRAM = "geopos_diffusers.finetuning.text_to_image"
@@ -21,20 +20,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     from ..finetuning.arguments import FinetuningArguments
-    from ..finetuning.text_to_image import main
     from ..training.arguments import parse_arguments
 
     launcher_options, options = split_options(args.options)
     # The name that --help and usage messages show.
     sys.argv = ["geopos train", *options]
+    # Help and what is wrong come once, before anything slow is imported and before processes start.
+    parse_arguments(FinetuningArguments, options)
     if not launcher_options:
+        from ..finetuning.text_to_image import main
+
         main(options)
         return None
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launcher_options, "--module", PROGRAM]
+    return run_launcher([*launcher, *options])
+
+
+def run_launcher(command: Sequence[str]) -> int:
+    """Run a command to its end, also after Ctrl-C, which it gets too. Returns its exit code, 130 if Ctrl-C ended it."""
+    import signal
     import subprocess
 
-    parse_arguments(FinetuningArguments, options)  # reports what is wrong once, before processes start
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launcher_options, "--module", PROGRAM]
-    return subprocess.run([*launcher, *options], check=False).returncode
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        code = subprocess.run(command, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 130 if pressed and code else code
 
 
 def split_options(options: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -43,15 +56,14 @@ def split_options(options: Sequence[str]) -> tuple[list[str], list[str]]:
     Options that both have (--mixed_precision) or neither has are the training's.
     """
     from ..finetuning.arguments import FinetuningArguments
+    from ..training.arguments import build_parser
 
-    own = {"--help", "--config", *(f"--{option.name}" for option in fields(FinetuningArguments))}
-    names = {option.partition("=")[0] for option in options if option.startswith("--")}
-    unknown = {name for name in names if name.replace("-", "_").replace("__", "--", 1) not in own}
+    own = build_parser(FinetuningArguments)
+    unknown = {word.partition("=")[0] for word in options if word.startswith("--") and not own.knows(word)}
     if unknown:
         from accelerate.commands.launch import launch_command_parser
 
-        known = {name for action in launch_command_parser()._actions for name in action.option_strings}
-        unknown &= known
+        unknown &= {name for action in launch_command_parser()._actions for name in action.option_strings}
     split: tuple[list[str], list[str]] = ([], [])
     target = split[1]
     for option in options:

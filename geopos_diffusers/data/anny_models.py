@@ -25,7 +25,7 @@ def import_anny() -> ModuleType:
 
 def texture_mask(name: str, model: Any) -> np.ndarray:
     """Value in [0, 1] of one of anny's texture masks at the middle of each face of `model`, [F]."""
-    folder = Path(import_anny().__file__).parent / "data" / "mpfb2" / "textures"
+    folder = Path(str(import_anny().__file__)).parent / "data" / "mpfb2" / "textures"
     image = np.asarray(open_image(folder / name).convert("L"))
     middle = model.texture_coordinates.numpy()[model.face_texture_coordinate_indices.numpy()].mean(1)
     height, width = image.shape

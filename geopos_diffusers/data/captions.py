@@ -15,6 +15,7 @@ def pick(generator: np.random.Generator, options: Sequence[str]) -> str:
 
 
 def _fingers(generator: np.random.Generator, count: int) -> str:
+    options: tuple[str, ...]
     if count == 0:
         options = ("a fist", "no fingers raised", "zero fingers raised", "0 fingers up", "all fingers folded")
     elif count == 5:

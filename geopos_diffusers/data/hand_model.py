@@ -85,7 +85,7 @@ class HandModel:
         """One random body shape for each of at most SHAPE_BATCH generators."""
         import torch
 
-        draws = {name: [] for name in (*SHAPE_RANGES, *LOCAL_SHAPE_RANGES)}
+        draws: dict[str, list[float]] = {name: [] for name in (*SHAPE_RANGES, *LOCAL_SHAPE_RANGES)}
         for generator in generators:
             for name, (low, high) in {**SHAPE_RANGES, **LOCAL_SHAPE_RANGES}.items():
                 draws[name].append(generator.uniform(low, high))

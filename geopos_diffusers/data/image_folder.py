@@ -81,7 +81,7 @@ def _write_ranges(
     try:
         yield from executor.map(partial(_write_range_in_worker, make_draw, folder, digits), ranges)
     except BrokenProcessPool as error:
-        raise DataError("a worker process ended early (out of memory?); try fewer --workers") from error
+        raise DataError("a worker process ended early (out of memory?); try fewer --num-workers") from error
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -269,8 +269,8 @@ def _box_sum(image: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _average(image: np.ndarray, samples: int) -> np.ndarray:
-    total = sum(image[i::samples, j::samples] for i in range(samples) for j in range(samples))
-    return total / samples**2
+    parts = [image[i::samples, j::samples] for i in range(samples) for j in range(samples)]
+    return np.asarray(sum(parts)) / samples**2
 
 
 def to_srgb(linear: np.ndarray) -> np.ndarray:

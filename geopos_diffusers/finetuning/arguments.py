@@ -1,53 +1,35 @@
 """The options of `geopos train`, checked before anything is loaded."""
 
-import math
+# ruff: noqa: RUF009 - options are dataclass fields
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from ..errors import ConfigError
 from ..patching.config import GeoConvConfig
 from ..pipelines.loading import DEFAULT_MODEL
-from ..training.arguments import option
+from ..training.arguments import (
+    CONTINUED,
+    OVERWRITE_HELP,
+    RESUME_HELP,
+    check_arguments,
+    fixed_settings,
+    option,
+    required,
+)
 
 PARTS = ("geoconv", "bias", "lora", "full")
 # Peak learning rates: for each part the best of a sweep on the packaged model in 300 steps (docs/results/
 # trained_parts.md). Large models and long runs take less. That of the whole UNet was not swept.
 LEARNING_RATES = {"geoconv": 0.3, "taps": 0.3, "bias": 0.95, "lora": 1e-2, "full": 1e-4}
 
-# What may differ between a run and its continuation: none of these changes the losses of a step. (The data's own
-# fingerprint is compared instead of its path and columns.)
-FREE_ON_RESUME = frozenset(
-    {
-        "dataset",
-        "dataset_split",
-        "image_column",
-        "caption_column",
-        "max_train_samples",
-        "output_dir",
-        "resume_from_checkpoint",
-        "max_train_steps",
-        "num_train_epochs",
-        # The rates that they amount to are compared instead, and where the schedule ends.
-        "learning_rate",
-        "geoconv_learning_rate",
-        "bias_learning_rate",
-        "lora_learning_rate",
-        "checkpointing_steps",
-        "checkpoints_total_limit",
-        "validation_prompts",
-        "validation_steps",
-        "validation_inference_steps",
-        "validation_guidance_scale",
-        "report_to",
-        "num_workers",
-        "gradient_checkpointing",
-        "cache_latents",
-        "latents_folder",
-        "overwrite",
-        "dry_run",
-    }
-)
+data_option = partial(option, group="data")
+trained_option = partial(option, group="what is trained")
+optimisation_option = partial(option, group="optimisation")
+speed_option = partial(option, group="memory and speed")
+validation_option = partial(option, group="validation")
+saving_option = partial(option, group="saving and resuming")
 
 
 @dataclass(kw_only=True)
@@ -58,130 +40,198 @@ class FinetuningArguments:
         ConfigError: a value is out of range, or two options cannot go together.
     """
 
-    dataset: str = field(
-        metadata={"help": "image folder with metadata.jsonl (file_name, text), a Parquet file, or a Hub data set id"}
+    # A resumed run compares the data's own fingerprint instead, whatever its path and columns are.
+    dataset: str = required(
+        "image folder with metadata.jsonl, Parquet file, or Hub data set id", resume="free", group="data", at_least=1
     )
-    output_dir: str = field(metadata={"help": "folder of the run: losses, checkpoints, validation images, final/"})
-    model: str = option(DEFAULT_MODEL, "pipeline to fine-tune: a folder, a Hub id, or the name of a packaged one")
+    model: str = trained_option(
+        DEFAULT_MODEL,
+        "pipeline to fine-tune: a folder, a Hub id, or a packaged one",
+        resume="fixed",
+        common=True,
+        at_least=1,
+    )
 
-    train: str = option(
+    train: str = trained_option(
         "geoconv",
         "what is trained, joined by +: geoconv (geometry weights), bias (a bias for each of the layers that geoconv "
         "would patch), lora, full (the UNet)",
+        resume="fixed",
+        common=True,
     )
-    encoding: str = option("product", "geometry channel: product, squares, sum, cartesian or cartesian_radius")
-    basis: str | None = option(None, "geometry weights: multilinear or taps; by default multilinear where there is one")
-    shift_range: float = option(0.25, "half the width of the random shift of the coordinates; 0 turns it off")
-    normalization: str = option("unit", "scale of the coordinates: unit, aspect or pixel")
-    target_modules: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "layers to patch: names, name endings, or one regular expression; by default all kernels of 2+ taps"
-        },
+    encoding: str = trained_option(
+        "product", "geometry channel: product, squares, sum, cartesian or cartesian_radius", resume="fixed"
     )
-    exclude_modules: list[str] | None = field(
-        default=None, metadata={"help": "layers not to patch, given as target_modules is"}
+    basis: str | None = trained_option(
+        None, "geometry weights: multilinear or taps; by default multilinear where there is one", resume="fixed"
     )
-    components: list[str] | None = field(
-        default=None, metadata={"help": "parts of the pipeline to patch; this script trains the unet only"}
+    shift_range: float = trained_option(
+        0.25, "half the width of the random shift of the coordinates; 0 turns it off", resume="fixed"
     )
-    lora_rank: int = option(8, "rank of the LoRA factors")
-    lora_alpha: float | None = option(None, "LoRA scale times its rank; by default the rank (scale 1)")
-    lora_target_modules: list[str] | None = field(
-        default=None,
-        metadata={"help": "layers that get LoRA: names or name endings; by default the attention projections"},
+    normalization: str = trained_option("unit", "scale of the coordinates: unit, aspect or pixel", resume="fixed")
+    target_modules: list[str] | str | None = trained_option(
+        None,
+        "layers to patch: names, name endings, or one regular expression; by default all kernels of 2+ taps",
+        resume="fixed",
+    )
+    exclude_modules: list[str] | str | None = trained_option(
+        None, "layers not to patch, given as target-modules is", resume="fixed"
+    )
+    components: list[str] | None = trained_option(
+        None, "parts of the pipeline to patch; this script trains the unet only", resume="fixed"
+    )
+    lora_rank: int = trained_option(8, "rank of the LoRA factors", resume="fixed", at_least=1)
+    lora_alpha: float | None = trained_option(
+        None, "LoRA scale times its rank; by default the rank (scale 1)", resume="fixed", above=0
+    )
+    lora_target_modules: list[str] | None = trained_option(
+        None, "layers that get LoRA: names or name endings; by default the attention projections", resume="fixed"
     )
 
-    dataset_split: str = option("train", "split of a Hub data set")
-    image_column: str = option("image", "column of images in a Parquet file or Hub data set")
-    caption_column: str = option("text", "column, or field of metadata.jsonl, that holds the captions")
-    max_train_samples: int | None = option(None, "use the first N images only")
-    resolution: int | None = option(None, "images are scaled and centre-cropped to this size; by default the model's")
-    random_flip: bool = option(False, "mirror every other image; wrong where captions say left or right")
-    caption_dropout: float = option(0.1, "share of captions replaced by the empty one, for classifier-free guidance")
-    cache_latents: bool = option(False, "encode every image once and keep its latents in memory")
-    latents_folder: str | None = option(
-        None, "folder that keeps these latents for later runs with the same images and autoencoder"
+    dataset_split: str = data_option("train", "split of a Hub data set", resume="free")
+    image_column: str = data_option("image", "column of images in a Parquet file or Hub data set", resume="free")
+    caption_column: str = data_option(
+        "text", "column, or field of metadata.jsonl, that holds the captions", resume="free"
     )
-    num_workers: int = option(0, "processes that read images beside the training process")
+    max_train_samples: int | None = data_option(
+        None, "use the first N images only", resume="free", name="max_images", at_least=1
+    )
+    resolution: int | None = data_option(
+        None,
+        "pixels a side that images are scaled and centre-cropped to; by default the model's",
+        resume="fixed",
+        name="size",
+        common=True,
+        at_least=1,
+    )
+    random_flip: bool = data_option(
+        False, "mirror every other image; wrong where captions say left or right", resume="fixed"
+    )
+    caption_dropout: float = data_option(
+        0.1, "share of captions replaced by the empty one, for guidance", resume="fixed", at_least=0, at_most=1
+    )
+    cache_latents: bool = speed_option(False, "encode every image once and keep its latents in memory", resume="free")
+    latents_folder: str | None = speed_option(
+        None, "folder that keeps these latents for later runs with the same images and autoencoder", resume="free"
+    )
+    num_workers: int = speed_option(
+        0, "processes that read images beside the training process", resume="free", at_least=0
+    )
 
-    train_batch_size: int = option(4, "images per step and process")
-    gradient_accumulation_steps: int = option(1, "batches added up before each optimizer step")
-    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
-    mixed_precision: Literal["no", "fp16", "bf16"] | None = option(
+    train_batch_size: int = optimisation_option(
+        4, "images per step and process", resume="fixed", common=True, at_least=1
+    )
+    gradient_accumulation_steps: int = optimisation_option(
+        1, "batches added up before each optimizer step", resume="fixed", at_least=1
+    )
+    gradient_checkpointing: bool = speed_option(
+        False, "recompute activations in the backward pass: less memory, more time", resume="free"
+    )
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = speed_option(
         None,
         "precision of the frozen weights and of the arithmetic; what trains stays in float32; by default accelerate's",
+        resume="fixed",
+        common=True,
     )
-    max_train_steps: int | None = option(None, "optimizer steps in all; this or num_train_epochs is needed")
-    num_train_epochs: float | None = option(None, "passes over the data, where max_train_steps is not given")
-    learning_rate: float | None = option(
-        None, "peak learning rate of every part without one of its own; by default each part's best of a sweep"
+    max_train_steps: int | None = optimisation_option(
+        None, "optimizer steps in all; this or num-train-epochs is needed", resume="free", common=True, at_least=1
     )
-    geoconv_learning_rate: float | None = option(None, "peak learning rate of the geometry weights")
-    bias_learning_rate: float | None = option(None, "peak learning rate of the biases")
-    lora_learning_rate: float | None = option(None, "peak learning rate of the LoRA factors")
-    lr_scheduler: Literal["constant", "cosine", "linear"] = option("constant", "its course after the warm-up")
-    lr_warmup_steps: int = option(0, "steps over which the learning rate rises linearly from zero")
-    lr_schedule_steps: int | None = option(
+    num_train_epochs: float | None = optimisation_option(
+        None, "passes over the data, where max-train-steps is not given", resume="free", above=0
+    )
+    # Of the rates a resumed run compares what they amount to for each part, and of the schedule where it ends.
+    learning_rate: float | None = optimisation_option(
+        None,
+        "peak learning rate of every part without one of its own; by default each part's best of a sweep",
+        resume="free",
+        common=True,
+        above=0,
+    )
+    geoconv_learning_rate: float | None = optimisation_option(
+        None, "peak learning rate of the geometry weights", resume="free", above=0
+    )
+    bias_learning_rate: float | None = optimisation_option(
+        None, "peak learning rate of the biases", resume="free", above=0
+    )
+    lora_learning_rate: float | None = optimisation_option(
+        None, "peak learning rate of the LoRA factors", resume="free", above=0
+    )
+    lr_scheduler: Literal["constant", "cosine", "linear"] = optimisation_option(
+        "constant", "its course after the warm-up", resume="fixed"
+    )
+    lr_warmup_steps: int = optimisation_option(
+        0, "steps over which the learning rate rises linearly from zero", resume="fixed", at_least=0
+    )
+    lr_schedule_steps: int | None = optimisation_option(
         None,
         "step at which a cosine or linear schedule ends; by default the run's last. To make a run longer later, "
         "give the longer length from the beginning",
+        resume="fixed",
+        at_least=1,
     )
-    adam_beta1: float = option(0.9, "AdamW's beta 1")
-    adam_beta2: float = option(0.999, "AdamW's beta 2")
-    adam_weight_decay: float = option(
-        0.01, "AdamW's weight decay of LoRA factors and of the UNet; the others have none"
+    adam_beta1: float = optimisation_option(0.9, "AdamW's beta 1", resume="fixed", at_least=0, at_most=1)
+    adam_beta2: float = optimisation_option(0.999, "AdamW's beta 2", resume="fixed", at_least=0, at_most=1)
+    adam_weight_decay: float = optimisation_option(
+        0.01, "AdamW's weight decay of LoRA factors and of the UNet; the others have none", resume="fixed", at_least=0
     )
-    adam_epsilon: float = option(1e-8, "AdamW's epsilon")
-    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
-    snr_gamma: float | None = option(None, "min-SNR-gamma loss weighting (arXiv 2303.09556); 5 in the paper")
-    noise_offset: float = option(0.0, "noise that is constant over each channel, for darker and brighter images")
-    prediction_type: str | None = option(None, "epsilon, v_prediction or sample; by default what the model predicts")
-    use_ema: bool = option(False, "keep a moving average of what is trained, and save that")
-    ema_decay: float = option(0.999, "decay of the moving average once it has warmed up")
-    seed: int = option(0, "seed of the data order, noise, shifts, timesteps and validation images")
+    adam_epsilon: float = optimisation_option(1e-8, "AdamW's epsilon", resume="fixed", above=0)
+    max_grad_norm: float = optimisation_option(1.0, "gradients are clipped to this norm", resume="fixed", above=0)
+    snr_gamma: float | None = optimisation_option(
+        None, "min-SNR-gamma loss weighting (arXiv 2303.09556); 5 in the paper", resume="fixed", above=0
+    )
+    noise_offset: float = optimisation_option(
+        0.0, "noise that is constant over each channel, for darker and brighter images", resume="fixed", at_least=0
+    )
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = optimisation_option(
+        None, "what the UNet learns to predict; by default what the model predicts", resume="fixed"
+    )
+    use_ema: bool = optimisation_option(
+        False, "keep a moving average of what is trained, and save that", resume="fixed"
+    )
+    ema_decay: float = optimisation_option(
+        0.999, "decay of the moving average once it has warmed up", resume="fixed", at_least=0, at_most=1
+    )
+    seed: int = optimisation_option(
+        0, "seed of data order, noise, shifts, timesteps and images", resume="fixed", common=True, at_least=0
+    )
 
-    validation_prompts: list[str] | None = field(
-        default=None, metadata={"help": "prompts to draw, as a grid of images, while training"}
+    validation_prompts: list[str] | None = validation_option(
+        None, "prompts to draw, as a grid of images, while training", resume="free", common=True
     )
-    validation_steps: int = option(500, "steps between two grids")
-    validation_inference_steps: int = option(25, "denoising steps of each validation image")
-    validation_guidance_scale: float | None = option(
-        None, "classifier-free guidance of the validation images; by default the model's own, else 5"
+    validation_steps: int = validation_option(500, "steps between two grids", resume="free", at_least=1)
+    validation_inference_steps: int = validation_option(
+        25, "denoising steps of each validation image", resume="free", at_least=1
     )
-    report_to: str = option("tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none")
-    checkpointing_steps: int = option(500, "steps between two checkpoints; the last step always makes one")
-    checkpoints_total_limit: int | None = option(None, "keep only the newest N checkpoints")
-    resume_from_checkpoint: str | None = option(None, "checkpoint folder, or latest, to continue from")
-    overwrite: bool = option(False, "discard the run that output_dir already holds")
-    dry_run: bool = option(False, "load and patch, print what would be trained, and stop")
+    validation_guidance_scale: float | None = validation_option(
+        None,
+        "classifier-free guidance of the validation images; by default the model's own, else 5",
+        resume="free",
+        at_least=0,
+    )
+    report_to: str = validation_option(
+        "tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none", resume="free"
+    )
+    output_dir: str = required(
+        f"folder of the run; {CONTINUED}", resume="free", group="saving and resuming", name="output", at_least=1
+    )
+    checkpointing_steps: int = saving_option(
+        500, "steps between two checkpoints; the last step always makes one", resume="free", at_least=1
+    )
+    checkpoints_total_limit: int | None = saving_option(
+        None, "keep only the newest N checkpoints", resume="free", at_least=1
+    )
+    resume_from_checkpoint: str | None = saving_option(None, RESUME_HELP, resume="free", common=True)
+    overwrite: bool = saving_option(False, OVERWRITE_HELP, resume="free", common=True)
+    dry_run: bool = saving_option(
+        False, "load and patch, print what would be trained, and stop", resume="free", common=True
+    )
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_arguments(self)
         for name in ("target_modules", "exclude_modules"):
             setattr(self, name, _names_or_expression(getattr(self, name)))
         if self.components not in (None, ["unet"]):
             raise ConfigError(f"this script trains the unet only; components is {self.components}")
-        for name in _COUNTS:
-            _check(self, name, lambda value: isinstance(value, int) and value >= 1, "a whole number >= 1")
-        for name in ("num_workers", "lr_warmup_steps", "seed"):
-            _check(self, name, lambda value: isinstance(value, int) and value >= 0, "a whole number >= 0")
-        for name in (
-            "learning_rate",
-            *_PART_RATES.values(),
-            "adam_epsilon",
-            "max_grad_norm",
-            "snr_gamma",
-            "lora_alpha",
-            "num_train_epochs",
-        ):
-            _check(self, name, lambda value: _is_finite(value) and value > 0, "a number > 0")
-        for name in ("adam_weight_decay", "noise_offset", "validation_guidance_scale"):
-            _check(self, name, lambda value: _is_finite(value) and value >= 0, "a number >= 0")
-        for name in ("caption_dropout", "ema_decay", "adam_beta1", "adam_beta2"):
-            _check(self, name, lambda value: _is_finite(value) and 0 <= value <= 1, "between 0 and 1")
-        for name, choices in _CHOICES.items():
-            _check(self, name, lambda value, choices=choices: value in choices, f"one of {', '.join(choices)}")
         if self.max_train_steps is None and self.num_train_epochs is None:
             raise ConfigError("give max_train_steps or num_train_epochs")
         if self.latents_folder is not None and not self.cache_latents:
@@ -226,14 +276,13 @@ class FinetuningArguments:
             basis=self.basis,
             shift_range=self.shift_range,
             normalization=self.normalization,
-            target_modules=self.target_modules,
-            exclude_modules=self.exclude_modules,
+            target_modules=_as_tuple(self.target_modules),
+            exclude_modules=_as_tuple(self.exclude_modules),
             components=("unet",),
         )
 
     def fixed_settings(self) -> dict[str, Any]:
-        """The settings that a continued run must share with its beginning."""
-        return {name: value for name, value in asdict(self).items() if name not in FREE_ON_RESUME}
+        return fixed_settings(self)
 
 
 _PART_RATES = {part: f"{part}_learning_rate" for part in ("geoconv", "bias", "lora")}
@@ -242,55 +291,6 @@ _EXCLUSIVE = (
     ("bias", "full", "the whole UNet holds its biases; leave bias out"),
     ("lora", "full", "LoRA factors add nothing to a UNet that is trained whole; leave lora out"),
 )
-_COUNTS = (
-    "lr_schedule_steps",
-    "lora_rank",
-    "max_train_samples",
-    "resolution",
-    "train_batch_size",
-    "gradient_accumulation_steps",
-    "max_train_steps",
-    "validation_steps",
-    "validation_inference_steps",
-    "checkpointing_steps",
-    "checkpoints_total_limit",
-)
-_CHOICES = {
-    "mixed_precision": ("no", "fp16", "bf16"),
-    "lr_scheduler": ("constant", "cosine", "linear"),
-    "prediction_type": ("epsilon", "v_prediction", "sample"),
-}
-
-
-def _check_types(arguments: FinetuningArguments) -> None:
-    """A YAML file may hold anything: a single text stands for a list of one, other types are refused."""
-    for known in fields(arguments):
-        value = getattr(arguments, known.name)
-        if known.name in _LISTS:
-            value = [value] if isinstance(value, str) and known.name not in _LAYER_CHOICES else value
-            setattr(arguments, known.name, value)
-            accepted = value is None or (isinstance(value, (list, str)) and all(isinstance(i, str) for i in value))
-            if not accepted or (value is not None and not value):
-                raise ConfigError(f"{known.name} must be a list of texts; got {value!r}")
-        elif isinstance(known.default, bool) and not isinstance(value, bool):
-            raise ConfigError(f"{known.name} must be true or false; got {value!r}")
-        elif known.name in ("dataset", "output_dir", "model") and not (isinstance(value, str) and value):
-            raise ConfigError(f"{known.name} must be a name or path; got {value!r}")
-
-
-_LAYER_CHOICES = ("target_modules", "exclude_modules")
-_LISTS = (*_LAYER_CHOICES, "components", "lora_target_modules", "validation_prompts")
-
-
-def _check(arguments: FinetuningArguments, name: str, accepts, expected: str) -> None:
-    value = getattr(arguments, name)
-    optional = type(arguments).__dataclass_fields__[name].default is None
-    if not (value is None and optional) and (isinstance(value, bool) or not accepts(value)):
-        raise ConfigError(f"{name} must be {expected}; got {value!r}")
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _names_or_expression(value: list[str] | str | None) -> list[str] | str | None:
@@ -298,3 +298,7 @@ def _names_or_expression(value: list[str] | str | None) -> list[str] | str | Non
     if isinstance(value, list) and len(value) == 1 and re.search(r"[^\w.]", value[0]):
         return value[0]
     return value
+
+
+def _as_tuple(names: list[str] | str | None) -> tuple[str, ...] | str | None:
+    return tuple(names) if isinstance(names, list) else names

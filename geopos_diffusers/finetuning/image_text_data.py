@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -178,7 +178,7 @@ def read_table(dataset: str | Path, image_column: str, caption_column: str, spli
         if not isinstance(caption, str):
             raise DataError(f"{dataset}, row {number}: {caption_column} must be text, found {caption!r}")
     names = [f"{dataset}, row {number}" for number in range(len(captions))]
-    return Records(TableImages(table, image_column), captions, names)
+    return Records(cast(Sequence[Any], TableImages(table, image_column)), captions, names)
 
 
 def find_unreadable(records: Records, resolution: int, show_progress: bool = True) -> dict[int, str]:

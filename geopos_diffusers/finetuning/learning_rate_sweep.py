@@ -1,6 +1,6 @@
 """Which learning rate suits a part: fine-tune at several rates, compare losses on held-out images, draw the curve.
 
-    python scripts/sweep_learning_rate.py --validation_images validation --rates 1e-2 3e-2 1e-1 --output_dir runs/s \
+    python scripts/sweep_learning_rate.py --validation-dataset validation --rates 1e-2 3e-2 1e-1 --output runs/s \
         --config configs/finetune_hands.yaml --dataset hands --train geoconv
 
 Takes every option of `geopos train` beside its own. The grid grows by its own factor until the best rate has a worse
@@ -23,14 +23,16 @@ from pathlib import Path
 
 import torch
 
+from ..command_line import Parser
 from ..errors import ConfigError
 from ..files import atomic_path, write_json
 from ..pipelines.loading import load_pipeline
+from ..training.rate_grid import best_rate, is_bracketed, sweep_rates
 from .held_out_loss import image_losses, load_images
 from .text_to_image import main as finetune
 from .trained_parts import load_trained_parts
 
-LARGEST_GRID = 10
+HELD_OUT_SIZE = 64  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,12 @@ def run_arm(options: Sequence[str], held_out: dict[str, HeldOut], folder: Path) 
     if file.is_file():
         run = FinishedRun(**json.loads(file.read_text(encoding="utf-8")))
         if run.options != options:
-            raise ConfigError(f"{folder} holds a run with other options; give another output_dir")
+            raise ConfigError(f"{folder} holds a run with other options; give another output folder")
         if not held_out.keys() - run.losses.keys():
             return run
     else:
         with open(devnull, "w") as quiet, redirect_stdout(quiet):
-            finetune([*options, "--output_dir", str(folder), "--overwrite", "true", "--report_to", "none"])
+            finetune([*options, "--output", str(folder), "--overwrite", "--report-to", "none"])
         run = None
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     pipe = load_pipeline(summary["model"])
@@ -127,34 +129,19 @@ def sweep(
     Args:
         options: of `geopos train`, without the rate. swept: the option that takes it.
     """
-    rates, runs = sorted(rates), {}
-    step = (rates[-1] / rates[0]) ** (1 / (len(rates) - 1)) if len(rates) > 1 else math.sqrt(10)
-    while new := [rate for rate in rates if rate not in runs]:
+    runs: dict[float, FinishedRun] = {}
+
+    def measure(new: list[float]) -> list[float]:
         jobs = [([*options, f"--{swept}", f"{rate:g}"], folder / f"rate-{rate:g}") for rate in new]
-        runs |= zip(new, run_all(jobs, held_out, workers), strict=True)
-        best = best_rate(runs, next(iter(held_out)))
-        if len(runs) >= LARGEST_GRID:
-            break
-        if best == min(runs):
-            rates.append(round_rate(best / step))
-        elif best == max(runs):
-            rates.append(round_rate(best * step))
-    return dict(sorted(runs.items()))
+        runs.update(zip(new, run_all(jobs, held_out, workers), strict=True))
+        return [runs[rate].loss(next(iter(held_out))) for rate in new]
+
+    return {rate: runs[rate] for rate in sweep_rates(rates, measure)}
 
 
-def round_rate(rate: float) -> float:
-    """To two digits: the grid 0.01, 0.03, 0.1 goes on with 0.32."""
-    return float(f"{rate:.1e}")
-
-
-def best_rate(runs: dict[float, FinishedRun], name: str) -> float:
-    """The rate of the lowest loss on an image set; a loss that is not a number is never the lowest."""
-    return min(runs, key=lambda rate: (math.isnan(runs[rate].loss(name)), runs[rate].loss(name)))
-
-
-def is_bracketed(runs: dict[float, FinishedRun], name: str) -> bool:
-    """Whether the best rate has a worse one on both sides."""
-    return min(runs) < best_rate(runs, name) < max(runs)
+def losses_by_rate(runs: dict[float, FinishedRun], name: str) -> dict[float, float]:
+    """Mean losses of a sweep's runs on an image set."""
+    return {rate: run.loss(name) for rate, run in runs.items()}
 
 
 def draw_curves(curves: dict[str, dict[float, float]], target: Path) -> None:
@@ -174,11 +161,18 @@ def draw_curves(curves: dict[str, dict[float, float]], target: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_unknown=True)
+    parser.add_argument(
+        "--validation-dataset",
+        required=True,
+        aliases=["--validation-images"],
+        help="folder of held-out images with metadata.jsonl",
     )
-    parser.add_argument("--validation_images", required=True, help="folder of held-out images with metadata.jsonl")
-    parser.add_argument("--size", type=int, default=64, help="pixels a side of these images (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        help=f"pixels a side of the images (default: {HELD_OUT_SIZE} held out, the model's in training)",
+    )
     parser.add_argument("--rates", type=float, nargs="+", required=True, help="learning rates to begin with")
     parser.add_argument(
         "--swept",
@@ -186,23 +180,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         choices=("learning_rate", "geoconv_learning_rate", "bias_learning_rate", "lora_learning_rate"),
         help="the option that takes the rates (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time (default: %(default)s)")
-    parser.add_argument("--output_dir", required=True, help="folder of the runs, sweep.json and sweep.png")
+    parser.add_argument(
+        "--jobs", type=int, default=1, aliases=["--workers"], help="runs at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", required=True, aliases=["--output-dir"], help="folder of the runs, sweep.json and sweep.png"
+    )
     args, options = parser.parse_known_args(argv)
-    if not all(math.isfinite(rate) and rate > 0 for rate in args.rates) or args.workers < 1 or args.size < 1:
-        raise ConfigError("rates must be numbers > 0, workers and size whole numbers >= 1")
-    folder = Path(args.output_dir)
-    held_out = {"validation": HeldOut(args.validation_images, args.size, args.size)}
-    runs = sweep(options, args.rates, args.swept, held_out, folder, args.workers)
+    size = HELD_OUT_SIZE if args.size is None else args.size
+    if not all(math.isfinite(rate) and rate > 0 for rate in args.rates) or args.jobs < 1 or size < 1:
+        raise ConfigError("rates must be numbers > 0, jobs and size whole numbers >= 1")
+    options += [] if args.size is None else ["--size", str(size)]
+    folder = Path(args.output)
+    held_out = {"validation": HeldOut(args.validation_dataset, size, size)}
+    runs = sweep(options, args.rates, args.swept, held_out, folder, args.jobs)
     some = next(folder.glob("rate-*/summary.json"))
     base = base_losses(json.loads(some.read_text(encoding="utf-8"))["model"], held_out)["validation"]
     base_loss = sum(base) / len(base)
-    curve = {rate: run.loss("validation") / base_loss for rate, run in runs.items()}
-    best = best_rate(runs, "validation")
+    losses = losses_by_rate(runs, "validation")
+    curve = {rate: loss / base_loss for rate, loss in losses.items()}
+    best = best_rate(losses)
     print(f"{'learning rate':>14} {'loss ratio':>10}")
     for rate, ratio in curve.items():
         print(f"{rate:14g} {ratio:10.4f}{'  best' if rate == best else ''}")
-    bracketed = is_bracketed(runs, "validation")
+    bracketed = is_bracketed(losses)
     if not bracketed:
         print(f"the best rate is not bracketed after {len(runs)} rates")
     result = {

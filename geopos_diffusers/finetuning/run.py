@@ -12,7 +12,6 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn import Parameter
-from torch.utils.data import Dataset
 
 from ..errors import ConfigError
 from ..optional_packages import require_package
@@ -21,8 +20,8 @@ from ..pipelines.prompts import warn_of_unreadable_words
 from ..training.checkpoints import TrainingState
 from .arguments import FinetuningArguments
 from .diffusion_loss import diffusion_loss, prediction_target
-from .image_text_data import load_image_text
-from .latents import encode_moments, sample_latents
+from .image_text_data import ImageTextData, load_image_text
+from .latents import LatentData, encode_moments, sample_latents
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
 from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
 from .trained_parts import add_trained_parts, parameter_groups, place_models
@@ -41,8 +40,8 @@ class Run:
     pipe: Any
     noise_scheduler: DDPMScheduler
     encode_captions: CaptionEncoder
-    unet: torch.nn.Module | None
-    data: Dataset
+    unet: Any
+    data: ImageTextData | LatentData
     state: TrainingState
     steps: int
     samples_per_step: int
@@ -96,7 +95,7 @@ def build_run(args: FinetuningArguments, accelerator: Accelerator) -> Run:
     psnr = reconstruction_psnr(data, pipe.vae, accelerator.device)
     warn_of_lost_detail(psnr)
     samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
-    steps = args.max_train_steps or math.ceil(args.num_train_epochs * len(data) / samples_per_step)
+    steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(data) / samples_per_step)
     settings = {
         **known_settings(args, accelerator),
         "resolution": data.resolution,
@@ -149,10 +148,10 @@ def schedule_steps(args: FinetuningArguments, steps: int | None) -> int | None:
     return None if args.lr_scheduler == "constant" else args.lr_schedule_steps or steps
 
 
-def load_data(args: FinetuningArguments, pipe: Any, accelerator: Accelerator) -> Dataset:
+def load_data(args: FinetuningArguments, pipe: Any, accelerator: Accelerator) -> ImageTextData:
     resolution = args.resolution or pipe.unet.config.sample_size * pipe.vae_scale_factor
     if resolution % pipe.vae_scale_factor:
-        raise ConfigError(f"resolution must be a multiple of {pipe.vae_scale_factor} for this model; got {resolution}")
+        raise ConfigError(f"size must be a multiple of {pipe.vae_scale_factor} for this model; got {resolution}")
     # The first process fills the cache of a downloaded data set, the others read it.
     with accelerator.main_process_first():
         data = load_image_text(

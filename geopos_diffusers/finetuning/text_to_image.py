@@ -1,6 +1,6 @@
 """Fine-tune a text-to-image pipeline: geometry weights, biases, LoRA, several of them, or the whole UNet.
 
-    geopos train --config configs/finetune_hands.yaml --dataset D --output_dir O
+    geopos train --config configs/finetune_hands.yaml --dataset D --output O
 
 Every option of `--help` can stand in the YAML file; the command line wins. The run's folder then holds losses.jsonl,
 losses.png, validation-*.png, logs/ of the trackers, checkpoint-*/ to continue from, final/ to load, and summary.json.
@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from ..files import atomic_directory, write_json
 from ..pipelines.loading import recommended_guidance
 from ..training.arguments import parse_arguments
-from ..training.checkpoints import check_output, check_settings, clear_output, find_checkpoint, saved_step
+from ..training.checkpoints import check_settings, clear_output, saved_step
 from ..training.data_order import DataOrder
 from ..training.gradient_step import GradientStep
 from ..training.interruption import ignore_ctrl_c
@@ -31,8 +31,10 @@ from ..training.loop import Outcome, Training, training_folder
 from ..training.loop import train as run_training
 from ..training.loss_log import read_losses
 from ..training.processes import end_run, run_script
+from ..training.resuming import resume_point
 from ..training.tracking import build_accelerator, start_trackers
 from .arguments import FinetuningArguments
+from .image_text_data import ImageTextData
 from .latents import encode_all, encode_or_read
 from .run import Run, build_run, check_packages, denoising_loss, known_settings, schedule_steps
 from .trained_parts import save_trained_parts
@@ -55,9 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def finetune(args: FinetuningArguments, accelerator: Accelerator) -> None:
     """The whole run, within the lock on its folder."""
-    checkpoint = find_checkpoint(args.output_dir, args.resume_from_checkpoint) if args.resume_from_checkpoint else None
-    if checkpoint is None and not args.dry_run:
-        check_output(args.output_dir, args.overwrite)
+    checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint, args.overwrite)
     check_packages(args)
     if checkpoint is not None:
         check_settings(checkpoint, known_settings(args, accelerator), accelerator)
@@ -79,7 +79,9 @@ def train(run: Run, checkpoint: Path | None) -> None:
     args, accelerator = run.args, run.accelerator
     if args.cache_latents:
         encode = encode_all if args.latents_folder is None else partial(encode_or_read, folder=args.latents_folder)
-        run.data = encode(run.data, run.pipe.vae, accelerator, args.train_batch_size, args.num_workers)
+        run.data = encode(
+            cast(ImageTextData, run.data), run.pipe.vae, accelerator, args.train_batch_size, args.num_workers
+        )
     # From here on every process draws noise, timesteps and shifts of its own.
     set_seed(args.seed, device_specific=True)
     start_trackers(accelerator, "finetune", asdict(args), saved_step(checkpoint) if checkpoint else 0)
@@ -102,7 +104,6 @@ def train(run: Run, checkpoint: Path | None) -> None:
         validate=partial(validate, run) if args.validation_prompts else None,
         validate_every=args.validation_steps,
         validate_first=True,
-        resume_hint="run the same command again with --resume-from-checkpoint latest to continue",
     )
     outcome = run_training(training, checkpoint)
     del training  # with its hold on run.unet; see end_run
@@ -132,19 +133,19 @@ def build_loader(run: Run, first_step: int) -> DataLoader:
 
 def validate(run: Run, step: int) -> dict[str, float]:
     """Draw the validation prompts, with the model's own guidance unless another is asked for. Returns no scores."""
-    args, guidance = run.args, run.args.validation_guidance_scale
+    args, guidance, prompts = run.args, run.args.validation_guidance_scale, run.args.validation_prompts or []
     if guidance is None:
         guidance = recommended_guidance(args.model)
     images = draw_validation_images(
         run.pipe,
-        args.validation_prompts,
+        prompts,
         run.accelerator,
         args.seed,
         run.state.settings["resolution"],
         args.validation_inference_steps,
         VALIDATION_GUIDANCE if guidance is None else guidance,
     )
-    report_validation_images(images, args.validation_prompts, run.accelerator, args.output_dir, step)
+    report_validation_images(images, prompts, run.accelerator, args.output_dir, step)
     return {}
 
 

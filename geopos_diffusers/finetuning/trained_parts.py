@@ -105,7 +105,7 @@ def place_models(pipe: Any, accelerator: Accelerator) -> None:
 
 
 def save_trained_parts(
-    pipe: Any, parts: tuple[str, ...], folder: str | os.PathLike, card: dict[str, str] | None = None
+    pipe: Any, parts: tuple[str, ...], folder: str | os.PathLike, card: dict[str, Any] | None = None
 ) -> None:
     """Write what was trained in the format that loads it again.
 

@@ -45,7 +45,8 @@ def match_reference(
     known_in_reference = {name for name in names if any(getattr(row, name) is not None for row in reference)}
     weights = np.zeros(len(reference))
     columns = {name: np.array([getattr(row, name) for row in reference], dtype=object) for name in known_in_reference}
-    unmatched, unknown, used = [], 0, set()
+    unmatched, unknown = [], 0
+    used: set[str] = set()
     for index, row in enumerate(evaluated):
         wanted = {name: getattr(row, name) for name in known_in_reference if getattr(row, name) is not None}
         unknown += not wanted

@@ -21,14 +21,14 @@ from .detection_rate import (
     rate,
     rate_ratio,
 )
-from .features import EXTRACTOR_NAME, MobileNetV2, extract_features, load_mobilenet
+from .features import EXTRACTOR, MobileNetV2, extract_features, load_mobilenet
 from .finger_count import COUNTS, confusion_matrix, count_fingers, count_scores
 from .hand_attributes import ATTRIBUTES, HandAttributes
 from .hand_detection import HandDetection, HandDetector
 from .image_folder import FolderImage, ImageFolder, list_images
 from .kid import MINIMUM_IMAGES, kid
 
-KID_NAME = f"KID-{EXTRACTOR_NAME}"
+KID_NAME = f"KID-{EXTRACTOR}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def evaluate_hands(
         task: a HandLandmarker `.task` bundle; by default `hand_landmarker_task()`.
         seed: of the bootstrap and of the choice of images where there are more than `max_images`.
         max_images: at most so many images of each folder.
-        with_kid: also compute KID-MobileNetV2.
+        with_kid: also compute the KID of features, `KID_NAME`.
         match_on: the attributes in which reference images must agree, of fingers, view, handedness and tone.
         progress: show a progress bar on standard error.
 

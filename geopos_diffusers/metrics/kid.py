@@ -1,6 +1,6 @@
 """Kernel distance between two sets of image features (Bińkowski et al., Demystifying MMD GANs, arXiv 1801.01401).
 
-The number depends on the features, so it is named after them: "KID-MobileNetV2" cannot be compared with the KID of
+The number depends on the features, so it is named after them: "KID-MobileNetV2-224" cannot be compared with the KID of
 papers, which use another network. Smaller is better; 0 means that the two sets look alike to the features.
 """
 

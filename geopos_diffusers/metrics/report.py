@@ -17,7 +17,7 @@ from ..images.contact_sheet import DEFAULT_CELL, contact_sheet
 from ..images.opening import open_image
 from .bootstrap import CONFIDENCE, RESAMPLES, Interval
 from .evaluation import KID_NAME, EvaluationReport, HandScores, ScoredFolder, ScoredImage
-from .features import INPUT_SIZE, WEIGHTS_WHEEL
+from .features import SIDE, WEIGHTS_WHEEL
 from .finger_count import COUNTS, FINGER_REACH, THUMB_CLEARANCE, THUMB_REACH
 from .hand_detection import BORDER, ENLARGED_SIZE, MINIMUM_CONFIDENCE
 from .kid import SUBSETS
@@ -51,7 +51,7 @@ def report_to_dict(report: EvaluationReport) -> dict[str, Any]:
     """The report as plain values for JSON: results, settings, versions, and a record of every evaluated image."""
     return {
         "format_version": FORMAT_VERSION,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "images": folder_to_dict(report.images, report.image_scores),
         "reference": {
             **folder_to_dict(report.reference, report.reference_scores),
@@ -76,7 +76,7 @@ def report_to_dict(report: EvaluationReport) -> dict[str, Any]:
             "enlarged_to_pixels": ENLARGED_SIZE,
             "border_of_each_side": BORDER,
             "finger_rule": {"reach": FINGER_REACH, "thumb_reach": THUMB_REACH, "thumb_clearance": THUMB_CLEARANCE},
-            "kid_extractor": f"{WEIGHTS_WHEEL.requirement}, {INPUT_SIZE}x{INPUT_SIZE}, bilinear",
+            "kid_extractor": f"{WEIGHTS_WHEEL.requirement}, {SIDE}x{SIDE}, bilinear",
         },
         "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         "pictures": [image_to_dict(scored) for scored in report.images.entries],
@@ -186,7 +186,7 @@ def image_count(scored: ScoredFolder) -> str:
 
 
 def percent(interval: Interval) -> str:
-    if interval.value is None:
+    if interval.value is None or interval.low is None or interval.high is None:
         return "-"
     return f"{interval.value:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 

@@ -70,10 +70,15 @@ class GeoPosConfig:
     )
     shift_distribution: str = _option("uniform", "distribution that shifts are drawn from", SHIFT_DISTRIBUTIONS)
     shift_scope: str = _option(
-        "layer", "layer: every layer call draws its own shift; model: one draw a model call", SHIFT_SCOPES
+        "layer",
+        "layer: every layer call draws its own shift; model: one draw a model call (gradient checkpointing then needs "
+        "one backward pass for each call)",
+        SHIFT_SCOPES,
     )
     shift_unit: str = _option("batch", "batch: one shift for the batch; sample: one for each sample", SHIFT_UNITS)
-    shift_at_inference: bool = _option(False, "draw shifts in eval mode too, from a generator of their own")
+    shift_at_inference: bool = _option(
+        False, "draw shifts also in eval mode and where no gradients are recorded, from a generator of their own"
+    )
     border: str | None = _option(
         None,
         "of taps alone. zeros: the channel is padded as the layer pads its input, as plain concatenation does; "

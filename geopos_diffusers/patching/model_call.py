@@ -28,18 +28,19 @@ class ModelCall:
         depth: calls that are running; a part that is called within the model counts too.
         recorded: whether the outermost of them records gradients.
         shift: what was drawn for the call, where all layers use the same shift (`shift_scope="model"`).
-        handles: take the hooks off again.
     """
 
     def __init__(self) -> None:
         self.depth = 0
         self.recorded = False
         self.shift: Tensor | None = None
-        self.handles: list[RemovableHandle] = []
 
-    def enter(self, inputs: Iterable[Any]) -> None:
+    def enter(self, inputs: Iterable[Any], whole: bool) -> None:
+        """Begin a call with these inputs, of the whole model or of a part of it."""
         if self.depth == 0:
-            if not _in_backward_pass():
+            # A checkpoint runs the whole model again with the random state of its call, and so draws the same shift; a
+            # part that it runs again is under the shift that the call drew before it.
+            if whole or not _in_backward_pass():
                 self.shift = None
             # A reentrant checkpoint around the whole model calls it under no_grad, with an input that asks for
             # gradients: without one it could not give any.
@@ -51,12 +52,6 @@ class ModelCall:
     def leave(self) -> None:
         # Torch also ends calls that another hook stopped before they began here.
         self.depth = max(self.depth - 1, 0)
-
-    def unfollow(self) -> None:
-        """Take the hooks of `follow_calls` off the model."""
-        for handle in self.handles:
-            handle.remove()
-        self.handles.clear()
 
     def records_gradients(self) -> bool:
         return torch.is_grad_enabled() or (self.depth > 0 and self.recorded)
@@ -72,7 +67,7 @@ class ModelCall:
 
 
 def _in_backward_pass() -> bool:
-    """Whether a part is called anew for its gradients: by a checkpoint, and under the shift that its call drew."""
+    """Whether this is a call that a checkpoint makes again for its gradients."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
@@ -83,23 +78,26 @@ def inference_generator(device: torch.device) -> torch.Generator:
 
 
 class _BeginCall:
+    def __init__(self, call: ModelCall, whole: bool) -> None:
+        self.call, self.whole = call, whole
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        self.call.enter((*args, *kwargs.values()), self.whole)
+
+
+class _EndCall:
     def __init__(self, call: ModelCall) -> None:
         self.call = call
 
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        self.call.enter((*args, *kwargs.values()))
-
-
-class _EndCall(_BeginCall):
     def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
         self.call.leave()
 
 
-def follow_calls(model: nn.Module, call: ModelCall) -> None:
-    """Keep `call` up to date by hooks on the model and its parts, which copies and pickles of the model keep."""
+def follow_calls(model: nn.Module, call: ModelCall) -> list[RemovableHandle]:
+    """Keep `call` up to date by hooks on the model and its parts, which the handles take off again."""
+    handles = []
     # Autoencoders are called by part (vae.decode runs vae.decoder), so a part called alone is a model call too.
     for module in (model, *model.children()):
-        call.handles += [
-            module.register_forward_pre_hook(_BeginCall(call), with_kwargs=True),
-            module.register_forward_hook(_EndCall(call), always_call=True),
-        ]
+        handles.append(module.register_forward_pre_hook(_BeginCall(call, module is model), with_kwargs=True))
+        handles.append(module.register_forward_hook(_EndCall(call), always_call=True))
+    return handles

@@ -15,6 +15,7 @@ from .targets import canonical_name
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
 STATE = "_geoconv_config"  # attribute of a patched model: its GeoConvConfig
 ADAPTERS = "_geoconv_adapters"  # attribute of a model: its NamedAdapters
+HOOKS = "_geoconv_hooks"  # attribute of a patched model: handles of the hooks that follow its calls
 DEFAULT_ADAPTER = "default"
 
 

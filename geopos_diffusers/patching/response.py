@@ -76,8 +76,8 @@ def add_separable(
     if is_channels_last(output):
         # [B, *L, out] in memory: leave all axes but the last for the last product, so that rows are contiguous.
         left = _cat([_outer_product(axes[:-1]) for _, axes in factors], dim=-1)
-        right = [torch.einsum("sxk,o...k->s...xo", axes[-1], weight[:, c]) for c, axes in factors]
-        right = _cat([part.flatten(1, -3) for part in right], dim=1)
+        parts = [torch.einsum("sxk,o...k->s...xo", axes[-1], weight[:, c]) for c, axes in factors]
+        right = _cat([part.flatten(1, -3) for part in parts], dim=1)
         rows = output.movedim(1, -1)
         lines, right = rows.flatten(1, -3).flatten(2), right.flatten(2)
         if powers and left.shape[2] == 2 and prefers_lines(lines, left):

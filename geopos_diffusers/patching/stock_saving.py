@@ -76,13 +76,19 @@ class SavePipeline(StandIn):
         super().__init__(pipe, "save_pretrained")
 
     def __call__(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
-        loaded_from = self.model.name_or_path
+        loaded_from = getattr(self.model, "name_or_path", None)
         source, target = Path(loaded_from or "") / GENERATION_CONFIG, Path(save_directory) / GENERATION_CONFIG
         if loaded_from and source.is_file() and not target.exists():
             # First, so that push_to_hub uploads it with the rest.
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
         return self.call_stock(save_directory, *args, **kwargs)
+
+
+def keep_generation_config(pipe_or_model: Any) -> None:
+    """Give a patched pipeline its `SavePipeline`; do nothing for a model."""
+    if not isinstance(pipe_or_model, nn.Module) and hasattr(type(pipe_or_model), "save_pretrained"):
+        pipe_or_model.save_pretrained = SavePipeline(pipe_or_model)
 
 
 @contextmanager

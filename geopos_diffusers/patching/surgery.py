@@ -17,6 +17,7 @@ from .model_call import ModelCall, follow_calls
 from .offload import add_offloaded, remove_offloaded, takes_offloaded
 from .patched_model import (
     ADAPTERS,
+    HOOKS,
     STATE,
     geoconv_models,
     marked_models,
@@ -25,7 +26,7 @@ from .patched_model import (
     shorten,
 )
 from .status import GeoConvStatus, geoconv_status
-from .stock_saving import SavePipeline, SavePretrained
+from .stock_saving import SavePipeline, SavePretrained, keep_generation_config
 from .targets import check_targets, choose_layers, convolutions, forward_is_hooked, reason_not_meant
 from .tiling import TILED_METHODS, CurrentTile, TiledMethod
 
@@ -67,8 +68,7 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
         plans.append((model, [(conv, geometry_weight(conv, config)) for conv in targets.values()]))
     for model, layers in plans:
         _patch(model, layers, config)
-    if not isinstance(pipe_or_model, nn.Module) and hasattr(type(pipe_or_model), "save_pretrained"):
-        pipe_or_model.save_pretrained = SavePipeline(pipe_or_model)
+    keep_generation_config(pipe_or_model)
     return geoconv_status(pipe_or_model)
 
 
@@ -98,13 +98,14 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
     removed = []
     for component, model in models.items():
         for name, layer in patched_layers(model).items():
-            layer.geo_call.unfollow()
             remove_offloaded(layer, "geo_weight")
             _change_class(layer, type(layer).geo_base)
             del layer._parameters["geo_weight"]
             del layer.geo_config, layer.geo_scale, layer.geo_call, layer.geo_tile
             removed.append(qualified(component, name))
-        for name in (*TILED_METHODS, "save_pretrained", ADAPTERS):
+        for handle in getattr(model, HOOKS):
+            handle.remove()
+        for name in (*TILED_METHODS, "save_pretrained", ADAPTERS, HOOKS):
             vars(model).pop(name, None)
         delattr(model, STATE)
     if isinstance(vars(pipe_or_model).get("save_pretrained"), SavePipeline):
@@ -132,7 +133,7 @@ def _patch(model: nn.Module, layers: list[tuple[nn.Module, Tensor]], config: Geo
         conv.register_parameter("geo_weight", parameter)
         conv.geo_config, conv.geo_scale = config.geopos(), 1.0
         conv.geo_call, conv.geo_tile = call, current
-    follow_calls(model, call)
+    setattr(model, HOOKS, follow_calls(model, call))
     for name in tiled_methods:
         setattr(model, name, TiledMethod(model, name, current))
     if hasattr(type(model), "save_pretrained"):

@@ -128,6 +128,6 @@ def locate_tile(tile: Tensor, source: Tensor) -> Tile | None:
     offset, index = tile.storage_offset() - source.storage_offset(), [0] * source.dim()
     for axis in sorted(range(source.dim()), key=source.stride, reverse=True):
         if source.shape[axis] > 1:
-            index[axis], offset = divmod(offset, source.stride(axis))
+            index[axis], offset = divmod(int(offset), source.stride(axis))
     axes = min(source.dim() - 2, 2)
     return Tile(tuple(index[-axes:]), tuple(tile.shape[-axes:]), tuple(source.shape[-axes:]))

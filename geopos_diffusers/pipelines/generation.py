@@ -43,7 +43,8 @@ def generate_images(
     Args:
         pipe: a diffusers text-to-image pipeline.
         guidance_scale: None for the pipeline's own default.
-        height, width: in pixels; None for the pipeline's own default.
+        height: in pixels; None for the pipeline's own default.
+        width: in pixels; None for the pipeline's own default.
         batch_size: images generated at a time. The last digits of an image may depend on it.
 
     Yields:
@@ -58,7 +59,7 @@ def generate_images(
     check_text_to_image(type(pipe))
     total = len(prompts) if num_images is None else num_images
     chosen = [(i, prompts[i % len(prompts)], seed + i) for i in range(total)]
-    options = {"guidance_scale": guidance_scale, "height": height, "width": width}
+    options: dict[str, Any] = {"guidance_scale": guidance_scale, "height": height, "width": width}
     options = {name: value for name, value in options.items() if value is not None}
     pipe.set_progress_bar_config(disable=True)
     for start in range(0, total, batch_size):

@@ -77,15 +77,8 @@ def checkpoint_step(folder: Path) -> int | None:
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
     """The checkpoints in `output_dir`, oldest first."""
     folders = Path(output_dir).glob("checkpoint-*") if Path(output_dir).is_dir() else []
-    return sorted((folder for folder in folders if checkpoint_step(folder) is not None), key=checkpoint_step)
-
-
-def check_output(output_dir: str | Path, overwrite: bool) -> None:
-    """Raise ConfigError if `output_dir` holds an earlier run's checkpoints and they are not to be overwritten."""
-    if list_checkpoints(output_dir) and not overwrite:
-        raise ConfigError(
-            f"{output_dir} already holds a run; give another folder, --resume_from_checkpoint or --overwrite"
-        )
+    steps = {folder: step for folder in folders if (step := checkpoint_step(folder)) is not None}
+    return sorted(steps, key=steps.__getitem__)
 
 
 def clear_output(output_dir: str | Path) -> None:
@@ -253,10 +246,13 @@ def _check_settings(state: TrainingState, values: dict[str, Any], checkpoint: Pa
         )
     saved = values["settings"]
     for name in sorted(set(saved) | set(state.settings)):
-        # Compared as JSON, which turns tuples into lists.
+        # Compared as JSON, which turns tuples into lists; 5 of a YAML file is 5.0 of the command line.
         before, now = (json.dumps(settings.get(name)) for settings in (saved, state.settings))
-        if before != now:
-            raise ConfigError(f"{checkpoint} was made with {name}={before}; this run has {name}={now}")
+        if json.loads(before) != json.loads(now):
+            raise ConfigError(
+                f"{checkpoint} was made with {name}={before}; this run has {name}={now}. "
+                "Begin anew in another folder, or here with --overwrite"
+            )
 
 
 def _check_names(tensors: dict[str, Tensor], parameters: Mapping[str, Tensor], file: Path) -> None:

@@ -38,7 +38,8 @@ class GradientStep:
             self._batches = iter(self.batches(step))
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(group, step)
-        count, sums, norm = accelerator.gradient_accumulation_steps, {}, 0.0
+        count, norm = accelerator.gradient_accumulation_steps, 0.0
+        sums: dict[str, Any] = {}
         for _ in range(count):
             batch = next(self._batches)
             with accelerator.accumulate(self.model):

@@ -2,41 +2,42 @@
 
 import gc
 import json
-import platform
-import sys
+import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
-from datetime import date
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from geopos_diffusers.errors import ConfigError, DataError
+from geopos_diffusers.errors import ConfigError, DataError, DivergedError
 from geopos_diffusers.files import write_json, write_text
-from geopos_diffusers.training.arguments import option
+from geopos_diffusers.training.arguments import (
+    CONTINUED,
+    OVERWRITE_HELP,
+    check_arguments,
+    fixed_settings,
+    option,
+    recorded_settings,
+    required,
+)
 from geopos_diffusers.training.learning_rate import cosine_schedule
 from geopos_diffusers.training.loss_log import read_losses
+from geopos_diffusers.training.resuming import discard_run
 from geopos_diffusers.training.stage import Stage, train_stage
 
+from . import results
 from .baselines.kinds import parameter_count
 from .baselines.trial import Build, Trial, trial_network
-from .reported_command import reported_command
 
-FORMAT_VERSION = 1
 RECORD_FILE, CURVE_FILE = "record.json", "scores.jsonl"
-# Settings that, with its trial, decide what a run gives.
-RUN_SETTINGS = (
-    *("steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"),
-    *("train_count", "test_count", "size", "score_every"),
-)
 
 
 @dataclass
@@ -44,51 +45,93 @@ class ComparisonArguments:
     """Options that the trainings of a comparison share.
 
     Raises:
-        ConfigError: a number that must be at least 1 and is not.
+        ConfigError: a value that is out of its range.
     """
 
-    # Options that results files leave out: they say where things are, or only how far to go.
-    not_recorded: ClassVar[tuple[str, ...]] = ("output_dir", "results", "report_to", "stop_at_step", "finished_only")
-
-    output_dir: str = field(metadata={"help": "folder of the runs, one folder each; finished runs are skipped"})
-    results: str = field(metadata={"help": "JSON file to write"})
-    seeds: int = option(10, "seeds of the main comparison")
-    matched_seeds: int = option(5, "seeds of the networks with equal numbers of parameters")
-    map_seeds: int = option(2, "seeds of the other settings")
-    steps: int = option(1000, "optimizer steps of a run")
-    batch_size: int = option(16, "images a step, over all processes")
-    learning_rate: float = option(4e-3, "peak, after the warm-up and before the cosine down to 0")
-    warmup_steps: int = option(50, "steps of linear rise of the learning rate")
-    weight_decay: float = option(0.0, "AdamW's")
-    max_grad_norm: float = option(1.0, "norm that gradients are clipped to")
-    train_count: int = option(8192, "training images of each kind of data")
-    test_count: int = option(1024, "images of each validation and test set")
-    size: int = option(32, "side of the images in pixels")
-    report_to: str = option("none", "an accelerate tracker, or none")
-    score_every: int | None = option(None, "steps between scores, which make a curve; without it at the end alone")
-    checkpoint_every: int = option(1000, "steps between checkpoints, of which the last is kept")
-    stop_at_step: int | None = option(None, "end every run at this step, with a checkpoint")
-    finished_only: bool = option(False, "train nothing, and write the results of the runs that are finished")
+    output_dir: str = required(
+        f"folder of the runs, one folder each; finished runs are skipped, and {CONTINUED}",
+        resume="free",
+        name="output",
+        recorded=False,
+    )
+    results: str = required("JSON file to write", resume="free", recorded=False)
+    # Which runs are made. A run is continued under its own trial, whatever these are.
+    seeds: int = option(10, "seeds of the main comparison", resume="free", name="num_seeds", at_least=1)
+    matched_seeds: int = option(
+        5,
+        "seeds of the networks with equal numbers of parameters",
+        resume="free",
+        name="num_matched_seeds",
+        at_least=0,
+    )
+    map_seeds: int = option(2, "seeds of the other settings", resume="free", name="num_map_seeds", at_least=1)
+    steps: int = option(1000, "optimizer steps of a run", resume="fixed", name="max_train_steps", at_least=1)
+    batch_size: int = option(16, "images a step, over all processes", resume="fixed", at_least=1)
+    # A part of the trial: each may have another.
+    learning_rate: float = option(
+        4e-3, "peak, after the warm-up and before the cosine down to 0", resume="free", above=0
+    )
+    learning_rates: list[float] = option(
+        [],
+        "peaks to choose each variant's own among; the grid grows until the best lies inside it",
+        resume="free",
+        above=0,
+    )
+    sweep_seeds: int = option(
+        2,
+        "seeds of that choice, none of which is one of the comparison's",
+        resume="free",
+        name="num_sweep_seeds",
+        at_least=1,
+    )
+    warmup_steps: int = option(
+        50, "steps of linear rise of the learning rate", resume="fixed", name="lr_warmup_steps", at_least=0
+    )
+    weight_decay: float = option(0.0, "AdamW's", resume="fixed", name="adam_weight_decay", at_least=0)
+    max_grad_norm: float = option(1.0, "norm that gradients are clipped to", resume="fixed", above=0)
+    train_count: int = option(
+        8192, "training images of each kind of data", resume="fixed", name="train_images", at_least=1
+    )
+    test_count: int = option(
+        1024, "images of each validation and test set", resume="fixed", name="test_images", at_least=1
+    )
+    size: int = option(32, "side of the images in pixels", resume="fixed", at_least=1)
+    report_to: str = option("none", "an accelerate tracker, or none", resume="free", recorded=False)
+    score_every: int | None = option(
+        None,
+        "steps between scores, which make a curve; without it at the end alone",
+        resume="fixed",
+        name="validation_steps",
+        at_least=1,
+    )
+    checkpoint_every: int = option(
+        1000,
+        "steps between checkpoints, of which the last is kept",
+        resume="free",
+        name="checkpointing_steps",
+        at_least=1,
+    )
+    stop_at_step: int | None = option(
+        None, "end every run at this step, with a checkpoint", resume="free", recorded=False, at_least=1
+    )
+    finished_only: bool = option(
+        False,
+        "train nothing, and write the results of the runs that are finished",
+        resume="free",
+        name="results_only",
+        recorded=False,
+    )
+    overwrite: bool = option(False, OVERWRITE_HELP, resume="free", recorded=False)
 
     def __post_init__(self) -> None:
-        for name in (
-            "seeds",
-            "map_seeds",
-            "steps",
-            "batch_size",
-            "train_count",
-            "test_count",
-            "size",
-            "checkpoint_every",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if self.score_every is not None and self.score_every < 1:
-            raise ConfigError(f"score_every must be at least 1; got {self.score_every}")
+        check_arguments(self)
+        if self.overwrite and self.finished_only:
+            raise ConfigError("overwrite discards the runs that results_only reports; give one of them")
+        self.begun: set[Path] = set()  # folders that this program has begun: overwrite discards what was there before
 
     def training_settings(self) -> dict[str, Any]:
         """What a run is continued under, beside its trial."""
-        return {name: getattr(self, name) for name in RUN_SETTINGS}
+        return fixed_settings(self)
 
 
 @dataclass
@@ -99,6 +142,7 @@ class Task:
     loss(outputs, targets): scalars by name, "loss" among them, of what the network makes of a batch [B, ...].
     train_set(data): all inputs [N, ...] and targets [N, ...] of `Trial.data`, on the CPU; called once for each name.
     scores(network, trial): of the network in eval mode, on validation and test data.
+    chosen_by: the score, lower is better, that a learning rate is chosen by; of validation data.
     finish(network, trial, folder): more of the record of a trained network in eval mode; may write files into `folder`.
     """
 
@@ -107,6 +151,7 @@ class Task:
     train_set: Callable[[str], tuple[Tensor, Tensor]]
     scores: Callable[[nn.Module, Trial], dict[str, float]]
     finish: Callable[[nn.Module, Trial, Path], dict[str, Any]] | None = None
+    chosen_by: str = "validation"
 
 
 @dataclass
@@ -141,8 +186,14 @@ def run_trials(
     task = replace(task, train_set=cache(task.train_set))
     records = []
     gc.freeze()  # accelerate collects garbage after every run, which is slow through all that was imported
-    for trial in tqdm(list(dict.fromkeys(trials)), desc=label, disable=not accelerator.is_main_process):
-        folder = Path(args.output_dir) / trial.name(args.training_settings())
+    trials = dict.fromkeys(at_rate(trial, args) for trial in trials)
+    for trial in tqdm(list(trials), desc=label, disable=not accelerator.is_main_process):
+        folder = run_folder(trial, args)
+        if args.overwrite and folder not in args.begun:
+            args.begun.add(folder)
+            if accelerator.is_main_process:
+                discard_run(folder)
+            accelerator.wait_for_everyone()
         if not (folder / RECORD_FILE).is_file():
             if args.finished_only:
                 continue
@@ -156,10 +207,23 @@ def run_trials(
     return records
 
 
+def at_rate(trial: Trial, args: ComparisonArguments) -> Trial:
+    """`trial` at the comparison's learning rate, unless it has one of its own."""
+    return trial if trial.learning_rate is not None else replace(trial, learning_rate=args.learning_rate)
+
+
+def run_folder(trial: Trial, args: ComparisonArguments) -> Path:
+    return Path(args.output_dir) / at_rate(trial, args).name(args.training_settings())
+
+
 def run_trial(
     trial: Trial, task: Task, args: ComparisonArguments, accelerator: Accelerator, folder: Path
 ) -> dict[str, Any] | None:
-    """Train one network from its last checkpoint on. Returns its record, or None if it stopped before its end."""
+    """Train one network from its last checkpoint on. Returns its record, or None if it stopped before its end.
+
+    Raises:
+        DivergedError: a score is infinite or not a number.
+    """
     began = time.process_time()
     network = trial_network(trial, task.build)
     images, targets = task.train_set(trial.data)
@@ -174,6 +238,8 @@ def run_trial(
         with torch.no_grad():
             scores = task.scores(network, trial)
         network.train()
+        if not all(map(math.isfinite, scores.values())):
+            raise DivergedError(f"{trial.variant}, rate {trial.learning_rate:g}: not finite at step {step}: {scores}")
         if args.score_every is not None:
             lines = [line for line in read_losses(folder / CURVE_FILE) if line["step"] < step]
             write_text(
@@ -181,7 +247,7 @@ def run_trial(
             )
         return scores
 
-    learning_rate = cosine_schedule(args.learning_rate, args.warmup_steps, args.steps)
+    learning_rate = cosine_schedule(trial.learning_rate, args.warmup_steps, args.steps)
     loss = TaskLoss(network, task.loss).train()
     stage = Stage(
         folder.name, 0, loss, args.steps, args.batch_size, learning_rate, draw_batch, validate, lambda folder: None,
@@ -249,22 +315,5 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_results(experiment: str, records: list[dict[str, Any]], args: ComparisonArguments, **more: Any) -> None:
-    """Write the results file: how, when and on what it was made, `more`, and one line a run."""
-    head = {
-        "format_version": FORMAT_VERSION,
-        "experiment": experiment,
-        "command": reported_command(sys.argv),
-        "date": date.today().isoformat(),
-        "machine": {
-            "threads": torch.get_num_threads(),
-            "processor": platform.machine(),
-            "torch": torch.__version__,
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-        },
-        "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 1),
-        "settings": {name: value for name, value in asdict(args).items() if name not in args.not_recorded},
-        **more,
-    }
-    lines = ",\n".join(f"  {json.dumps(record, ensure_ascii=False)}" for record in records)
-    text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
-    write_text(args.results, f'{text},\n "runs": [\n{lines}\n ]\n}}\n')
+    """Write the results file of a comparison's runs, with `more` in its head."""
+    results.write_results(args.results, experiment, records, recorded_settings(args), **more)

@@ -182,7 +182,7 @@ class TestRefusals:
         self.refused(nn.Sequential(nn.Conv2d(1, 1, 3)), "not patched")
 
     def test_coefficients(self):
-        self.refused(self.patched(nn.Conv2d(1, 1, 3)), "multilinear already")
+        self.refused(self.patched(nn.Conv2d(1, 1, 3)), "multilinear")
 
     def test_an_encoding_without_coefficients(self):
         self.refused(
@@ -196,20 +196,20 @@ class TestRefusals:
             model(torch.zeros(1, 1, 8, 8))
             model(torch.zeros(1, 1, 6, 9))
 
-        self.refused(model, "0 ran at several sizes (6x9, 8x8)", run)
+        self.refused(model, "6x9, 8x8", run)
 
     def test_a_layer_that_does_not_run(self):
         self.refused(self.patched(nn.Conv2d(1, 1, 3), basis="taps"), "0 did not run")
 
     def test_a_strided_transposed_convolution_names_its_layer(self):
         model = self.patched(nn.Conv2d(1, 1, 3), nn.ConvTranspose2d(1, 1, 2, stride=2), basis="taps")
-        self.refused(model, "1 is a transposed convolution of stride 2x2", lambda: model(torch.zeros(1, 1, 8, 8)))
+        self.refused(model, "stride 2x2", lambda: model(torch.zeros(1, 1, 8, 8)))
 
     def test_several_adapters(self, tmp_path):
         model = self.patched(nn.Conv2d(1, 1, 3), basis="taps")
         save_geoconv_weights(model, tmp_path)
         load_geoconv_weights(model, tmp_path, "other")
-        self.refused(model, "has the adapters default, other; convert one at a time")
+        self.refused(model, "default, other")
 
     def test_offloaded_weights(self):
         from accelerate import cpu_offload
@@ -275,5 +275,5 @@ class TestCommand:
         save_geoconv_weights(pipe, tmp_path / "old")
         arguments = [str(tmp_path / "old"), "--model", str(folder / "model"), "--size", "32"]
         assert main(["convert", *arguments, "--output", str(tmp_path / "new")]) == 2
-        assert "multilinear already" in capsys.readouterr().err
+        assert "multilinear" in capsys.readouterr().err
         assert not (tmp_path / "new").exists()

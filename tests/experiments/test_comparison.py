@@ -4,7 +4,7 @@ import pytest
 import torch
 from experiments.baselines.position_network import PositionNetwork, PositionTrial
 from experiments.center_of_mass.data import draw_points
-from experiments.comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
+from experiments.comparison import ComparisonArguments, Task, run_folder, run_trials, score_sets, write_results
 from safetensors.torch import load_file
 from torch.nn.functional import mse_loss
 
@@ -132,7 +132,36 @@ def test_damaged_record(tmp_path):
         run(arguments(tmp_path), TRIALS[:1])
 
 
-@pytest.mark.parametrize("name", ["seeds", "steps", "batch_size", "size", "score_every"])
-def test_counts_must_be_positive(tmp_path, name):
-    with pytest.raises(ConfigError, match=f"{name} must be at least 1; got 0"):
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("seeds", "num_seeds"),
+        ("steps", "max_train_steps"),
+        ("batch_size", "batch_size"),
+        ("size", "size"),
+        ("score_every", "validation_steps"),
+    ],
+)
+def test_counts_must_be_positive(tmp_path, name, shown):
+    with pytest.raises(ConfigError, match=f"^{shown} must be a whole number >= 1; got 0"):
         arguments(tmp_path, **{name: 0})
+
+
+def test_folder_names_stay(tmp_path):
+    """Runs that are stored on disk are found again: their names are functions of trial and settings."""
+    args = ComparisonArguments(output_dir="o", results="r")
+    assert run_folder(TRIALS[0], args).name == "conv-seed0-f12d4b5cc1ed"
+
+
+def test_overwrite_makes_each_run_anew_once(tmp_path):
+    first = run(arguments(tmp_path))
+    args, folder = arguments(tmp_path, overwrite=True), tmp_path / "runs"
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/record.json")}
+    assert without_times(run(args)) == without_times(first)
+    after = {path: path.stat().st_mtime_ns for path in folder.glob("*/record.json")}
+    assert before.keys() == after.keys()
+    assert all(after[path] > before[path] for path in before)
+    run(args)  # a later part of the same program needs the runs that an earlier one made
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/record.json")} == after
+    with pytest.raises(ConfigError, match="give one of them"):
+        arguments(tmp_path, overwrite=True, finished_only=True)

@@ -27,8 +27,8 @@ def folders(tmp_path_factory) -> dict:
 
 def words(folders, output, *rates: str) -> list[str]:
     return [
-        *("--validation_images", str(folders["images"]), "--size", "32", "--rates", *rates),
-        *("--output_dir", str(output), "--model", str(folders["model"]), "--dataset", str(folders["images"])),
+        *("--validation-dataset", str(folders["images"]), "--size", "32", "--rates", *rates),
+        *("--output", str(output), "--model", str(folders["model"]), "--dataset", str(folders["images"])),
         *("--train", "geoconv", "--max_train_steps", "12", "--train_batch_size", "4"),
     ]
 
@@ -43,7 +43,7 @@ def test_the_grid_grows_until_the_best_rate_is_bracketed(folders, tmp_path, caps
     assert ratios[result["best"]] == min(ratios.values()) < 1
     assert len(ratios) > 2
     assert abs(ratios[1e-5] - 1) < 1e-2
-    assert result["options"][-6:] == ["--train", "geoconv", "--max_train_steps", "12", "--train_batch_size", "4"]
+    assert result["options"][-6:] == ["--max_train_steps", "12", "--train_batch_size", "4", "--size", "32"]
     with Image.open(tmp_path / "sweep.png") as picture:
         assert picture.size == (840, 480)
     assert f"{result['best']:14g} {ratios[result['best']]:10.4f}  best" in capsys.readouterr().out
@@ -75,13 +75,3 @@ def test_bad_rates_are_refused_before_anything_runs(folders, tmp_path, rates):
     with pytest.raises(ConfigError, match="rates must be numbers > 0"):
         learning_rate_sweep.main(words(folders, tmp_path / "none", rates))
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.parametrize(
-    ("losses", "best", "bracketed"),
-    [({1: 3.0, 2: 1.0, 3: 2.0}, 2, True), ({1: 1.0, 2: 2.0}, 1, False), ({1: float("nan"), 2: 5.0}, 2, False)],
-)
-def test_best_rate(losses, best, bracketed):
-    runs = {rate: learning_rate_sweep.FinishedRun([], 1, {"v": [loss]}, 1.0) for rate, loss in losses.items()}
-    assert learning_rate_sweep.best_rate(runs, "v") == best
-    assert learning_rate_sweep.is_bracketed(runs, "v") is bracketed

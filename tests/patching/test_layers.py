@@ -198,16 +198,22 @@ class TestShift:
         assert not torch.equal(layer(x), layer(x))
         assert torch.equal(torch.get_rng_state(), state)
 
-    def test_replays_under_gradient_checkpointing(self):
+    @pytest.mark.parametrize("use_reentrant", [False, True])
+    def test_replays_under_gradient_checkpointing(self, use_reentrant):
         layer = make(GeoConv2d, LAYOUTS["same size"], shift_unit="sample").train()
         x = image(2).requires_grad_()
         gradients = []
-        for run in (layer, lambda x: torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)):
+        for run in (layer, lambda x: torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=use_reentrant)):
             torch.manual_seed(3)
             layer.zero_grad()
             run(x).square().sum().backward()
             gradients.append(layer.geo_weight.grad.clone())
-        assert torch.equal(*gradients)
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+    def test_a_layer_of_its_own_draws_in_training_mode_as_dropout_does(self):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"]).train(), image(2)
+        with torch.no_grad():
+            assert not torch.equal(layer(x), layer(x))
 
 
 class TestConstruction:

@@ -99,6 +99,14 @@ class TestPatching:
         assert torch.equal(denoise(pipe), output)
         assert geoconv_status(twin).patched == geoconv_status(pipe).patched
 
+    def test_a_copy_of_one_layer_copies_nothing_of_the_model_around_it(self, pipe):
+        """PEFT copies layers that are to be trained whole; a model may have hooks that cannot be pickled."""
+        apply_geoconv(pipe, GeoConvConfig(shift_scope="model"))
+        pipe.unet.register_forward_hook(lambda *call: None)
+        draw_geometry(pipe)
+        twin, x = pickle.loads(pickle.dumps(copy.deepcopy(pipe.unet.conv_in))), torch.randn(1, 4, 6, 6)
+        assert torch.equal(twin(x), pipe.unet.conv_in(x))
+
     def test_torch_build_of_the_same_class_is_a_plain_convolution(self, pipe):
         """PEFT builds LoRA factors with type(layer)(...)."""
         apply_geoconv(pipe)
@@ -185,7 +193,7 @@ class TestTargets:
         model = nn.Sequential(OwnConvolution(3, 4, 3), nn.Conv2d(4, 4, 3))
         status = apply_geoconv(model)
         assert status.patched == ["1"]
-        assert status.skipped["0"].startswith("OwnConvolution computes its convolution by itself")
+        assert status.skipped["0"].startswith("OwnConvolution ")
 
 
 class TestScale:
@@ -264,12 +272,3 @@ class TestSharedShift:
         first, second = (corners(pipe.vae, lambda: pipe.vae.decode(latents)) for _ in range(2))
         assert first != second
         assert len(first) == len(second) == 1
-
-
-def test_status_counts_parameters(pipe):
-    base = sum(parameter.numel() for parameter in pipe.unet.parameters())
-    assert geoconv_status(pipe).base_parameters == base
-    status = apply_geoconv(pipe)
-    assert status.base_parameters == base
-    assert status.geometry_parameters == sum(weight.numel() for weight in geoconv_parameters(pipe).values())
-    assert str(status).startswith(f"{len(status.patched)} of {len(status.patched) + len(status.skipped)} convolutions")

@@ -161,11 +161,15 @@ class TestSavePretrained:
         unet.save_pretrained(tmp_path)
         assert unet.state_dict().keys() == keys
 
-    def test_the_recommended_guidance_is_kept(self, tmp_path):
+    @pytest.mark.parametrize("way", ["patched", "adapter loaded"])
+    def test_the_recommended_guidance_is_kept(self, tmp_path, way):
         tiny_stable_diffusion().save_pretrained(tmp_path / "base")
         (tmp_path / "base" / "generation_config.json").write_text('{"guidance_scale": 2.5}')
         pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "base")
-        apply_geoconv(pipe)
+        if way == "patched":
+            apply_geoconv(pipe)
+        else:
+            load_geoconv_weights(pipe, save_geoconv_weights(trained_stable_diffusion(), tmp_path / "adapter"))
         pipe.save_pretrained(tmp_path / "patched")
         assert recommended_guidance(tmp_path / "patched") == 2.5
         (tmp_path / "own").mkdir()

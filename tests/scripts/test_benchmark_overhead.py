@@ -17,7 +17,7 @@ def script():
 
 def run(script, folder, monkeypatch, *options):
     monkeypatch.setattr(script, "MODELS", {"sd15-unet": build})
-    argv = ["benchmark_overhead.py", "--model", "sd15-unet", "--rounds", "2", "--output", str(folder / "x"), *options]
+    argv = ["benchmark_overhead.py", "--model", "sd15-unet", "--rounds", "2", "--results", str(folder / "x"), *options]
     monkeypatch.setattr(sys, "argv", argv)
     script.main()
     return json.loads(next(folder.glob("x-*.json")).read_text())

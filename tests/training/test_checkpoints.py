@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 from geopos_diffusers.errors import AdapterError, ConfigError
 from geopos_diffusers.training.checkpoints import (
     TrainingState,
-    check_output,
     clear_output,
     find_checkpoint,
     list_checkpoints,
@@ -127,14 +126,18 @@ def test_checkpoints_are_found_and_rotated_by_number(tmp_path):
         find_checkpoint(tmp_path / "none", "latest")
 
 
-def test_clearing_needs_permission_and_takes_only_what_a_run_wrote(tmp_path):
+def test_clearing_takes_only_what_a_run_wrote(tmp_path):
     save(make_state(), 1, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="already holds a run"):
-        check_output(tmp_path, overwrite=False)
-    check_output(tmp_path, overwrite=True)
     clear_output(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_number_of_a_file_is_that_of_the_command_line(tmp_path):
+    checkpoint = save(make_state(settings={"snr_gamma": 5}), 3, tmp_path)
+    assert load_checkpoint(make_state(settings={"snr_gamma": 5.0}), checkpoint) == 3
+    with pytest.raises(ConfigError, match=r"made with snr_gamma=5; this run has snr_gamma=4\.0\. .* --overwrite"):
+        load_checkpoint(make_state(settings={"snr_gamma": 4.0}), checkpoint)
 
 
 class TestRefusals:

@@ -1,6 +1,6 @@
 """Claim C5 of the paper: parameters, and the time of a training step, of plain convolutions, CoordConv and GeoConv.
 
-    python -m scripts.experiments.cost.run --output docs/results/paper_cost.json
+    python -m scripts.experiments.cost.run --results docs/results/paper_cost.json
 
 The networks of the paper's experiments at their own sizes and a wider one, three ways, and CoordConv as it is usually
 written, by concatenating coordinates to the input. Variants take turns, a few steps each, so that whatever else the
@@ -9,13 +9,11 @@ machine does falls on all of them; times are ratios to the plain network within 
 
 import argparse
 import math
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from geopos_diffusers.files import write_json
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
 from geopos_diffusers.patching.config import GeoPosConfig
 from geopos_diffusers.patching.targets import CONVOLUTIONS
@@ -38,8 +36,11 @@ from ..depth.loss import scale_invariant_log_loss
 from ..depth.network import DepthNetwork
 from ..gan.network import build_discriminator, build_generator, stage_widths
 from ..gan.training import GanRun, train_step
+from ..results import write_results
 from ..vae.network import Vae, negative_elbo
+from .section import CONCATENATED, COORD, GEO
 
+NAMES = {"conv": "convolution", "coord": COORD, "geo": GEO, "coord-concat": CONCATENATED}  # in results
 VARIANTS = ("conv", "coord", "coord-concat", "geo")
 Step = Callable[[], object]
 OPTIMIZER = partial(torch.optim.AdamW, lr=1e-3, fused=True)
@@ -165,47 +166,31 @@ def kernel_taps(networks: list[nn.Module]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, help="JSON file to write")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", required=True, aliases=["--output"], help="JSON file to write")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=10, help="steps of a variant in a round")
     parser.add_argument("--networks", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="what to measure")
     args = parser.parse_args()
     torch.manual_seed(0)
     began = time.process_time()
-    networks = []
+    networks, runs = [], []
     for name, setting in SETTINGS.items():
         if name not in args.networks:
             continue
         variants = measure(setting, args.rounds, args.steps, name)
         widths, size, batch = list(setting.widths), setting.size, setting.batch
         taps = kernel_taps(setting.build(setting.widths, setting.size))
-        networks.append(
-            {"name": name, "widths": widths, "size": size, "batch": batch, "kernel_taps": taps, "variants": variants}
-        )
+        networks.append({"name": name, "widths": widths, "size": size, "batch": batch, "kernel_taps": taps})
+        runs += [{"variant": NAMES[variant], "network": name, **values} for variant, values in variants.items()]
         for variant, values in variants.items():
             print(
                 f"{name}: {variant} {values['parameters']:,} parameters, {1e3 * values['seconds']:.2f} ms, "
                 f"{values['ratio']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
             )
-    write_json(
-        args.output,
-        {
-            "format_version": 1,
-            "experiment": "cost",
-            "command": f"python -m scripts.experiments.cost.run --output {args.output} "
-            f"--rounds {args.rounds} --steps {args.steps}",
-            "date": date.today().isoformat(),
-            "machine": {
-                "threads": torch.get_num_threads(),
-                "processor": platform.machine(),
-                "torch": torch.__version__,
-                "device": "cpu",
-            },
-            "cpu_seconds": round(time.process_time() - began, 1),
-            "networks": networks,
-        },
-    )
+    settings = {"rounds": args.rounds, "steps": args.steps}
+    seconds = round(time.process_time() - began, 1)
+    write_results(args.results, "cost", runs, settings, cpu_seconds=seconds, networks=networks)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Render the demo's hands: upright, counting, before a background that is bright at the top and dark at the bottom.
 
-    python scripts/experiments/demo/data.py --count 3000 --seed 1000 --output hands
+    python scripts/experiments/demo/data.py --num-images 3000 --seed 1000 --output hands
 
 The packaged model knows these hands and colours (see its model card), but before backgrounds of one brightness only.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.data.hands import HandOptions, HandRenderer, RenderedHand
 from geopos_diffusers.data.image_folder import DrawRange, write_image_folder
 from geopos_diffusers.data.rendering import from_srgb, to_srgb
@@ -52,13 +53,15 @@ def make_draw(seed: int) -> DrawRange:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, required=True, help="number of images")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-images", type=int, required=True, aliases=["--count"], help="number of images")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--num-workers", type=int, default=1, aliases=["--workers"], help="processes (default: %(default)s)"
+    )
     parser.add_argument("--output", required=True, help="folder to make; one that is there is replaced")
     args = parser.parse_args(argv)
-    write_image_folder(partial(make_draw, args.seed), args.count, args.output, args.workers, overwrite=True)
+    write_image_folder(partial(make_draw, args.seed), args.num_images, args.output, args.num_workers, overwrite=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json, write_text
 from geopos_diffusers.finetuning.held_out_loss import image_losses, load_images
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
@@ -28,15 +29,15 @@ from .scores import summarise
 
 # The same for every arm, and the settings with which docs/results/trained_parts.md was measured.
 TRAINING = shlex.split(
-    "--cache_latents true --train_batch_size 16 --lr_scheduler cosine --lr_warmup_steps 20 --snr_gamma 5 "
-    "--use_ema true --ema_decay 0.99 --report_to none"
+    "--cache-latents --train-batch-size 16 --lr-scheduler cosine --lr-warmup-steps 20 --snr-gamma 5 "
+    "--use-ema --ema-decay 0.99 --report-to none"
 )
 # Each at its default rate, the best of a sweep on other hands (docs/results/trained_parts.md). LoRA has about as many
 # weights as the geometry.
 ARMS = {
     "geometry": shlex.split("--train geoconv"),
     "bias": shlex.split("--train bias"),
-    "lora": shlex.split("--train lora --lora_rank 2"),
+    "lora": shlex.split("--train lora --lora-rank 2"),
 }
 SCALES = (0.25, 0.5, 0.75)  # of the geometry, between the base and the whole adapter
 SLIDER_IMAGES = 8
@@ -80,19 +81,43 @@ class Runner:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--output", default="runs/demo", help="folder of the run; what it holds is made anew (default: %(default)s)"
     )
-    parser.add_argument("--hands", type=int, default=3000, help="hands to render for training (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=300, help="fine-tuning steps of each arm (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=120, help="images that each arm draws (default: %(default)s)")
-    parser.add_argument("--held-out", type=int, default=256, help="images of the held-out loss (default: %(default)s)")
+    parser.add_argument(
+        "--train-images",
+        type=int,
+        default=3000,
+        aliases=["--hands"],
+        help="hands to render for training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-train-steps",
+        type=int,
+        default=300,
+        aliases=["--steps"],
+        help="fine-tuning steps of each arm (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--num-images",
+        type=int,
+        default=120,
+        aliases=["--images"],
+        help="images that each arm draws (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--validation-images",
+        type=int,
+        default=256,
+        aliases=["--held-out"],
+        help="images of the held-out loss (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=1000, help="first seed of data, training and images")
     args = parser.parse_args(argv)
     output, runner = Path(args.output), Runner(Path(args.output) / "logs")
     render(args, output, runner)
-    write_prompts(output, args.images)
+    write_prompts(output, args.num_images)
     # The first training encodes the images for all three; meanwhile the base is drawn and scored.
     pool = ThreadPoolExecutor(WORKERS)
     try:
@@ -115,9 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def render(args: argparse.Namespace, output: Path, runner: Runner) -> None:
     """Hands to train on, to measure the loss on, and to score against: one distribution, three seeds."""
-    sizes = {"hands": args.hands, "held_out": args.held_out, "reference": 2 * args.images}
+    sizes = {"hands": args.train_images, "held_out": args.validation_images, "reference": 2 * args.num_images}
     for index, (folder, count) in enumerate(sizes.items()):
-        options = ["--count", str(count), "--seed", str(args.seed + index), "--workers", str(WORKERS)]
+        options = ["--num-images", str(count), "--seed", str(args.seed + index), "--num-workers", str(WORKERS)]
         runner.run(f"render {folder}", ["python", DATA_SCRIPT, *options, "--output", str(output / folder)])
 
 
@@ -133,9 +158,9 @@ def run_arm(name: str, args: argparse.Namespace, output: Path, runner: Runner) -
     """Train (but for the base), draw and score; of the geometry also draw at the strengths of the slider."""
     folder, seed, final = output / name, str(args.seed), str(output / name / "train" / "final")
     if name in ARMS:
-        data = ["--dataset", str(output / "hands"), "--latents_folder", str(output), *TRAINING]
-        length = ["--max_train_steps", str(args.steps), "--checkpointing_steps", str(args.steps)]
-        target = ["--output_dir", str(folder / "train"), "--overwrite", "true"]
+        data = ["--dataset", str(output / "hands"), "--latents-folder", str(output), *TRAINING]
+        length = ["--max-train-steps", str(args.max_train_steps), "--checkpointing-steps", str(args.max_train_steps)]
+        target = ["--output", str(folder / "train"), "--overwrite"]
         runner.run(f"{name} train", ["geopos", "train", *ARMS[name], *length, *data, "--seed", seed, *target])
     adapter = {"base": [], "lora": ["--lora", final]}.get(name, ["--geoconv", final])
     images = str(folder / "images")

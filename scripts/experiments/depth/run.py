@@ -6,12 +6,12 @@ Metric depth of rendered hands and heads from one image, by a small encoder-deco
 the output folder. Nothing is chosen by the test images: the package's default, the same without the shift, and the
 same numbers of parameters are all reported, beside a constant.
 
-Started again, it skips the runs that are finished and continues the one that is not.
+Started again, it skips the runs that are finished and continues the one that is not; --overwrite begins anew.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -24,12 +24,13 @@ from torch import Tensor, nn
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.patching.config import GeoPosConfig
-from geopos_diffusers.training.arguments import parse_arguments
+from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.trial import Trial, match_parameters
-from ..comparison import ComparisonArguments, Task, run_trials, write_results
+from ..comparison import ComparisonArguments, Task, run_folder, run_trials, write_results
+from ..own_rates.comparison import run_at_own_rates
 from .data import FOCAL, UNITS, load_depth
 from .errors import depth_errors
 from .loss import scale_invariant_log_loss
@@ -47,7 +48,7 @@ NO_SHIFT = GeoPosConfig(shift_range=0.0)
 class DepthArguments(ComparisonArguments):
     """Options of this experiment."""
 
-    widths: list[int] = field(default_factory=lambda: [8, 16, 32, 64], metadata={"help": "channels of the encoder"})
+    widths: list[int] = option([8, 16, 32, 64], "channels of the encoder", resume="free", at_least=1)
 
 
 # The images [N, 3, S, S] and depth [N, 1, S, S] of a kind of data and of train, validation or test.
@@ -124,6 +125,13 @@ def comparison_trials(args: DepthArguments) -> Iterator[Trial]:
                 )
 
 
+def own_rate_trials(args: DepthArguments, seed: int) -> Iterator[Trial]:
+    """The variants that are compared at their own rates: those of the comparison, and GeoConv in the other basis."""
+    for data in UNITS:
+        kinds = variants(args, data, seed)
+        yield from (*kinds.values(), replace(kinds["GeoConv"], kind="geo-multilinear"))
+
+
 def write_samples(args: DepthArguments, images: Images, target: Path) -> None:
     """The picture of the first seed's networks, all of which must be trained.
 
@@ -136,7 +144,7 @@ def write_samples(args: DepthArguments, images: Images, target: Path) -> None:
         inputs.append(tests[:SAMPLES])
         depths.append(depth[:SAMPLES])
         for name, trial in variants(args, data, 0).items():
-            file = Path(args.output_dir) / trial.name(args.training_settings()) / SAMPLES_FILE
+            file = run_folder(trial, args) / SAMPLES_FILE
             try:
                 predictions.setdefault(name, []).append(load_file(file)["depth"])
             except (OSError, KeyError, SafetensorError) as error:
@@ -160,10 +168,14 @@ def main() -> None:
         means[data] = depth[depth > 0].mean().item()
         tests = images(data, "test")[1]
         constant[data] = {"depth": means[data], **mean_errors(torch.full_like(tests, means[data]), tests)}
+    task, head = build_task(args, images, means), {"units": UNITS, "focal": FOCAL, "constant": constant}
+    if args.learning_rates:
+        run_at_own_rates("depth", partial(own_rate_trials, args), task, args, accelerator, **head)
+        return end_run(accelerator)
     trials = list(comparison_trials(args))
-    records = run_trials(trials, build_task(args, images, means), args, accelerator, "comparison")
+    records = run_trials(trials, task, args, accelerator, "comparison")
     if accelerator.is_main_process and records:
-        write_results("depth", records, args, units=UNITS, focal=FOCAL, constant=constant)
+        write_results("depth", records, args, **head)
         print(f"wrote {len(records)} runs to {args.results}")
         if len(records) == len(trials):
             results = Path(args.results)

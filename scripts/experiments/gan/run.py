@@ -1,11 +1,11 @@
 """Train DCGANs with plain, CoordConv and GeoConv layers and measure when they collapse (claim C3, questions Q1, N3).
 
-    accelerate launch -m scripts.experiments.gan.run --config configs/experiments/gan.yaml --train_data DATA \
-        --output_dir RUNS --results docs/results/paper_gan_hands
+    accelerate launch -m scripts.experiments.gan.run --config configs/experiments/gan.yaml --dataset DATA \
+        --output RUNS --results docs/results/paper_gan_hands
 
 One run a variant and seed, each in a folder of its own. Started again with the same options, finished runs are skipped
-and a stopped one continues where its last checkpoint is, with the same figures as without the stop. The results hold
-all finished runs of the variants and seeds that are asked for.
+and a stopped one continues where its last checkpoint is, with the same figures as without the stop; --overwrite begins
+anew. The results hold all finished runs of the variants and seeds that are asked for.
 """
 
 from pathlib import Path

@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geopos_diffusers.files import atomic_path, write_json
-from geopos_diffusers.training.checkpoints import TrainingState, list_checkpoints
+from geopos_diffusers.training.checkpoints import TrainingState
 from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.gradient_step import backward
 from geopos_diffusers.training.loop import Training, train, training_folder
+from geopos_diffusers.training.resuming import discard_run, resume_point
 from geopos_diffusers.training.stage import step_generator
 
 from ..baselines.kinds import parameter_count
@@ -96,6 +97,10 @@ def train_gan(
         ConfigError: another run is at work in its folder.
         DivergedError: a loss is infinite or not a number.
     """
+    if args.overwrite:
+        if accelerator.is_main_process:
+            discard_run(run_folder(args.output_dir, variant, seed))
+        accelerator.wait_for_everyone()
     run = build_run(args, accelerator, variant, seed)
 
     def train_and_score(index: int) -> dict[str, float]:
@@ -121,7 +126,7 @@ def train_gan(
         tracker_prefix=f"{run.folder.name}/",
     )
     with training_folder(run.folder, accelerator):
-        outcome = train(training, next(reversed(list_checkpoints(run.folder)), None))
+        outcome = train(training, resume_point(run.folder))
         summary = {"variant": variant, "seed": seed, "epochs": outcome.step, "finished": outcome.step >= args.epochs}
         summary["parameters"] = {name: parameter_count(getattr(run, name)) for name in ("generator", "discriminator")}
         summary |= outcome.times
@@ -205,7 +210,9 @@ def draw_samples(run: GanRun, shifted: bool = False) -> Tensor:
     device = run.accelerator.device
     with torch.random.fork_rng([] if device.type == "cpu" else [device]):
         torch.manual_seed(LATENT_SEED)
-        return torch.cat([run.generator(part).cpu() for part in latents.split(run.args.batch_size)])
+        # A patched model draws shifts only in calls that record gradients, or whose input asks for them.
+        parts = [part.requires_grad_() for part in latents.split(run.args.batch_size)]
+        return torch.cat([run.generator(part).cpu() for part in parts])
 
 
 def write_sheet(samples: Tensor, target: Path, columns: int = 4) -> None:

@@ -1,8 +1,9 @@
 """Other forms of the geometry term beside the multilinear basis: do they learn more in the same steps?
 
-    python -m scripts.experiments.geometry_forms.run --work runs/trained_parts --output docs/results/geometry_forms.json
+    python -m scripts.experiments.geometry_forms.run --output runs/trained_parts \
+        --results docs/results/geometry_forms.json
 
-Uses the images of the experiment trained_parts in `--work` (run it first) and trains the packaged model's UNet with
+Uses the images of the experiment trained_parts in `--output` (run it first) and trains the packaged model's UNet with
 each form, the same batches, noise and timesteps for all. Every form has its learning rate chosen on validation
 images with a seed of its own; then it is measured on test images with other seeds. What is finished is not run again.
 """
@@ -11,7 +12,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from geopos_diffusers import GeoConvConfig, apply_geoconv, geoconv_parameters, load_pipeline
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json
 from geopos_diffusers.finetuning.diffusion_loss import diffusion_loss, prediction_target
 from geopos_diffusers.finetuning.held_out_loss import image_losses, load_images
@@ -31,6 +32,8 @@ from geopos_diffusers.patching.layers import GeometryTerm
 from geopos_diffusers.patching.taps import Axis, axis_powers
 from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.learning_rate import learning_rate_factor
+
+from ..results import select, write_results
 
 SIZE, BATCH, WARMUP, SNR_GAMMA = 64, 16, 20, 5.0
 RATES, SWEEP_SEED = (0.1, 0.3, 1.0), 100
@@ -210,14 +213,14 @@ def train(pipe: Any, trained: Trained, work: Path, rate: float, seed: int, steps
 
 def run(args: argparse.Namespace, form: str, rate: float, seed: int, images: str) -> dict[str, Any]:
     """Mean held-out loss and number of parameters of one training."""
-    work = Path(args.work)
-    file = work / "forms" / f"{form.replace(' ', '-')}-{rate:g}-{seed}-{args.steps}.json"
+    work = Path(args.output)
+    file = work / "forms" / f"{form.replace(' ', '-')}-{rate:g}-{seed}-{args.max_train_steps}.json"
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
     pipe = load_pipeline("hands64")
     pipe.unet.requires_grad_(False)
     trained = FORMS[form](pipe)
-    train(pipe, trained, work, rate, seed, args.steps)
+    train(pipe, trained, work, rate, seed, args.max_train_steps)
     loss = mean_loss(pipe, work / images)
     result = {"loss": loss, "parameters": sum(parameter.numel() for parameter, _ in trained)}
     write_json(file, result)
@@ -231,42 +234,49 @@ def mean_loss(pipe: Any, folder: Path) -> float:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Train all, and write the results file; scores are ratios to the base model's loss."""
     base = load_pipeline("hands64")
-    base_loss = {name: mean_loss(base, Path(args.work) / name) for name in ("validation", "test-64")}
-    forms = {}
+    base_loss = {name: mean_loss(base, Path(args.output) / name) for name in ("validation", "test-64")}
+    variants, runs = {}, []
     for form in args.forms:
         swept = {rate: run(args, form, rate, SWEEP_SEED, "validation") for rate in RATES}
         best = min(swept, key=lambda rate: swept[rate]["loss"])
-        tests = [run(args, form, best, seed, "test-64") for seed in range(args.seeds)]
-        forms[form] = {
-            "parameters": tests[0]["parameters"],
+        variants[form] = {
+            "parameters": swept[best]["parameters"],
             "sweep": {f"{rate:g}": result["loss"] / base_loss["validation"] for rate, result in swept.items()},
             "best_rate": best,
-            "ratio": [result["loss"] / base_loss["test-64"] for result in tests],
         }
-    return {
-        "steps": args.steps,
-        "seeds": [*range(args.seeds)],
-        "sweep_seed": SWEEP_SEED,
-        "base_loss": base_loss,
-        "date": date.today().isoformat(),
-        "forms": forms,
-    }
+        for seed in range(args.num_seeds):
+            ratio = run(args, form, best, seed, "test-64")["loss"] / base_loss["test-64"]
+            runs.append({"variant": form, "seed": seed, "scores": {"64": ratio}})
+    settings = {"steps": args.max_train_steps, "seeds": [*range(args.num_seeds)], "sweep_seed": SWEEP_SEED}
+    return write_results(args.results, "geometry_forms", runs, settings, base_loss=base_loss, variants=variants)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", required=True, help="folder of the experiment trained_parts")
-    parser.add_argument("--output", required=True, help="JSON file to write")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True, aliases=["--work"], help="folder of the experiment trained_parts")
+    parser.add_argument("--results", required=True, help="JSON file to write")
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS), metavar="FORM")
-    parser.add_argument("--steps", type=int, default=100, help="optimizer steps a run (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs a form at its best rate (default: %(default)s)")
+    parser.add_argument(
+        "--max-train-steps",
+        type=int,
+        default=100,
+        aliases=["--steps"],
+        help="optimizer steps a run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--num-seeds",
+        type=int,
+        default=3,
+        aliases=["--seeds"],
+        help="runs a form at its best rate (default: %(default)s)",
+    )
     args = parser.parse_args()
     result = measure(args)
-    for form, values in result["forms"].items():
-        ratios = ", ".join(f"{ratio:.4f}" for ratio in values["ratio"])
+    for form, values in result["variants"].items():
+        ratios = ", ".join(f"{found['scores']['64']:.4f}" for found in select(result["runs"], variant=form))
         print(f"{form:28}{values['parameters']:>8,}  rate {values['best_rate']:g}  {ratios}")
-    write_json(args.output, result)
 
 
 if __name__ == "__main__":

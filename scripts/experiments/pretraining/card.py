@@ -12,7 +12,7 @@ def write_model_card(args: PretrainingArguments, summary: dict[str, Any], scores
         scores: Markdown about the quality of the images, put in as it is.
     """
     vae, text, denoiser = summary["vae"], summary["text"], summary["denoiser"]
-    begun = " It began from the weights of an earlier run's UNet (`--denoiser_init`)." if args.denoiser_init else ""
+    begun = " It began from the weights of an earlier run's UNet (`--denoiser-init`)." if args.denoiser_init else ""
     counts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in summary["parameters"].items())
     return f"""---
 license: apache-2.0
@@ -42,7 +42,7 @@ Parameters: {counts}.
 ## How it was made
 - Data: {summary["images"]:,} images, the last {args.validation_count} of them held out. {args.data_note}
 - Training: `accelerate launch -m scripts.experiments.pretraining.run
-  --config configs/experiments/pretraining.yaml --train_data DATA --output_dir RUN`,
+  --config configs/experiments/pretraining.yaml --dataset DATA --output RUN`,
   seed {args.seed}, torch {summary["torch"]}, on {summary["machine"]}.
 - Autoencoder: {vae["steps"]:,} steps of {args.vae_batch_size} crops of {args.vae_crop} pixels (whole images in the last
   {args.vae_full_steps:,}), {vae["seconds"] / 60:.0f} minutes. It restores held-out images at {vae["psnr"]:.1f} dB.

@@ -1,11 +1,11 @@
 """Train a small Stable Diffusion pipeline from rendered hands: autoencoder, text encoder, UNet.
 
-    geopos data hands --count 30000 --size 64 ... --output DATA
+    geopos data hands --num-images 30000 --size 64 ... --output DATA
     accelerate launch -m scripts.experiments.pretraining.run --config configs/experiments/pretraining.yaml \
-        --train_data DATA --output_dir RUN
+        --dataset DATA --output RUN
 
-Started again with the same options, it continues where its last checkpoint is, with the same losses as without the
-stop: the order of the data and all noise are functions of the seed and the step.
+Started again with the same options, it continues where its last checkpoint is (--overwrite begins anew), with the same
+losses as without the stop: the order of the data and all noise are functions of the seed and the step.
 """
 
 import json
@@ -34,9 +34,10 @@ from geopos_diffusers.files import atomic_directory, atomic_path, write_json, wr
 from geopos_diffusers.finetuning.image_text_data import load_image_text
 from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.pipelines.loading import GENERATION_CONFIG
-from geopos_diffusers.training.arguments import parse_arguments
+from geopos_diffusers.training.arguments import fixed_settings, parse_arguments
 from geopos_diffusers.training.learning_rate import cosine_schedule
 from geopos_diffusers.training.processes import end_run, run_script
+from geopos_diffusers.training.resuming import discard_run
 from geopos_diffusers.training.stage import Stage, step_generator, train_stage
 from geopos_diffusers.training.tracking import build_accelerator
 
@@ -71,13 +72,6 @@ SAMPLE_PROMPTS = [
         ("back", "left", "brown"),
     )
 ]
-# Settings that change what is written or when, and not what is learnt: a run may be continued under other values.
-FREE_SETTINGS = (
-    *("train_data", "output_dir", "stage", "report_to", "checkpoint_every", "sample_every", "stop_at_step"),
-    *("guidance_scale", "inference_steps", "data_note"),
-)
-# Settings that the autoencoder does not depend on, by the start of their names.
-DENOISER_SETTINGS = ("unet_", "text_", "vocabulary_", "denoiser_", "caption_", "snr_", "timestep_", "mixed_precision")
 
 
 @dataclass
@@ -212,7 +206,7 @@ def train_autoencoder(
         "vae", 1, loss, args.vae_steps, args.vae_batch_size, learning_rate, draw_batch, validate,
         lambda folder: vae.save_pretrained(folder / "vae"),
     )  # fmt: skip
-    return vae, train_stage(stage, args, accelerator, data.train_count, settings_of(args, DENOISER_SETTINGS))
+    return vae, train_stage(stage, args, accelerator, data.train_count, fixed_settings(args, ("text encoder", "UNet")))
 
 
 def encode_data(args: PretrainingArguments, accelerator: Accelerator, data: HandData, vae: AutoencoderKL) -> Tensor:
@@ -257,7 +251,7 @@ def train_text_encoder(
         "text", 3, loss, args.text_steps, args.text_batch_size, learning_rate, draw_batch, validate,
         lambda folder: text_encoder.save_pretrained(folder / "text_encoder"),
     )  # fmt: skip
-    settings = settings_of(args, ("unet_", "denoiser_", "caption_", "snr_", "timestep_"))
+    settings = fixed_settings(args, ("UNet",))
     return tokenizer, text_encoder, train_stage(stage, args, accelerator, data.train_count, settings)
 
 
@@ -315,14 +309,16 @@ def train_denoiser(
         "denoiser", 2, loss, args.denoiser_steps, args.denoiser_batch_size, learning_rate, draw_batch,
         validate, lambda folder: pipe.save_pretrained(folder / "pipeline"),
     )  # fmt: skip
-    return pipe, train_stage(stage, args, accelerator, data.train_count, settings_of(args))
+    return pipe, train_stage(stage, args, accelerator, data.train_count, fixed_settings(args))
 
 
-def settings_of(args: PretrainingArguments, other: tuple[str, ...] = ()) -> dict:
-    """What a checkpoint is only continued under: settings that are not free and do not begin with one of `other`."""
-    return {
-        name: value for name, value in asdict(args).items() if name not in FREE_SETTINGS and not name.startswith(other)
-    }
+def discard_stages(args: PretrainingArguments, accelerator: Accelerator) -> None:
+    """Remove what an earlier run's stages made."""
+    if accelerator.is_main_process:
+        for stage in ("vae", "text", "denoiser"):
+            discard_run(Path(args.output_dir) / stage)
+        (Path(args.output_dir) / "latents.safetensors").unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
@@ -364,6 +360,8 @@ def main() -> None:
     if accelerator.log_with:
         accelerator.init_trackers("pretrain")
     summary_file = Path(args.output_dir) / "summary.json"
+    if args.overwrite:
+        discard_stages(args, accelerator)
     data = load_data(args, accelerator)
     summary: dict = {
         "settings": asdict(args),

@@ -1,6 +1,7 @@
 """What is worth training: geometry weights in two bases beside biases and LoRA, each at its own best learning rate.
 
-    python -m scripts.experiments.trained_parts.run --work runs/trained_parts --output docs/results/trained_parts.json
+    python -m scripts.experiments.trained_parts.run --output runs/trained_parts \
+        --results docs/results/trained_parts.json
 
 Renders hands in free poses, from all views, on gradients, which the packaged model does not know. For each arm a sweep
 on validation images chooses the learning rate (a seed of its own); then the arm is trained with five other seeds and
@@ -11,23 +12,24 @@ sweeps beside it. What is finished is not made again.
 import argparse
 import sys
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from geopos_diffusers.cli.main import main as geopos
-from geopos_diffusers.files import write_json
+from geopos_diffusers.command_line import Parser
 from geopos_diffusers.finetuning.learning_rate_sweep import (
     FinishedRun,
     HeldOut,
     base_losses,
-    best_rate,
     draw_curves,
-    is_bracketed,
+    losses_by_rate,
     run_all,
     sweep,
 )
 from geopos_diffusers.training.arguments import read_yaml
 from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
+
+from .. import results
 
 CONFIG = Path(__file__).parents[3] / "configs" / "finetune_hands.yaml"
 SIZES = (64, 96, 128)
@@ -71,13 +73,13 @@ ARMS = {
 
 def render(folder: Path, count: int, size: int, seed: int) -> None:
     if not (folder / "metadata.jsonl").is_file():
-        command = ["--count", count, "--size", size, "--seed", seed, "--workers", 2, "--output", folder]
+        command = ["--num-images", count, "--size", size, "--seed", seed, "--num-workers", 2, "--output", folder]
         if (code := geopos(["data", "hands", *map(str, command)])) != 0:
             sys.exit(code)
 
 
 def measure(args: argparse.Namespace) -> dict:
-    work = Path(args.work)
+    work = Path(args.output)
     render(work / "train", args.train_images, 64, args.seed)
     render(work / "validation", args.test_images // 2, 64, args.seed + 2)
     for size in SIZES:
@@ -93,17 +95,17 @@ def measure(args: argparse.Namespace) -> dict:
             options += ["--lora_learning_rate", f"{best[arm.lora_of]:g}"]
         folder = work / name.replace(" ", "-")
         swept = sweep(
-            [*options, "--seed", str(SWEEP_SEED)], arm.rates, arm.swept, validation, folder / "sweep", args.workers
+            [*options, "--seed", str(SWEEP_SEED)], arm.rates, arm.swept, validation, folder / "sweep", args.jobs
         )
-        best[name], sweeps[name] = best_rate(swept, "validation"), swept
+        best[name], sweeps[name] = best_rate(losses_by_rate(swept, "validation")), swept
         print(f"{name}: best rate {best[name]:g}", flush=True)
         jobs = [
             ([*options, f"--{arm.swept}", f"{best[name]:g}", "--seed", str(seed)], folder / f"seed-{seed}")
-            for seed in range(args.seeds)
+            for seed in range(args.num_seeds)
         ]
-        runs[name] = run_all(jobs, tests, args.workers)
+        runs[name] = run_all(jobs, tests, args.jobs)
         print(f"{name}: {', '.join(f'{run.loss(str(SIZES[0])):.4f}' for run in runs[name])}", flush=True)
-    return summarise(args, sweeps, runs, base_losses(args.model, validation | tests))
+    return write_results(args, sweeps, runs, base_losses(args.model, validation | tests))
 
 
 def common_options(args: argparse.Namespace, work: Path) -> list[str]:
@@ -111,66 +113,90 @@ def common_options(args: argparse.Namespace, work: Path) -> list[str]:
     values = {name: value for name, value in read_yaml(str(CONFIG)).items() if not name.startswith("validation_")}
     for name in ("train", "learning_rate", "geoconv_learning_rate"):
         values.pop(name, None)
-    values |= {"model": args.model, "dataset": work / "train", "max_train_steps": args.steps, "latents_folder": work}
-    values["checkpointing_steps"] = args.steps
+    values |= {
+        "model": args.model,
+        "dataset": work / "train",
+        "max_train_steps": args.max_train_steps,
+        "latents_folder": work,
+    }
+    values["checkpointing_steps"] = args.max_train_steps
     return [text for name, value in values.items() for text in (f"--{name}", str(value))]
 
 
-def summarise(
+def write_results(
     args: argparse.Namespace,
     sweeps: dict[str, dict[float, FinishedRun]],
     runs: dict[str, list[FinishedRun]],
     base: dict[str, list[float]],
 ) -> dict:
+    """Write the results file; scores are ratios to the base model's losses."""
     base_loss = {name: sum(losses) / len(losses) for name, losses in base.items()}
-    arms = {}
+    variants = {}
     for name in runs:
-        best = best_rate(sweeps[name], "validation")
-        arms[name] = {
+        losses = losses_by_rate(sweeps[name], "validation")
+        best = best_rate(losses)
+        variants[name] = {
             "options": ARMS[name].options,
             "swept": ARMS[name].swept,
             "parameters": sweeps[name][best].parameters,
-            "sweep": {
-                f"{rate:g}": run.loss("validation") / base_loss["validation"] for rate, run in sweeps[name].items()
-            },
+            "sweep": {f"{rate:g}": loss / base_loss["validation"] for rate, loss in losses.items()},
             "best_rate": best,
-            "bracketed": is_bracketed(sweeps[name], "validation"),
-            "ratio": {str(size): [run.loss(str(size)) / base_loss[str(size)] for run in runs[name]] for size in SIZES},
-            "seconds": [run.seconds for run in runs[name]],
+            "bracketed": is_bracketed(losses),
         }
-    return {
-        "model": args.model,
-        "steps": args.steps,
-        "train_images": args.train_images,
-        "test_images": args.test_images,
-        "seeds": list(range(args.seeds)),
-        "sweep_seed": SWEEP_SEED,
-        "data_seed": args.seed,
-        "date": date.today().isoformat(),
-        "base_loss": base_loss,
-        "arms": arms,
-    }
+    records = [
+        {
+            "variant": name,
+            "seed": seed,
+            "scores": {str(size): run.loss(str(size)) / base_loss[str(size)] for size in SIZES},
+            "seconds": run.seconds,
+        }
+        for name, finished in runs.items()
+        for seed, run in enumerate(finished)
+    ]
+    settings = {"model": args.model, "steps": args.max_train_steps, "train_images": args.train_images}
+    settings |= {"test_images": args.test_images, "seeds": list(range(args.num_seeds)), "sweep_seed": SWEEP_SEED}
+    settings["data_seed"] = args.seed
+    return results.write_results(
+        args.results, "trained_parts", records, settings, base_loss=base_loss, variants=variants
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", required=True, help="folder for images and runs; what is there is used again")
-    parser.add_argument("--output", required=True, help="JSON file to write; the plot gets its name, with .png")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--output", required=True, aliases=["--work"], help="folder for images and runs; what is there is used again"
+    )
+    parser.add_argument("--results", required=True, help="JSON file to write; the plot gets its name, with .png")
     parser.add_argument("--model", default="hands64", help="pipeline to fine-tune (default: %(default)s)")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
-    parser.add_argument("--steps", type=int, default=300, help="fine-tuning steps a run (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=5, help="runs an arm at its best rate (default: %(default)s)")
-    parser.add_argument("--train-images", type=int, default=3000)
-    parser.add_argument("--test-images", type=int, default=512)
+    parser.add_argument(
+        "--max-train-steps",
+        type=int,
+        default=300,
+        aliases=["--steps"],
+        help="fine-tuning steps a run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--num-seeds",
+        type=int,
+        default=5,
+        aliases=["--seeds"],
+        help="runs an arm at its best rate (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--train-images", type=int, default=3000, help="images to render for training (default: %(default)s)"
+    )
+    parser.add_argument("--test-images", type=int, default=512, help="images of each test set (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the images (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=2, aliases=["--workers"], help="runs at a time (default: %(default)s)"
+    )
     args = parser.parse_args()
     result = measure(args)
-    write_json(args.output, result)
     curves = {
-        name: {float(rate): value for rate, value in arm["sweep"].items()} for name, arm in result["arms"].items()
+        name: {float(rate): value for rate, value in arm["sweep"].items()} for name, arm in result["variants"].items()
     }
-    draw_curves(curves, Path(args.output).with_suffix(".png"))
+    draw_curves(curves, Path(args.results).with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
 """Claim C4 and question Q2 of the paper: are GeoConv's VAEs better, more diverse and more alike from run to run?
 
-    python -m scripts.experiments.vae.run --config configs/experiments/vae.yaml --data_name hands \
-        --train_data TRAIN.parquet --test_data TEST.parquet --results docs/results/paper_vae_hands.json
+    python -m scripts.experiments.vae.run --config configs/experiments/vae.yaml --data-name hands \
+        --dataset TRAIN.parquet --test-dataset TEST.parquet --results docs/results/paper_vae_hands.json
 
 Variational autoencoders with plain convolutions, CoordConv, GeoConv with its default shift and without one, on the same
 photographs, over sizes of latents and seeds; at the middle size also with equal numbers of parameters. Losses on
 validation and test images over the steps, scores of samples of the prior at the end, and pictures of the first seed.
-Nothing is chosen by any of these scores: all kinds are reported.
+Nothing is chosen by any of these scores: all kinds are reported. With `--learning_rates` each variant has its own best
+rate of a sweep by the validation loss, at the middle latent size, and GeoConv in the multilinear basis is another.
 
-Started again, it skips the runs that are finished and continues the one that is not.
+Started again, it skips the runs that are finished and continues the one that is not; --overwrite begins anew.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from accelerate.utils import set_seed
@@ -30,13 +31,14 @@ from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.metrics.features import load_mobilenet
 from geopos_diffusers.metrics.sample_scores import ImageScores
 from geopos_diffusers.patching.config import GeoPosConfig
-from geopos_diffusers.training.arguments import option, parse_arguments
+from geopos_diffusers.training.arguments import option, parse_arguments, required
 from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.trial import match_parameters
-from ..comparison import ComparisonArguments, Task, run_trials, write_results
+from ..comparison import ComparisonArguments, Task, run_folder, run_trials, write_results
 from ..gan.training import write_sheet
+from ..own_rates.comparison import run_at_own_rates
 from .network import Vae, VaeTrial, fit_latents, interpolate, negative_elbo, score_elbo
 
 # The same in every run: which images are held out, the noise of scores, the latents of samples, and pairs and subsets.
@@ -61,41 +63,37 @@ class VaeArguments(ComparisonArguments):
         ConfigError: as `ComparisonArguments`; or a number out of its range, no latent sizes, or a name with blanks.
     """
 
-    not_recorded: ClassVar[tuple[str, ...]] = (*ComparisonArguments.not_recorded, "train_data", "test_data")
-
-    train_data: str = field(metadata={"help": "image folder with metadata.jsonl, or Parquet file; also of validation"})
-    test_data: str = field(metadata={"help": "the same, of the test images"})
-    data_name: str = field(metadata={"help": "name of the data, in folders, results and figures: one for each data"})
-    publish_samples: bool = option(False, "put a sheet of pictures beside the results (mind the data's licence)")
-    latent_sizes: list[int] = field(
-        default_factory=lambda: [16, 64, 128], metadata={"help": "numbers in a latent; the middle one is matched too"}
+    train_data: str = required(
+        "image folder with metadata.jsonl, or Parquet file; also of validation",
+        resume="free",
+        name="dataset",
+        recorded=False,
     )
-    widths: list[int] = field(
-        default_factory=lambda: [16, 32, 64, 128], metadata={"help": "channels of the strided convolutions"}
+    test_data: str = required("the same, of the test images", resume="free", name="test_dataset", recorded=False)
+    data_name: str = required("name of the data, in folders, results and figures: one for each data", resume="free")
+    publish_samples: bool = option(
+        False, "put a sheet of pictures beside the results (mind the data's licence)", resume="free"
     )
-    variance: float = option(0.05, "of the Gaussian decoder, for values of pixels in [-1, 1]")
-    validation_count: int = option(128, "images held out of the training data")
-    samples: int = option(500, "samples of the prior that are scored")
-    pairs: int = option(400, "pairs of samples for the mean MS-SSIM")
-    mobilenet: bool = option(True, "also score by MobileNetV2's features, which are downloaded once")
+    latent_sizes: list[int] = option(
+        [16, 64, 128], "numbers in a latent; the middle one is matched too", resume="free", at_least=1
+    )
+    widths: list[int] = option([16, 32, 64, 128], "channels of the strided convolutions", resume="free", at_least=1)
+    variance: float = option(0.05, "of the Gaussian decoder, for values of pixels in [-1, 1]", resume="fixed", above=0)
+    validation_count: int = option(
+        128, "images held out of the training data", resume="fixed", name="validation_images", at_least=1
+    )
+    samples: int = option(500, "samples of the prior that are scored", resume="fixed", at_least=LEAST_SAMPLES)
+    pairs: int = option(400, "pairs of samples for the mean MS-SSIM", resume="fixed", at_least=1)
+    mobilenet: bool = option(
+        True, "no scores by MobileNetV2's features, for which its weights are downloaded once", resume="fixed"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("validation_count", "pairs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if self.samples < LEAST_SAMPLES or not self.variance > 0:
-            raise ConfigError(
-                f"samples must be at least {LEAST_SAMPLES}, variance above 0; got {self.samples}, {self.variance}"
-            )
-        if not self.latent_sizes or len(set(self.latent_sizes)) < len(self.latent_sizes):
+        if len(set(self.latent_sizes)) < len(self.latent_sizes):
             raise ConfigError(f"latent_sizes must be one or more different numbers; got {self.latent_sizes}")
         if not re.fullmatch(r"[\w-]+", self.data_name):
             raise ConfigError(f"data_name must be letters, digits, - and _; got {self.data_name!r}")
-
-    def training_settings(self) -> dict[str, Any]:
-        names = ("variance", "validation_count", "samples", "pairs", "mobilenet")
-        return {**super().training_settings(), **{name: getattr(self, name) for name in names}}
 
 
 @dataclass
@@ -201,6 +199,13 @@ def comparison_trials(args: VaeArguments) -> Iterator[VaeTrial]:
                 yield from (match_parameters(trials[name], build) for name in ("convolution", "GeoConv"))
 
 
+def own_rate_trials(args: VaeArguments, seed: int) -> Iterator[VaeTrial]:
+    """The variants that are compared at their own rates: all kinds, and GeoConv in the other basis."""
+    middle = args.latent_sizes[len(args.latent_sizes) // 2]
+    trials = {name: make_trial(args, name, middle, seed) for name in KINDS}
+    yield from (*trials.values(), replace(trials["GeoConv"], kind="geo-multilinear"))
+
+
 def make_trial(args: VaeArguments, name: str, latent_size: int, seed: int) -> VaeTrial:
     kind, geometry = KINDS[name]
     return VaeTrial(
@@ -218,7 +223,7 @@ def publish_sheet(args: VaeArguments, target: Path) -> None:
     strips: dict[str, Image.Image] = {}
     for number, row in enumerate(ROWS):
         for name in KINDS:
-            path = Path(args.output_dir) / make_trial(args, name, middle, 0).name(args.training_settings())
+            path = run_folder(make_trial(args, name, middle, 0), args)
             if not (path / "pictures.png").is_file():
                 raise DataError(f"no pictures of {name}, latents of {middle}, seed 0: its run is not finished")
             with Image.open(path / "pictures.png") as opened:
@@ -241,17 +246,21 @@ def main() -> None:
     reference, others = split_real(photographs.train, args.samples)
     diversity = ImageScores(reference, args.pairs, SCORE_SEED, load_mobilenet() if args.mobilenet else None)
     task = build_task(args, photographs, diversity)
+    counts = {name: len(getattr(photographs, name)) for name in ("train", "validation", "test")}
+    data = {"name": args.data_name, **counts}
+    if args.learning_rates:
+        run_at_own_rates("vae", partial(own_rate_trials, args), task, args, accelerator, data=data)
+        return end_run(accelerator)
     records = run_trials(comparison_trials(args), task, args, accelerator, args.data_name)
     if accelerator.is_main_process and records:
         sheet = Path(args.results).with_name(f"{Path(args.results).stem}_pictures.png")
         if args.publish_samples:
             publish_sheet(args, sheet)
-        counts = {name: len(getattr(photographs, name)) for name in ("train", "validation", "test")}
         write_results(
             "vae",
             records,
             args,
-            data={"name": args.data_name, **counts},
+            data=data,
             real={"count": len(others), **rounded(diversity(others))},
             pictures=sheet.name if args.publish_samples else None,
         )

@@ -43,7 +43,7 @@ class TestVerdict:
         assert verdict.startswith("14,240 geometry weights, trained for 300 steps, lower the loss")
         assert "better than a bias alone (difference -0.050 [-0.060, -0.040])" in verdict
         assert "no better than LoRA" in verdict
-        assert "are closer to rendered hands (KID-MobileNetV2 0.030 against 0.060)" in verdict
+        assert "are closer to rendered hands (KID-MobileNetV2-224 0.030 against 0.060)" in verdict
 
     @pytest.mark.parametrize(("minus_bias", "word"), [(-0.005, "no better"), (0.05, "worse")])
     def test_begins_with_a_control_that_is_as_good(self, minus_bias, word):
@@ -271,7 +271,7 @@ class TestInBrowser:
 def test_whole_demo_at_a_tiny_size(tmp_path):
     pytest.importorskip("anny", reason="rendering hands needs the extra geopos-diffusers[data]")
     pytest.importorskip("mediapipe", reason="finding hands needs the extra geopos-diffusers[eval]")
-    sizes = ["--hands", "32", "--steps", "2", "--images", "8", "--held-out", "8"]
+    sizes = ["--train-images", "32", "--max-train-steps", "2", "--num-images", "8", "--validation-images", "8"]
     assert run.main(["--output", str(tmp_path / "demo"), *sizes]) == 0
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text(encoding="utf-8"))
     assert summary["parameters"] == {"geometry": 14240, "bias": 3560, "lora": 18304}

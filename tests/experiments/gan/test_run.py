@@ -48,7 +48,7 @@ def images(tmp_path_factory):
 
 def run(script, images, output, **changes):
     program = REPOSITORY / "scripts" / "experiments" / "gan" / "run.py"
-    argv = [str(program), "--train_data", str(images), "--output_dir", str(output)]
+    argv = [str(program), "--dataset", str(images), "--output", str(output)]
     for name, value in {**TINY, **changes}.items():
         argv += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -115,6 +115,12 @@ class TestRun:
         run(script, images, whole)
         assert (whole / "geo-seed0" / "checkpoint-6" / "training_state" / "state.json").stat().st_mtime_ns == before
 
+    def test_overwrite_begins_anew(self, script, images, whole, tmp_path):
+        run(script, images, tmp_path, variants=["conv"], learning_rate=0.1, epochs=2)
+        run(script, images, tmp_path, variants=["conv"], overwrite=True)
+        assert log_of(tmp_path, "conv-seed0") == log_of(whole, "conv-seed0")
+        assert not (tmp_path / "conv-seed0" / "checkpoint-2").exists()
+
     def test_other_settings_do_not_continue_a_run(self, script, images, whole):
         with pytest.raises(ConfigError, match="learning_rate"):
             run(script, images, whole, learning_rate=0.1)
@@ -123,20 +129,21 @@ class TestRun:
 class TestResults:
     def test_all_runs_with_their_curves(self, results):
         assert [(run["variant"], run["seed"], run["epochs"]) for run in results["runs"]] == [
-            ("conv", 0, 6),
-            ("geo", 0, 6),
+            ("convolution", 0, 6),
+            ("GeoConv", 0, 6),
         ]
         for run_results in results["runs"]:
             assert run_results["curves"]["epoch"] == [2, 4, 6]
             assert {"covered", "jensen_shannon", "recall", "coverage", "vendi", "ms_ssim"} <= set(run_results["curves"])
         assert results["runs"][1]["scores_at_some_epochs"]["shifted_vendi"].keys() == {"6"}
-        assert results["variants"]["geo"]["parameters"] > results["variants"]["conv"]["parameters"]
+        plain, geo = (sum(run["parameters"].values()) for run in results["runs"])
+        assert geo > plain
 
     def test_no_paths_of_the_machine(self, whole, images, results):
         text = json.dumps(results)
         assert str(whole.parent) not in text
         assert str(images) not in text
-        assert results["command"].startswith("python -m scripts.experiments.gan.run --train_data images")
+        assert results["command"].startswith("python -m scripts.experiments.gan.run --dataset images")
         assert results["settings"]["width"] == 4
         assert results["data"] == {"name": "colours", "images": 40}
 

@@ -56,7 +56,7 @@ def images(tmp_path_factory):
 
 
 def run(script, monkeypatch, images, output, **changes):
-    argv = ["pretrain_hands.py", "--train_data", str(images), "--output_dir", str(output)]
+    argv = ["pretrain_hands.py", "--dataset", str(images), "--output", str(output)]
     for name, value in {**TINY, **changes}.items():
         argv += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
     monkeypatch.setattr(sys, "argv", argv)
@@ -140,6 +140,14 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(
 def test_other_settings_do_not_continue_a_run(script, monkeypatch, images, whole_run):
     with pytest.raises(ConfigError, match="vae_gradient_weight"):
         run(script, monkeypatch, images, whole_run, vae_gradient_weight=2.0)
+
+
+def test_overwrite_begins_anew(script, monkeypatch, images, whole_run, tmp_path):
+    run(script, monkeypatch, images, tmp_path, stage="latents", seed=1)
+    old = (tmp_path / "latents.safetensors").read_bytes()
+    run(script, monkeypatch, images, tmp_path, stage="latents", overwrite=True)
+    assert losses(tmp_path, "vae") == losses(whole_run, "vae")
+    assert (tmp_path / "latents.safetensors").read_bytes() == (whole_run / "latents.safetensors").read_bytes() != old
 
 
 def test_finished_run_is_not_repeated(script, monkeypatch, images, whole_run):
