@@ -23,15 +23,18 @@ def run(args: argparse.Namespace) -> None:
     from ..patching.status import geoconv_status
     from ..patching.surgery import apply_geoconv
     from ..pipelines.loading import load_pipeline
+    from .adapter_options import holds_adapter
 
     pipe = load_pipeline(args.model)
-    if args.geoconv:
-        load_geoconv_weights(pipe, args.geoconv)
+    # A patched pipeline's folder holds its adapter, and is shown as it was saved.
+    adapter = args.geoconv or (args.model if holds_adapter(args.model) else None)
+    if adapter:
+        load_geoconv_weights(pipe, adapter)
         status = geoconv_status(pipe)
     else:
         components = tuple(args.components) if args.components else None
         status = apply_geoconv(pipe, GeoConvConfig(components=components))
-    print_status(status, patched=args.geoconv is not None, verbose=args.verbose, as_json=args.json)
+    print_status(status, patched=adapter is not None, verbose=args.verbose, as_json=args.json)
 
 
 def print_status(status, patched: bool, verbose: bool, as_json: bool) -> None:

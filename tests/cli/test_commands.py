@@ -9,6 +9,7 @@ import torch
 from commands import generate, refused
 from PIL import Image
 from tiny_models import tiny_stable_diffusion
+from trained_models import trained_stable_diffusion
 
 from geopos_diffusers import apply_geoconv
 from geopos_diffusers.adapters.files import WEIGHTS_NAME
@@ -64,6 +65,14 @@ class TestInfoAndPatch:
         assert "adapters of unet: default 1" in out
         assert "  + unet.conv_in" in out
         assert "attentions.0.proj_in: not named by target_modules" in out
+
+    def test_info_on_the_folder_of_a_patched_pipeline(self, tmp_path, capsys):
+        pipe = trained_stable_diffusion()
+        pipe.save_pretrained(tmp_path / "patched")
+        assert main(["info", "--model", str(tmp_path / "patched"), "--json"]) == 0
+        record = json.loads(capsys.readouterr().out)
+        assert set(record["scales"].values()) == {1.0}
+        assert record["adapters"] == {"unet": {"default": 1.0}}
 
     def test_patch_is_a_dry_run_without_output(self, model, capsys):
         assert main(["patch", "--model", model, "--target-modules", "conv1", "--encoding", "squares"]) == 0
