@@ -54,6 +54,10 @@ paper-quick: $(READY)
 	$(BIN)/python -m scripts.experiments.positional_bias.run --config configs/experiments/positional_bias.yaml \
 		--output $(QUICK)/positional_bias --results $(QUICK)/results/paper_positional_bias.json --num-seeds 2 --num-map-seeds 1 \
 		--max-train-steps 20 --train-images 256 --test-images 64 --sweep-shifts 0 0.25
+	for task in center_of_mass positional_bias; do $(BIN)/python -m scripts.experiments.$$task.run \
+		--config configs/experiments/$${task}_rates.yaml --output $(QUICK)/$${task}_rates --num-seeds 2 --num-matched-seeds 1 \
+		--results $(QUICK)/results/paper_own_rates_$$task.json --max-train-steps 20 --num-sweep-seeds 1 --train-images 256 \
+		--test-images 64 || exit 1; done
 	$(BIN)/geopos data hands --num-images 256 --size 32 --seed 1 --output $(QUICK)/hands --overwrite
 	$(BIN)/python -m scripts.experiments.gan.run --config configs/experiments/gan.yaml --dataset $(QUICK)/hands \
 		--output $(QUICK)/gan --results $(QUICK)/results/paper_gan_hands --seeds 0 --num-train-epochs 10 --width 8 --bins 16 \

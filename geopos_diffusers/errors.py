@@ -1,8 +1,5 @@
 """Typed exceptions. Each carries one line that says what was given and what would be accepted."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 
 class GeoPosError(Exception):
     """Base of every error this package raises for something the user can change.
@@ -39,30 +36,3 @@ class DivergedError(GeoPosError, ArithmeticError):
 
 class MissingDependencyError(GeoPosError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
-
-
-@contextmanager
-def optional_import(purpose: str, extra: str) -> Iterator[None]:
-    """Around the import of an optional package: says which extra installs it.
-
-    Args:
-        purpose: what needs the package, at the start of the message ("LoRA").
-        extra: an extra of this package ("data", "eval", "train").
-
-    Raises:
-        MissingDependencyError: the package, or one that it imports, is not installed.
-
-    Example:
-        >>> with optional_import("a loss curve", "train"):
-        ...     import no_such_package
-        Traceback (most recent call last):
-        geopos_diffusers.errors.MissingDependencyError: a loss curve needs the package no_such_package: \
-pip install 'geopos-diffusers[train]'
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or str(error)).partition(".")[0]
-        raise MissingDependencyError(
-            f"{purpose} needs the package {package}: pip install 'geopos-diffusers[{extra}]'"
-        ) from error

@@ -9,8 +9,12 @@ import pytest
 import geopos_diffusers
 
 PACKAGE = Path(geopos_diffusers.__file__).parent
-ROOMS = ("patching", "adapters", "pipelines")
-FILES = [PACKAGE / "errors.py", *(path for room in ROOMS for path in sorted((PACKAGE / room).glob("*.py")))]
+ROOMS = ("patching", "adapters", "pipelines", "images", "metrics")
+FILES = [
+    PACKAGE / "errors.py",
+    PACKAGE / "optional_packages.py",
+    *(path for room in ROOMS for path in sorted((PACKAGE / room).glob("*.py"))),
+]
 MODULES = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in FILES]
 
 

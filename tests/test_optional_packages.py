@@ -64,7 +64,7 @@ def test_the_message_names_the_extra(model, tmp_path, package, command, extra):
 
 
 def test_adapters_of_geometry_need_no_peft(model, tmp_path):
-    adapter = save_random_adapter(tiny_stable_diffusion(), tmp_path / "adapter", seed=0)
+    adapter = save_random_adapter(tmp_path / "adapter", seed=0)
     words = ["generate", "--model", str(model), "--geoconv", adapter, "--prompt", "a", "--steps", "1", "--compare"]
     code = [sys.executable, "-c", WITHOUT, "peft", *words, "--output", str(tmp_path / "out")]
     subprocess.run(code, check=True)

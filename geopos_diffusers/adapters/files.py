@@ -10,6 +10,7 @@ The one safetensors file suffices. Nothing here ever unpickles.
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ from .named_adapters import adapter_tensors
 WEIGHTS_NAME = "geoconv_weights.safetensors"
 CONFIG_NAME = "geoconv_config.json"
 CARD_NAME = "README.md"
+# What is fetched from a Hub repository: an adapter alone, within a model, or within the components of a pipeline.
+HUB_FILES = (
+    WEIGHTS_NAME,
+    *(f"{folder}/{WEIGHTS_NAME}" for folder in ADAPTER_FOLDERS),
+    *(f"*/{folder}/{WEIGHTS_NAME}" for folder in ADAPTER_FOLDERS),
+)
 _METADATA_KEY = "geoconv_config"
 
 
@@ -172,10 +179,8 @@ def _download(name: str, revision: str | None) -> Path:
         raise AdapterError(f"no adapter at {name}: neither a folder, nor a safetensors file, nor a Hub id owner/name")
     from huggingface_hub import snapshot_download
 
-    inner = [f"{folder}/{WEIGHTS_NAME}" for folder in ADAPTER_FOLDERS]
-    files = [WEIGHTS_NAME, *inner, *(f"*/{file}" for file in inner)]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # the Hub's client raises many unrelated types for "not there" and "no network"
         raise AdapterError(
             f"no adapter at {name}: no such folder, and the Hub gave none ({type(error).__name__})"
@@ -211,7 +216,8 @@ def push_geoconv_to_hub(pipe_or_model: Any, repo_id: str, *, private: bool = Fal
         save_options: further arguments of `save_geoconv_weights`.
 
     Raises:
-        AdapterError: as `save_geoconv_weights`; nothing is uploaded then.
+        AdapterError: as `save_geoconv_weights`; or no login, no network, or a refusal of the Hub. A repository that was
+            made for the adapter is removed again.
 
     Example:
         >>> from torch import nn
@@ -223,10 +229,19 @@ def push_geoconv_to_hub(pipe_or_model: Any, repo_id: str, *, private: bool = Fal
 
     from huggingface_hub import HfApi
 
-    api = HfApi()
+    api, made = HfApi(), False
     with tempfile.TemporaryDirectory() as directory:
         save_geoconv_weights(pipe_or_model, directory, **save_options)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        return api.upload_folder(
-            repo_id=repo_id, folder_path=directory, commit_message="Upload GeoConv adapter"
-        ).commit_url
+        try:
+            if not api.repo_exists(repo_id):
+                api.create_repo(repo_id, private=private)
+                made = True
+            return api.upload_folder(
+                repo_id=repo_id, folder_path=directory, commit_message="Upload GeoConv adapter"
+            ).commit_url
+        except Exception as error:  # the Hub's client raises many unrelated types for no network, no login, no right
+            if made:
+                with suppress(Exception):
+                    api.delete_repo(repo_id)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise AdapterError(f"cannot upload the adapter to {repo_id}: {reason[:300]}") from error

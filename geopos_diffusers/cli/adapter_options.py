@@ -37,14 +37,13 @@ def check_adapter_arguments(args: argparse.Namespace) -> None:
         ConfigError: scales that are not finite or not one for each adapter.
         MissingDependencyError: a LoRA without peft.
     """
-    from ..errors import optional_import
+    from ..optional_packages import require_package
 
     args.geoconv, args.lora = args.geoconv or [], args.lora or []
     args.geoconv_scale = _scales("geoconv", args.geoconv, args.geoconv_scale)
     args.lora_scale = _scales("lora", args.lora, args.lora_scale)
     if args.lora:
-        with optional_import("--lora", "train"):
-            import peft  # noqa: F401
+        require_package("peft", "train", "--lora")
 
 
 def _scales(option: str, adapters: Sequence[str], scales: Sequence[float] | None) -> list[float]:

@@ -11,20 +11,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     hands = subjects.add_parser("hands", help="articulated hands", description="Render articulated hands.")
     _add_common(hands)
-    hands.add_argument("--views", nargs="+", default=None, help="of palm, back, side (default: all)")
-    hands.add_argument("--handedness", nargs="+", default=None, help="of left, right (default: both)")
-    hands.add_argument("--poses", default=None, help="canonical (counting gestures) or any (default)")
-    hands.add_argument("--max-tilt", type=float, default=None, metavar="DEGREES", help="lean out of the view (35)")
-    hands.add_argument("--max-rotation", type=float, default=None, metavar="DEGREES", help="turn in the image (180)")
+    hands.add_argument("--views", group="hands", nargs="+", default=None, help="of palm, back, side (default: all)")
+    hands.add_argument("--handedness", group="hands", nargs="+", default=None, help="of left, right (default: both)")
+    hands.add_argument("--poses", group="hands", default=None, help="canonical (counting gestures) or any (default)")
+    hands.add_argument(
+        "--max-tilt", group="hands", type=float, default=None, metavar="DEGREES", help="lean out of the view (35)"
+    )
+    hands.add_argument(
+        "--max-rotation", group="hands", type=float, default=None, metavar="DEGREES", help="turn in the image (180)"
+    )
     faces = subjects.add_parser("faces", help="heads with expressions", description="Render heads with expressions.")
     _add_common(faces)
     faces.add_argument(
-        "--expressions", nargs="+", default=None, help='for example smiling "eyes closed" (default: all)'
+        "--expressions", group="heads", nargs="+", default=None, help='for example smiling "eyes closed" (default: all)'
     )
-    faces.add_argument("--ages", nargs="+", default=None, help="of child, young, middle-aged, old (default: all)")
-    faces.add_argument("--max-yaw", type=float, default=None, metavar="DEGREES", help="turn to the sides (50)")
-    faces.add_argument("--max-pitch", type=float, default=None, metavar="DEGREES", help="look up or down (20)")
-    faces.add_argument("--max-roll", type=float, default=None, metavar="DEGREES", help="lean (12)")
+    faces.add_argument(
+        "--ages", group="heads", nargs="+", default=None, help="of child, young, middle-aged, old (default: all)"
+    )
+    faces.add_argument(
+        "--max-yaw", group="heads", type=float, default=None, metavar="DEGREES", help="turn to the sides (50)"
+    )
+    faces.add_argument(
+        "--max-pitch", group="heads", type=float, default=None, metavar="DEGREES", help="look up or down (20)"
+    )
+    faces.add_argument("--max-roll", group="heads", type=float, default=None, metavar="DEGREES", help="lean (12)")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +67,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..data.image_folder import write_image_folder
-    from ..data.options import check_cores, check_count, check_picture
+    from ..data.options import check_cores, check_count, check_image
     from ..files import check_output
 
     check_count(args.count)
     check_cores(args.workers)
-    check_picture(args.size, args.seed)
+    check_image(args.size, args.seed)
     check_output(args.output, args.overwrite)
     make_draw = _hands(args) if args.subject == "hands" else _faces(args)
     if args.dry_run:

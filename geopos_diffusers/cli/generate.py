@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +27,19 @@ LARGE_SIDE = 4096  # pixels; more than its square may not fit into memory
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ..pipelines.loading import DEFAULT_MODEL
 
+    images, sampling, output = (
+        partial(parser.add_argument, group=title) for title in ("what to generate", "sampling", "output")
+    )
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="packaged model, folder or Hub id (default: %(default)s)"
     )
     add_adapter_arguments(parser)
-    parser.add_argument("--prompt", action="append", metavar="TEXT", help="what to show; may be given several times")
-    parser.add_argument("--prompts-file", metavar="FILE", help="text file with one prompt a line")
-    parser.add_argument("--negative-prompt", metavar="TEXT", help="what not to show")
-    parser.add_argument("--num-images", type=int, help="images in all, going round the prompts (default: one a prompt)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the first image; the next has the next (default: 0)"
-    )
-    parser.add_argument(
+    images("--prompt", action="append", metavar="TEXT", help="what to show; may be given several times")
+    images("--prompts-file", metavar="FILE", help="text file with one prompt a line")
+    images("--negative-prompt", metavar="TEXT", help="what not to show")
+    images("--num-images", type=int, help="images in all, going round the prompts (default: one a prompt)")
+    images("--seed", type=int, default=0, help="seed of the first image; the next has the next (default: 0)")
+    sampling(
         "--inference-steps",
         dest="steps",
         type=int,
@@ -46,29 +48,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="denoising steps (default: %(default)s)",
     )
-    parser.add_argument("--guidance-scale", type=float, help="classifier-free guidance (default: the model's own)")
-    parser.add_argument("--height", type=int, help="pixels (default: the model's own size)")
-    parser.add_argument("--width", type=int, help="pixels (default: the model's own size)")
-    parser.add_argument("--batch-size", type=int, default=8, help="images generated at a time (default: %(default)s)")
-    parser.add_argument("--device", default=None, help="torch device (default: cuda, else mps, else cpu)")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights")
-    parser.add_argument(
-        "--compare", action="store_true", help="also generate the base model's image from the same noise"
-    )
-    parser.add_argument("--output", metavar="DIR", required=True, help="folder for the images; must be new or empty")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
-    parser.add_argument("--yes", action="store_true", help="do not ask before very large images")
+    sampling("--guidance-scale", type=float, help="classifier-free guidance (default: the model's own)")
+    sampling("--height", type=int, help="pixels (default: the model's own size)")
+    sampling("--width", type=int, help="pixels (default: the model's own size)")
+    sampling("--batch-size", type=int, default=8, help="images generated at a time (default: %(default)s)")
+    sampling("--device", default=None, help="torch device (default: cuda, else mps, else cpu)")
+    sampling("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights")
+    output("--compare", action="store_true", help="also generate the base model's image from the same noise")
+    output("--output", metavar="DIR", required=True, help="folder for the images; must be new or empty")
+    output("--overwrite", action="store_true", help="replace the output folder")
+    output("--yes", action="store_true", help="do not ask before very large images")
 
 
 def run(args: argparse.Namespace) -> None:
     from ..files import check_output
+    from ..pipelines.prompts import warn_of_unreadable_words
 
     prompts = read_prompts(args.prompt, args.prompts_file)
     check_arguments(args)
     output = check_output(args.output, args.overwrite)
     pipe, settings = load(args)
     check_size(pipe, args)
-    check_prompts(pipe, args, prompts)
+    warn_of_unreadable_words(pipe, [*prompts, args.negative_prompt or ""])
     generate(args, pipe, prompts, settings, output)
 
 
@@ -97,7 +98,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     for name in ("num_images", "steps", "batch_size", "height", "width"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be 1 or more; got {value}")
+            option = "inference-steps" if name == "steps" else name.replace("_", "-")
+            raise ConfigError(f"--{option} must be 1 or more; got {value}")
     if not 0 <= args.seed < 2**63:
         raise ConfigError(f"--seed must be between 0 and 2**63 - 1; got {args.seed}")
     check_adapter_arguments(args)
@@ -121,14 +123,6 @@ def check_size(pipe: Any, args: argparse.Namespace) -> None:
         confirm(far, args.yes)
     if factor > WARN_ABOVE:
         warn(f"{far}; images may show things several times, or nothing")
-
-
-def check_prompts(pipe: Any, args: argparse.Namespace, prompts: Sequence[str]) -> None:
-    from ..pipelines.prompts import unreadable_words
-
-    if words := unreadable_words(pipe, [*prompts, args.negative_prompt or ""]):
-        shown = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
-        warn(f"the vocabulary of {args.model} lacks {shown}; such words hardly change the image")
 
 
 def load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

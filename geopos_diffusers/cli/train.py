@@ -32,10 +32,22 @@ def run(args: argparse.Namespace) -> int | None:
 
         main(options)
         return None
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launcher_options, "--module", PROGRAM]
+    return run_launcher([*launcher, *options])
+
+
+def run_launcher(command: Sequence[str]) -> int:
+    """Run a command to its end, also after Ctrl-C, which it gets too. Returns its exit code, 130 if Ctrl-C ended it."""
+    import signal
     import subprocess
 
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launcher_options, "--module", PROGRAM]
-    return subprocess.run([*launcher, *options], check=False).returncode
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        code = subprocess.run(command, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 130 if pressed and code else code
 
 
 def split_options(options: Sequence[str]) -> tuple[list[str], list[str]]:

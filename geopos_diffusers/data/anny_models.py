@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ..errors import optional_import
+from ..images.opening import open_image
+from ..optional_packages import optional_import
 
 
 def import_anny() -> ModuleType:
@@ -26,8 +26,7 @@ def import_anny() -> ModuleType:
 def texture_mask(name: str, model: Any) -> np.ndarray:
     """Value in [0, 1] of one of anny's texture masks at the middle of each face of `model`, [F]."""
     folder = Path(str(import_anny().__file__)).parent / "data" / "mpfb2" / "textures"
-    with Image.open(folder / name) as picture:
-        image = np.asarray(picture.convert("L"))
+    image = np.asarray(open_image(folder / name).convert("L"))
     middle = model.texture_coordinates.numpy()[model.face_texture_coordinate_indices.numpy()].mean(1)
     height, width = image.shape
     column = np.clip((middle[:, 0] * width).astype(int), 0, width - 1)

@@ -12,7 +12,7 @@ from .captions import describe_face, pick
 from .expressions import EXPRESSIONS, sample_actions
 from .head_model import SHAPE_BATCH, HeadModel, HeadRequest
 from .image_folder import DrawRange
-from .options import check_choices, check_count, check_degrees, check_drawing, check_picture
+from .options import check_choices, check_count, check_degrees, check_drawing, check_image
 from .rendering import RayCaster, Surface, frame_camera, from_srgb, to_srgb
 from .skin import BACKGROUND_KINDS, BACKGROUNDS, name_tone, sample_background, sample_light, skin_albedo
 from .vectors import bounds, rotations
@@ -60,7 +60,7 @@ class FaceOptions:
 
 @dataclass(frozen=True)
 class RenderedFace:
-    """One picture and what is known about it.
+    """One image and what is known about it.
 
     `image` is RGB; `attributes` are those of metadata.jsonl without file_name; `mask` [S, S] the share of each
     pixel that the head and neck cover; `depth` [S, S] the distance from the camera in decimetres, 0 on the background.
@@ -73,11 +73,11 @@ class RenderedFace:
 
 
 class FaceRenderer:
-    """Draws faces by index: the picture of an index depends on `seed`, `size` and `options` alone."""
+    """Draws faces by index: the image of an index depends on `seed`, `size` and `options` alone."""
 
     def __init__(self, size: int, seed: int, options: FaceOptions | None = None) -> None:
         """Raises DataError for a size outside 16 to 2048 pixels or a negative seed."""
-        check_picture(size, seed)
+        check_image(size, seed)
         self.size, self.seed, self.options = size, seed, options or FaceOptions()
         self._model = HeadModel()
         self._caster = RayCaster()

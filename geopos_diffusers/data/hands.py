@@ -12,7 +12,7 @@ from .captions import describe_hand, pick
 from .hand_model import SHAPE_BATCH, HandModel, HandShape
 from .hand_poses import POSES, sample_pose
 from .image_folder import DrawRange
-from .options import check_choices, check_count, check_degrees, check_drawing, check_picture
+from .options import check_choices, check_count, check_degrees, check_drawing, check_image
 from .rendering import RayCaster, Surface, frame_camera, to_srgb
 from .skin import BACKGROUND_KINDS, BACKGROUNDS, name_tone, sample_background, sample_light, skin_albedo
 from .vectors import bounds, rotations
@@ -65,7 +65,7 @@ class HandOptions:
 
 @dataclass(frozen=True)
 class RenderedHand:
-    """One picture and what is known about it.
+    """One image and what is known about it.
 
     `image` is RGB; `attributes` are those of metadata.jsonl without file_name; `mask` [S, S] the share of each
     pixel that the hand and arm cover; `depth` [S, S] the distance from the camera in palm lengths, 0 on the background.
@@ -78,11 +78,11 @@ class RenderedHand:
 
 
 class HandRenderer:
-    """Draws hands by index: the picture of an index depends on `seed`, `size` and `options` alone."""
+    """Draws hands by index: the image of an index depends on `seed`, `size` and `options` alone."""
 
     def __init__(self, size: int, seed: int, options: HandOptions | None = None) -> None:
         """Raises DataError for a size outside 16 to 2048 pixels or a negative seed."""
-        check_picture(size, seed)
+        check_image(size, seed)
         self.size, self.seed, self.options = size, seed, options or HandOptions()
         self._model = HandModel()
         self._caster = RayCaster()

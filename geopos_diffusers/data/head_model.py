@@ -28,7 +28,7 @@ class HeadRequest:
 class HeadModel:
     """The head mesh with its parts. Loading takes about a second; see anny_models for the very first time.
 
-    `faces` [F, 3] are wound outwards. Vertices come in this order: head, neck (a tube out of the picture), left and
+    `faces` [F, 3] are wound outwards. Vertices come in this order: head, neck (a tube out of the image), left and
     right eyeball; the first `head_vertices` are the head. `lip_share`, `mouth_share`, `brow_share` [V] are 0 to 1.
     `eye_angles` [E] is each eyeball vertex's angle from the direction of its gaze, in degrees.
     """

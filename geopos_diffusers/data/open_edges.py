@@ -1,4 +1,4 @@
-"""Cut-off limbs: finds the open edge of a mesh and stretches a tube from it, out of the picture."""
+"""Cut-off limbs: finds the open edge of a mesh and stretches a tube from it, out of the image."""
 
 from itertools import pairwise
 

@@ -26,7 +26,7 @@ def check_degrees(name: str, value: float, high: float) -> None:
 def check_drawing(fill: tuple[float, float], samples: int, focal: float | None = None) -> None:
     """The range of the subject's share of the image, the rays per pixel side, and the focal length in image sides.
 
-    In a share below 0.4 the end of the arm or neck could come into the picture. A shorter focal length could bring the
+    In a share below 0.4 the end of the arm or neck could come into the image. A shorter focal length could bring the
     camera into the arm.
     """
     if not 0.4 <= fill[0] <= fill[1] <= 1.0:
@@ -37,7 +37,7 @@ def check_drawing(fill: tuple[float, float], samples: int, focal: float | None =
         raise DataError(f"focal is {focal}; it must be between 2 and 20 image sides, or not given")
 
 
-def check_picture(size: int, seed: int) -> None:
+def check_image(size: int, seed: int) -> None:
     """Pixels a side, and the seed."""
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise DataError(f"size is {size}; it must be between {MIN_SIZE} and {MAX_SIZE} pixels")
@@ -46,9 +46,9 @@ def check_picture(size: int, seed: int) -> None:
 
 
 def check_count(count: int, start: int = 0) -> None:
-    """How many pictures, and the index of the first."""
+    """How many images, and the index of the first."""
     if count < 1 or start < 0:
-        raise DataError(f"count is {count} from index {start}; at least one picture from index 0 on can be drawn")
+        raise DataError(f"count is {count} from index {start}; at least one image from index 0 on can be drawn")
 
 
 def check_cores(workers: int) -> None:

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..errors import DataError, optional_import
+from ..errors import DataError
+from ..optional_packages import optional_import
 from .vectors import bounds, cross, dot, length
 
 Array: TypeAlias = np.ndarray

@@ -34,7 +34,7 @@ saving_option = partial(option, group="saving and resuming")
 
 @dataclass(kw_only=True)
 class FinetuningArguments:
-    """Fine-tune a text-to-image pipeline on pictures with captions.
+    """Fine-tune a text-to-image pipeline on images with captions.
 
     Raises:
         ConfigError: a value is out of range, or two options cannot go together.

@@ -9,9 +9,9 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from ..images.opening import open_picture
+from ..images.opening import open_image
 from .diffusion_loss import prediction_target
-from .image_text_data import prepare_picture
+from .image_text_data import prepare_image
 from .text_conditions import CaptionEncoder
 
 
@@ -24,7 +24,7 @@ def load_images(folder: str | Path, height: int, width: int) -> tuple[Tensor, li
     folder = Path(folder)
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     side = max(height, width)
-    pixels = torch.stack([prepare_picture(open_picture(folder / row["file_name"]), side)[0] for row in rows])
+    pixels = torch.stack([prepare_image(open_image(folder / row["file_name"]), side)[0] for row in rows])
     top, left = (side - height) // 2, (side - width) // 2
     return pixels[:, :, top : top + height, left : left + width], [row["text"] for row in rows]
 

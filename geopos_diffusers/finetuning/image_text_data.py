@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..errors import DataError, optional_import
+from ..errors import DataError
 from ..images.metadata import METADATA, file_of_row, read_rows
-from ..images.opening import open_picture
+from ..images.opening import open_image
+from ..optional_packages import optional_import
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 class Records:
     """What a data set holds, before any image is decoded.
 
-    sources: what each image is read from: a path, encoded bytes, a mapping with "bytes" or "path", or a picture.
+    sources: what each image is read from: a path, encoded bytes, a mapping with "bytes" or "path", or an image.
     captions: one text an image. names: what messages call it.
     """
 
@@ -75,7 +76,7 @@ class ImageTextData(Dataset):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        pixels, sizes = prepare_picture(open_picture(self.sources[self.kept[index]]), self.resolution)
+        pixels, sizes = prepare_image(open_image(self.sources[self.kept[index]]), self.resolution)
         return {"pixels": pixels, "caption": self.captions[index], "sizes": sizes}
 
 
@@ -185,7 +186,7 @@ def find_unreadable(records: Records, resolution: int, show_progress: bool = Tru
 
     def problem(index: int) -> str | None:
         try:
-            prepare_picture(open_picture(records.sources[index]), resolution)
+            prepare_image(open_image(records.sources[index]), resolution)
         except (DataError, ValueError, MemoryError) as error:
             return str(error) or type(error).__name__
         return None
@@ -196,22 +197,22 @@ def find_unreadable(records: Records, resolution: int, show_progress: bool = Tru
         return {index: reason for index, reason in enumerate(shown) if reason is not None}
 
 
-def prepare_picture(picture: Image.Image, resolution: int) -> tuple[Tensor, Tensor]:
+def prepare_image(image: Image.Image, resolution: int) -> tuple[Tensor, Tensor]:
     """Scale the shorter side to `resolution` and cut out the centre.
 
     Returns:
         [3, S, S] float32 in [-1, 1], and [6] float32: original height and width, crop top and left, S, S.
     """
-    width, height = picture.size
+    width, height = image.size
     scale = resolution / min(width, height)
     scaled = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
     left, top = (scaled[0] - resolution) // 2, (scaled[1] - resolution) // 2
-    if scaled == picture.size:
-        picture = picture.crop((left, top, left + resolution, top + resolution))
+    if scaled == image.size:
+        image = image.crop((left, top, left + resolution, top + resolution))
     else:
-        # Of the part that is kept alone: a long and narrow picture scaled as a whole could fill the memory.
+        # Of the part that is kept alone: a long and narrow image scaled as a whole could fill the memory.
         x, y = width / scaled[0], height / scaled[1]
         box = (left * x, top * y, min((left + resolution) * x, width), min((top + resolution) * y, height))
-        picture = picture.resize((resolution, resolution), Image.Resampling.BICUBIC, box)
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float() / 127.5 - 1
+        image = image.resize((resolution, resolution), Image.Resampling.BICUBIC, box)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 127.5 - 1
     return pixels, torch.tensor([height, width, top, left, resolution, resolution], dtype=torch.float32)

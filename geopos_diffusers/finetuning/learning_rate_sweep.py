@@ -28,11 +28,11 @@ from ..command_line import Parser
 from ..errors import ConfigError
 from ..files import atomic_path, write_json
 from ..pipelines.loading import load_pipeline
+from ..training.rate_grid import best_rate, is_bracketed, sweep_rates
 from .held_out_loss import image_losses, load_images
 from .text_to_image import main as finetune
 from .trained_parts import load_trained_parts
 
-LARGEST_GRID = 10
 HELD_OUT_SIZE = 64  # pixels a side
 
 
@@ -130,35 +130,19 @@ def sweep(
     Args:
         options: of `geopos train`, without the rate. swept: the option that takes it.
     """
-    rates = sorted(rates)
     runs: dict[float, FinishedRun] = {}
-    step = (rates[-1] / rates[0]) ** (1 / (len(rates) - 1)) if len(rates) > 1 else math.sqrt(10)
-    while new := [rate for rate in rates if rate not in runs]:
+
+    def measure(new: list[float]) -> list[float]:
         jobs = [([*options, f"--{swept}", f"{rate:g}"], folder / f"rate-{rate:g}") for rate in new]
-        runs |= zip(new, run_all(jobs, held_out, workers), strict=True)
-        best = best_rate(runs, next(iter(held_out)))
-        if len(runs) >= LARGEST_GRID:
-            break
-        if best == min(runs):
-            rates.append(round_rate(best / step))
-        elif best == max(runs):
-            rates.append(round_rate(best * step))
-    return dict(sorted(runs.items()))
+        runs.update(zip(new, run_all(jobs, held_out, workers), strict=True))
+        return [runs[rate].loss(next(iter(held_out))) for rate in new]
+
+    return {rate: runs[rate] for rate in sweep_rates(rates, measure)}
 
 
-def round_rate(rate: float) -> float:
-    """To two digits: the grid 0.01, 0.03, 0.1 goes on with 0.32."""
-    return float(f"{rate:.1e}")
-
-
-def best_rate(runs: dict[float, FinishedRun], name: str) -> float:
-    """The rate of the lowest loss on an image set; a loss that is not a number is never the lowest."""
-    return min(runs, key=lambda rate: (math.isnan(runs[rate].loss(name)), runs[rate].loss(name)))
-
-
-def is_bracketed(runs: dict[float, FinishedRun], name: str) -> bool:
-    """Whether the best rate has a worse one on both sides."""
-    return min(runs) < best_rate(runs, name) < max(runs)
+def losses_by_rate(runs: dict[float, FinishedRun], name: str) -> dict[float, float]:
+    """Mean losses of a sweep's runs on an image set."""
+    return {rate: run.loss(name) for rate, run in runs.items()}
 
 
 def draw_curves(curves: dict[str, dict[float, float]], target: Path) -> None:
@@ -214,12 +198,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     some = next(folder.glob("rate-*/summary.json"))
     base = base_losses(json.loads(some.read_text(encoding="utf-8"))["model"], held_out)["validation"]
     base_loss = sum(base) / len(base)
-    curve = {rate: run.loss("validation") / base_loss for rate, run in runs.items()}
-    best = best_rate(runs, "validation")
+    losses = losses_by_rate(runs, "validation")
+    curve = {rate: loss / base_loss for rate, loss in losses.items()}
+    best = best_rate(losses)
     print(f"{'learning rate':>14} {'loss ratio':>10}")
     for rate, ratio in curve.items():
         print(f"{rate:14g} {ratio:10.4f}{'  best' if rate == best else ''}")
-    bracketed = is_bracketed(runs, "validation")
+    bracketed = is_bracketed(losses)
     if not bracketed:
         print(f"the best rate is not bracketed after {len(runs)} rates")
     result = {

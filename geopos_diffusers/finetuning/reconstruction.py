@@ -25,7 +25,8 @@ def reconstruction_psnr(data: ImageTextData, vae: Any, device: torch.device) -> 
     values = []
     for number in range(count):
         pixels = data[number * len(data) // count]["pixels"][None].to(device)
-        decoded = vae.decode(vae.encode(pixels.to(vae.dtype)).latent_dist.mode()).sample.float().clamp(-1, 1)
+        latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
+        decoded = vae.decode(latents).sample.float().nan_to_num().clamp(-1, 1)
         error = mse_loss(decoded / 2, pixels / 2).clamp(min=1e-10)  # peak to peak 1; no more than 100 dB
         values.append(-10 * torch.log10(error).item())
     return sum(values) / count

@@ -104,7 +104,6 @@ def train(run: Run, checkpoint: Path | None) -> None:
         validate=partial(validate, run) if args.validation_prompts else None,
         validate_every=args.validation_steps,
         validate_first=True,
-        resume_hint="run the same command again with --resume-from-checkpoint latest to continue",
     )
     outcome = run_training(training, checkpoint)
     del training  # with its hold on run.unet; see end_run

@@ -11,7 +11,8 @@ from torch.nn import Parameter
 
 from ..adapters.files import WEIGHTS_NAME, save_geoconv_weights
 from ..adapters.loading import load_geoconv_weights
-from ..errors import AdapterError, ConfigError, optional_import
+from ..errors import AdapterError, ConfigError
+from ..optional_packages import optional_import
 from ..patching.patched_model import geoconv_parameters
 from ..patching.surgery import apply_geoconv
 from .arguments import FinetuningArguments

@@ -1,11 +1,13 @@
-"""A contact sheet: pictures in a grid, each with a caption that can be read."""
+"""A contact sheet: images in a grid, each with a caption that can be read."""
 
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..errors import DataError
+from .fonts import Font, font_for
+from .opening import on_white
 
 DEFAULT_CELL = 192
 MARGIN = 8
@@ -23,15 +25,15 @@ def contact_sheet(
     """Lay `images` out in a grid, row by row, with a caption below each.
 
     Args:
-        images: at least one picture, of any mode and size; transparent ones are shown on white.
-        captions: one line of text per picture (broken into lines that fit the cell), or None for no captions.
-        columns: pictures in a row; by default the grid is about as wide as it is high.
-        cell: side in pixels of the square that every picture is fitted into, 192 by default. Smaller pictures are
+        images: at least one image, of any mode and size; transparent ones are shown on white.
+        captions: one line of text per image (broken into lines that fit the cell), or None for no captions.
+        columns: images in a row; by default the grid is about as wide as it is high.
+        cell: side in pixels of the square that every image is fitted into, 192 by default. Smaller images are
             enlarged by the largest whole factor that fits (nearest neighbour, so that pixels stay pixels), larger ones
-            are reduced (Lanczos). A row is as high as its highest picture.
+            are reduced (Lanczos). A row is as high as its highest image.
 
     Returns:
-        An RGB picture.
+        An RGB image.
 
     Raises:
         DataError: no images, another number of captions than of images, `columns` below 1 or `cell` below 16.
@@ -48,36 +50,31 @@ def contact_sheet(
     columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     rows = math.ceil(len(images) / columns)
 
-    font = ImageFont.load_default(FONT_SIZE)
-    line_height = sum(font.getmetrics())  # type: ignore[union-attr]  # of a given size it is a FreeTypeFont
-    broken = [break_lines(caption, font, cell) for caption in captions or [""] * len(images)]
+    fonts, texts = zip(*(font_for(caption, FONT_SIZE) for caption in captions or [""] * len(images)), strict=True)
+    line_height = max(sum(font.getmetrics()) for font in fonts)
+    broken = [break_lines(text, font, cell) for text, font in zip(texts, fonts, strict=True)]
     # Captions of one row are as high as its longest one, so that a single long caption costs one row only.
     row_lines = [max(len(lines) for lines in broken[row * columns : (row + 1) * columns]) for row in range(rows)]
     fitted = [fit(image, cell) for image in images]
-    row_pictures = [
-        max(picture.height for picture in fitted[row * columns : (row + 1) * columns]) for row in range(rows)
-    ]
-    row_heights = [height + MARGIN + lines * line_height for height, lines in zip(row_pictures, row_lines, strict=True)]
+    row_images = [max(image.height for image in fitted[row * columns : (row + 1) * columns]) for row in range(rows)]
+    row_heights = [height + MARGIN + lines * line_height for height, lines in zip(row_images, row_lines, strict=True)]
 
     sheet = Image.new("RGB", (columns * (cell + MARGIN) + MARGIN, sum(row_heights) + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    for index, (picture, lines) in enumerate(zip(fitted, broken, strict=True)):
+    for index, (image, lines) in enumerate(zip(fitted, broken, strict=True)):
         row, column = divmod(index, columns)
         left = MARGIN + column * (cell + MARGIN)
         top = MARGIN + sum(row_heights[:row])
-        height = row_pictures[row]
-        sheet.paste(picture, (left + (cell - picture.width) // 2, top + (height - picture.height) // 2))
+        height = row_images[row]
+        sheet.paste(image, (left + (cell - image.width) // 2, top + (height - image.height) // 2))
         for number, line in enumerate(lines):
-            draw.text((left, top + height + number * line_height), line, font=font, fill=TEXT_COLOR)
+            draw.text((left, top + height + number * line_height), line, font=fonts[index], fill=TEXT_COLOR)
     return sheet
 
 
 def fit(image: Image.Image, cell: int) -> Image.Image:
     """Return `image` as RGB with its longer side at most `cell`: enlarged by a whole factor, or reduced."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
-    image = image.convert("RGB")
+    image = on_white(image)
     longer = max(image.size)
     if longer > cell:
         size = (max(1, round(image.width * cell / longer)), max(1, round(image.height * cell / longer)))
@@ -86,7 +83,7 @@ def fit(image: Image.Image, cell: int) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def break_lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def break_lines(text: str, font: Font, width: int) -> list[str]:
     """Break `text` at spaces, and within words that are too long, into lines at most `width` pixels wide."""
     lines: list[str] = []
     for paragraph in text.splitlines():

@@ -1,4 +1,4 @@
-"""Opens pictures of any format as 8-bit RGB: the one way for training, scoring and whatever else reads them."""
+"""Opens images of any format as 8-bit RGB: the one way for training, scoring and whatever else reads them."""
 
 import io
 from pathlib import Path
@@ -13,14 +13,14 @@ DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 INTEGERS_OF_16_BITS = ("PNG", "PPM")  # formats whose 16-bit values Pillow gives as 32-bit ones, mode I
 
 
-def open_picture(source: Any) -> Image.Image:
-    """Decode a picture fully: RGB, upright, transparent parts on white, 16-bit values scaled to 8.
+def open_image(source: Any) -> Image.Image:
+    """Decode an image fully: RGB, upright, transparent parts on white, 16-bit values scaled to 8.
 
     Args:
-        source: a path, encoded bytes, a mapping with "bytes" or "path" (as `datasets` gives them), or a picture.
+        source: a path, encoded bytes, a mapping with "bytes" or "path" (as `datasets` gives them), or an image.
 
     Raises:
-        DataError: it is missing, no picture, damaged, larger than Pillow thinks safe, or of values whose range is not
+        DataError: it is missing, no image, damaged, larger than Pillow thinks safe, or of values whose range is not
             known (floating point, 32-bit integers).
     """
     if isinstance(source, dict):
@@ -44,26 +44,31 @@ def open_picture(source: Any) -> Image.Image:
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    picture = ImageOps.exif_transpose(image)
-    if picture.mode in DEEP_MODES:
-        return _to_eight_bits(picture, image.format).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in DEEP_MODES:
+        return _to_eight_bits(upright, image.format).convert("RGB")
+    return on_white(upright)
 
 
-def _to_eight_bits(picture: Image.Image, format: str | None) -> Image.Image:
-    """A grey picture of 16-bit values as one of 8 bits, which Pillow's own conversion would cut off at 255.
+def on_white(image: Image.Image) -> Image.Image:
+    """`image`, of 8 bits a channel, as RGB: transparent parts show white."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image, format: str | None) -> Image.Image:
+    """A grey image of 16-bit values as one of 8 bits, which Pillow's own conversion would cut off at 255.
 
     Raises:
         DataError: the range of its values is not known.
     """
-    if picture.mode == "F" or (picture.mode == "I" and format not in INTEGERS_OF_16_BITS):
-        kind = "floating-point numbers" if picture.mode == "F" else "32-bit integers"
+    if image.mode == "F" or (image.mode == "I" and format not in INTEGERS_OF_16_BITS):
+        kind = "floating-point numbers" if image.mode == "F" else "32-bit integers"
         raise DataError(f"its values are {kind} of unknown range; save it with 8 or 16 bits a channel")
-    values = np.asarray(picture).astype(np.uint32)
+    values = np.asarray(image).astype(np.uint32)
     pixels = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    if (transparent := picture.info.get("transparency")) is not None:
+    if (transparent := image.info.get("transparency")) is not None:
         pixels[values == transparent] = 255
     return Image.fromarray(pixels)

@@ -31,7 +31,7 @@ def bootstrap_interval(
             belong together (a value and its weight) are columns of one array.
         seed: of the resampling; the same seed gives the same interval.
 
-    The interval has no width where all values are equal: of n pictures with a hand in every one, the true rate can
+    The interval has no width where all values are equal: of n images with a hand in every one, the true rate can
     still be as low as about 1 - 3/n.
     """
     if any(len(sample) == 0 for sample in samples):

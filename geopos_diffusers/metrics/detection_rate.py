@@ -1,7 +1,7 @@
-"""The share of pictures in which a hand is found, beside that of reference pictures with the same attributes.
+"""The share of images in which a hand is found, beside that of reference images with the same attributes.
 
 A detector finds open hands more easily than fists, so a rate says little by itself, and a reference with other hands in
-it misleads. So every evaluated picture is compared with those reference pictures that agree with it.
+it misleads. So every evaluated image is compared with those reference images that agree with it.
 """
 
 import math
@@ -18,11 +18,11 @@ MATCHED_BY_DEFAULT = ("fingers", "view", "handedness")
 
 @dataclass(frozen=True)
 class ReferenceMatch:
-    """weights: [M] of the reference pictures, summing to the number of evaluated pictures that have a match.
+    """weights: [M] of the reference images, summing to the number of evaluated images that have a match.
 
-    attributes: those that were known of at least one evaluated and one reference picture, hence matched.
-    unmatched: indices of evaluated pictures that no reference picture agrees with; the weights leave them out.
-    unknown: number of evaluated pictures of which none of the attributes is known; all reference pictures match them.
+    attributes: those that were known of at least one evaluated and one reference image, hence matched.
+    unmatched: indices of evaluated images that no reference image agrees with; the weights leave them out.
+    unknown: number of evaluated images of which none of the attributes is known; all reference images match them.
     """
 
     weights: np.ndarray
@@ -36,11 +36,11 @@ def match_reference(
     reference: Sequence[HandAttributes],
     names: Sequence[str] = MATCHED_BY_DEFAULT,
 ) -> ReferenceMatch:
-    """Weights that give the reference the attribute distribution of the evaluated pictures.
+    """Weights that give the reference the attribute distribution of the evaluated images.
 
-    Every evaluated picture hands out a weight of 1, in equal parts, to all reference pictures that agree with it in
+    Every evaluated image hands out a weight of 1, in equal parts, to all reference images that agree with it in
     each attribute of `names` that is known of it. So where all are known, the weighted reference has the same joint
-    distribution, and a picture of which only the number of fingers is known is compared with all views of that number.
+    distribution, and an image of which only the number of fingers is known is compared with all views of that number.
     """
     known_in_reference = {name for name in names if any(getattr(row, name) is not None for row in reference)}
     weights = np.zeros(len(reference))
@@ -73,7 +73,7 @@ def matched_rate(values: np.ndarray, weights: np.ndarray, seed: int) -> Interval
 
 
 def rate_ratio(evaluated: np.ndarray, reference: np.ndarray, weights: np.ndarray, seed: int) -> Interval:
-    """Rate of the evaluated pictures [N] over the matched rate of the reference [M], with its interval.
+    """Rate of the evaluated images [N] over the matched rate of the reference [M], with its interval.
 
     Both sides are resampled, each by itself. None where the reference's rate is 0.
     """

@@ -1,4 +1,4 @@
-"""Scores a folder of pictures of hands beside a folder of reference pictures."""
+"""Scores a folder of images of hands beside a folder of reference images."""
 
 import math
 import os
@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..images.opening import open_picture
+from ..images.opening import open_image
 from .bootstrap import Interval
 from .detection_rate import (
     MATCHED_BY_DEFAULT,
@@ -21,21 +21,21 @@ from .detection_rate import (
     rate,
     rate_ratio,
 )
-from .features import EXTRACTOR_NAME, MobileNetV2, extract_features, load_mobilenet
+from .features import EXTRACTOR, MobileNetV2, extract_features, load_mobilenet
 from .finger_count import COUNTS, confusion_matrix, count_fingers, count_scores
 from .hand_attributes import ATTRIBUTES, HandAttributes
 from .hand_detection import HandDetection, HandDetector
+from .image_folder import FolderImage, ImageFolder, list_images
 from .kid import MINIMUM_IMAGES, kid
-from .picture_folder import Picture, PictureFolder, list_pictures
 
-KID_NAME = f"KID-{EXTRACTOR_NAME}"
+KID_NAME = f"KID-{EXTRACTOR}"
 
 
 @dataclass(frozen=True)
-class ScoredPicture:
-    """A picture with the hand that was found (None: no hand) and its raised fingers."""
+class ScoredImage:
+    """An image with the hand that was found (None: no hand) and its raised fingers."""
 
-    picture: Picture
+    source: FolderImage
     size: tuple[int, int]
     detection: HandDetection | None
     counted: int | None
@@ -43,28 +43,28 @@ class ScoredPicture:
 
 @dataclass(frozen=True)
 class ScoredFolder:
-    """A folder after detection. skipped: name and reason of each unreadable picture. features: [N, 1280] or None.
+    """A folder after detection. skipped: name and reason of each unreadable image. features: [N, 1280] or None.
 
     task_sha256: of the detector's model.
     """
 
-    folder: PictureFolder
-    pictures: tuple[ScoredPicture, ...]
+    folder: ImageFolder
+    entries: tuple[ScoredImage, ...]
     skipped: tuple[tuple[str, str], ...]
     features: np.ndarray | None
     task_sha256: str
 
     @property
     def attributes(self) -> list[HandAttributes]:
-        return [scored.picture.attributes for scored in self.pictures]
+        return [scored.source.attributes for scored in self.entries]
 
 
 @dataclass(frozen=True)
 class HandScores:
-    """Scores of one set of pictures, with 95% intervals; the reference's are matched to the evaluated set.
+    """Scores of one set of images, with 95% intervals; the reference's are matched to the evaluated set.
 
-    found: share of pictures with a hand. score: MediaPipe's mean score where a hand was found.
-    count_right: share of pictures with the right number of raised fingers among those with a hand and a known number;
+    found: share of images with a hand. score: MediaPipe's mean score where a hand was found.
+    count_right: share of images with the right number of raised fingers among those with a hand and a known number;
     found_and_right: the same among all with a known number. count_error: mean absolute error in fingers.
     found_by_fingers, right_by_fingers: found and count_right for each number of fingers. All of it is unweighted.
     confusion: [6, 7], see `confusion_matrix`. Unweighted.
@@ -75,7 +75,7 @@ class HandScores:
     count_right: Interval
     found_and_right: Interval
     count_error: Interval
-    pictures_by_fingers: dict[int, int]
+    images_by_fingers: dict[int, int]
     found_by_fingers: dict[int, Interval]
     right_by_fingers: dict[int, Interval]
     confusion: np.ndarray
@@ -116,51 +116,51 @@ def evaluate_hands(
     match_on: Sequence[str] = MATCHED_BY_DEFAULT,
     progress: bool = True,
 ) -> EvaluationReport:
-    """Score the pictures of `images_dir` beside those of `reference_dir`.
+    """Score the images of `images_dir` beside those of `reference_dir`.
 
     Args:
         task: a HandLandmarker `.task` bundle; by default `hand_landmarker_task()`.
-        seed: of the bootstrap and of the choice of pictures where there are more than `max_images`.
-        max_images: at most so many pictures of each folder.
-        with_kid: also compute KID-MobileNetV2.
-        match_on: the attributes in which reference pictures must agree, of fingers, view, handedness and tone.
+        seed: of the bootstrap and of the choice of images where there are more than `max_images`.
+        max_images: at most so many images of each folder.
+        with_kid: also compute the KID of features, `KID_NAME`.
+        match_on: the attributes in which reference images must agree, of fingers, view, handedness and tone.
         progress: show a progress bar on standard error.
 
     Raises:
-        DataError: a folder that is missing, empty or has no readable picture; a bad argument.
+        DataError: a folder that is missing, empty or has no readable image; a bad argument.
         MissingDependencyError: mediapipe or a model is missing and cannot be fetched.
     """
     check_match(match_on)
-    folders = [list_pictures(folder, max_images, seed) for folder in (images_dir, reference_dir)]
+    folders = [list_images(folder, max_images, seed) for folder in (images_dir, reference_dir)]
     network = load_mobilenet() if with_kid else None
-    total = sum(len(folder.pictures) for folder in folders)
+    total = sum(len(folder.entries) for folder in folders)
     with HandDetector(task) as detector, tqdm(total=total, unit="image", disable=not progress) as bar:
         images, reference = (score_folder(folder, detector, network, bar) for folder in folders)
     return compare_folders(images, reference, seed=seed, match_on=match_on)
 
 
 def score_folder(
-    folder: PictureFolder, detector: HandDetector, network: MobileNetV2 | None = None, bar: tqdm | None = None
+    folder: ImageFolder, detector: HandDetector, network: MobileNetV2 | None = None, bar: tqdm | None = None
 ) -> ScoredFolder:
-    """Find the hand in each picture of a folder and, with a network, compute the features.
+    """Find the hand in each image of a folder and, with a network, compute the features.
 
-    Unreadable pictures are left out and listed. Raises DataError if there is no readable one.
+    Unreadable images are left out and listed. Raises DataError if there is no readable one.
     """
-    scored: list[ScoredPicture] = []
+    scored: list[ScoredImage] = []
     skipped: list[tuple[str, str]] = []
 
     def read_and_detect() -> Iterator[Image.Image]:
-        for picture in folder.pictures:
+        for source in folder.entries:
             if bar is not None:
                 bar.update()
             try:
-                image = open_picture(picture.path)
+                image = open_image(source.path)
             except DataError as error:
-                skipped.append((picture.name, str(error)))
+                skipped.append((source.name, str(error)))
                 continue
             detection = detector.detect(image)
             counted = None if detection is None else count_fingers(detection.landmarks)
-            scored.append(ScoredPicture(picture, image.size, detection, counted))
+            scored.append(ScoredImage(source, image.size, detection, counted))
             yield image
 
     features = None
@@ -190,12 +190,12 @@ def compare_folders(
     notes = list(describe_match(match, match_on, images, reference))
     distance = floor = None
     if images.features is not None and reference.features is not None:
-        if min(len(images.pictures), len(reference.pictures)) < MINIMUM_IMAGES:
+        if min(len(images.entries), len(reference.entries)) < MINIMUM_IMAGES:
             notes.append(f"{KID_NAME} was left out: it needs at least {MINIMUM_IMAGES} readable images in each folder.")
         else:
             distance = kid(images.features, reference.features, seed)
             # Rendered sets come in an order; halves must not differ by it.
-            order = np.random.default_rng(seed).permutation(len(reference.pictures))
+            order = np.random.default_rng(seed).permutation(len(reference.entries))
             first, second = (reference.features[half] for half in np.array_split(order, 2))
             floor = kid(first, second, seed) if len(second) >= MINIMUM_IMAGES else None
     return EvaluationReport(
@@ -221,9 +221,9 @@ def score_set(scored: ScoredFolder, weights: np.ndarray | None, seed: int) -> Ha
         return rate(values, seed) if weights is None else matched_rate(values, weights, seed)
 
     found = found_values(scored)
-    scores = np.array([math.nan if row.detection is None else row.detection.score for row in scored.pictures])
-    expected = [row.picture.attributes.fingers for row in scored.pictures]
-    counted = [row.counted for row in scored.pictures]
+    scores = np.array([math.nan if row.detection is None else row.detection.score for row in scored.entries])
+    expected = [row.source.attributes.fingers for row in scored.entries]
+    counted = [row.counted for row in scored.entries]
     right, errors = count_scores(expected, counted)
     known = np.array([wanted is not None for wanted in expected])
     found_and_right = np.where(known, np.nan_to_num(right), np.nan)
@@ -235,7 +235,7 @@ def score_set(scored: ScoredFolder, weights: np.ndarray | None, seed: int) -> Ha
         count_right=estimate(right),
         found_and_right=estimate(found_and_right),
         count_error=estimate(errors),
-        pictures_by_fingers={number: int(chosen.sum()) for number, chosen in of_count.items()},
+        images_by_fingers={number: int(chosen.sum()) for number, chosen in of_count.items()},
         found_by_fingers={number: rate(found[chosen], seed) for number, chosen in of_count.items()},
         right_by_fingers={number: rate(right[chosen], seed) for number, chosen in of_count.items()},
         confusion=confusion_matrix([wanted for wanted, _ in pairs], [count for _, count in pairs]),
@@ -244,7 +244,7 @@ def score_set(scored: ScoredFolder, weights: np.ndarray | None, seed: int) -> Ha
 
 def found_values(scored: ScoredFolder) -> np.ndarray:
     """[N] of 1.0 where a hand was found and 0.0 where not."""
-    return np.array([float(row.detection is not None) for row in scored.pictures])
+    return np.array([float(row.detection is not None) for row in scored.entries])
 
 
 def check_match(names: Sequence[str]) -> None:
@@ -257,7 +257,7 @@ def describe_match(
     match: ReferenceMatch, match_on: Sequence[str], images: ScoredFolder, reference: ScoredFolder
 ) -> Iterator[str]:
     """Sentences on how the reference was matched and on what was left out."""
-    count = len(images.pictures)
+    count = len(images.entries)
     if match.attributes:
         yield f"The reference is weighted to agree with the images in {', '.join(match.attributes)}."
         if missing := [name for name in match_on if name not in match.attributes]:
@@ -273,12 +273,12 @@ def describe_match(
             first = ", ".join(f"{file} ({reason})" for file, reason in scored.skipped[:3])
             more = f" and {len(scored.skipped) - 3} more" if len(scored.skipped) > 3 else ""
             yield f"{len(scored.skipped)} of the {name} could not be read and were skipped: {first}{more}."
-    sizes = [Counter(row.size for row in scored.pictures).most_common(1)[0][0] for scored in (images, reference)]
+    sizes = [Counter(row.size for row in scored.entries).most_common(1)[0][0] for scored in (images, reference)]
     if sizes[0] != sizes[1]:
         (width, height), (other_width, other_height) = sizes
         yield (
             f"Most images are {width}x{height} and most of the reference {other_width}x{other_height} pixels; "
             "rates and distances depend on the size."
         )
-    if all(row.picture.attributes.fingers is None for row in images.pictures):
+    if all(row.source.attributes.fingers is None for row in images.entries):
         yield "No image says how many fingers it should show, so counts are not scored."

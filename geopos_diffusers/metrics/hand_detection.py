@@ -1,4 +1,4 @@
-"""Finds a hand and its 21 landmarks in a picture, with MediaPipe's HandLandmarker.
+"""Finds a hand and its 21 landmarks in an image, with MediaPipe's HandLandmarker.
 
 The current `mediapipe` package has the code but no model. The two networks are taken from an older wheel of the same
 package (Apache-2.0) and put together as the `.task` bundle that the HandLandmarker reads; see `hand_landmarker_task`.
@@ -19,8 +19,9 @@ from types import TracebackType
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, MissingDependencyError, optional_import
+from ..errors import DataError, MissingDependencyError
 from ..files import atomic_path
+from ..optional_packages import optional_import
 from .wheel_files import Wheel, cache_directory, fetch_for, sha256_of
 
 MODEL_WHEEL = Wheel(
@@ -40,9 +41,9 @@ MODEL_WHEEL = Wheel(
 BUNDLE_NAMES = ("hand_detector.tflite", "hand_landmarks_detector.tflite")
 BUNDLE_FILE = "hand_landmarker-0.10.21.task"
 
-# The palm detector expects a hand with something around it and sees little in tiny pictures. So a picture is enlarged
+# The palm detector expects a hand with something around it and sees little in tiny images. So an image is enlarged
 # until its longer side has ENLARGED_SIZE pixels and is surrounded by a border that repeats its edge pixels, each side
-# BORDER of its size. On photographs of hands that fill the picture this finds nearly all, where the enlarged picture
+# BORDER of its size. On photographs of hands that fill the image this finds nearly all, where the enlarged image
 # alone gives about 80%; of photographs of faces it takes 2% for hands. Figures: docs/evaluation.md, made by
 # scripts/benchmark_hand_metrics.py.
 ENLARGED_SIZE = 256
@@ -59,10 +60,10 @@ _stderr_lock = threading.Lock()
 class HandDetection:
     """A hand that was found.
 
-    score: certainty of the handedness in [0, 1], the only score MediaPipe gives. It is not a quality of the picture.
-    landmarks: [21, 3] float64 in MediaPipe's order; x, y in pixels of the picture as it was given (they may lie
+    score: certainty of the handedness in [0, 1], the only score MediaPipe gives. It is not a quality of the image.
+    landmarks: [21, 3] float64 in MediaPipe's order; x, y in pixels of the image as it was given (they may lie
         outside it), z in the same unit, smaller is nearer, 0 at the wrist.
-    handedness: "left" or "right", the hand of the person shown, in a picture that is not mirrored.
+    handedness: "left" or "right", the hand of the person shown, in an image that is not mirrored.
     """
 
     score: float
@@ -71,12 +72,12 @@ class HandDetection:
 
 
 class HandDetector:
-    """Finds at most one hand in a picture. Use it as a context manager, or call `close`."""
+    """Finds at most one hand in an image. Use it as a context manager, or call `close`."""
 
     def __init__(self, task: str | os.PathLike | None = None, border: float = BORDER) -> None:
         """Load the networks, from the `.task` bundle `task` or from `hand_landmarker_task()`.
 
-        `border` is what is added on each side of a picture, as a share of its size; rates of different borders are
+        `border` is what is added on each side of an image, as a share of its size; rates of different borders are
         not comparable.
 
         Raises:
@@ -130,7 +131,7 @@ class HandDetector:
     def detect(self, image: Image.Image) -> HandDetection | None:
         """Return the hand found in `image` (any mode and size), or None.
 
-        Small pictures are enlarged and every picture gets a border first (see ENLARGED_SIZE and BORDER).
+        Small images are enlarged and every image gets a border first (see ENLARGED_SIZE and BORDER).
         """
         prepared, scale, offset = surround(image, self.border)
         frame = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=prepared)
@@ -146,10 +147,10 @@ class HandDetector:
 
 
 def surround(image: Image.Image, border: float = BORDER) -> tuple[np.ndarray, float, np.ndarray]:
-    """Enlarge a small picture and repeat its edge pixels around it, as `HandDetector.detect` needs it.
+    """Enlarge a small image and repeat its edge pixels around it, as `HandDetector.detect` needs it.
 
     Returns:
-        The RGB pixels [H, W, 3] uint8 (contiguous), the factor by which the picture was enlarged (1 or more) and its
+        The RGB pixels [H, W, 3] uint8 (contiguous), the factor by which the image was enlarged (1 or more) and its
         upper left corner (x, y) in them.
     """
     image = image.convert("RGB")

@@ -1,6 +1,6 @@
 """Kernel distance between two sets of image features (Bińkowski et al., Demystifying MMD GANs, arXiv 1801.01401).
 
-The number depends on the features, so it is named after them: "KID-MobileNetV2" cannot be compared with the KID of
+The number depends on the features, so it is named after them: "KID-MobileNetV2-224" cannot be compared with the KID of
 papers, which use another network. Smaller is better; 0 means that the two sets look alike to the features.
 """
 
@@ -34,7 +34,7 @@ def subset_mmd2(left: np.ndarray, right: np.ndarray, chosen_left: np.ndarray, ch
     count_left, count_right = chosen_left.sum(1), chosen_right.sum(1)
     within_left = polynomial_kernel(left, left)
     within_right = polynomial_kernel(right, right)
-    # A picture's likeness to itself says nothing of the distribution: without it, the estimate has no bias.
+    # An image's likeness to itself says nothing of the distribution: without it, the estimate has no bias.
     np.fill_diagonal(within_left, 0)
     np.fill_diagonal(within_right, 0)
     between = polynomial_kernel(left, right)

@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw
 
 from ..files import atomic_path, write_json
 from ..images.contact_sheet import DEFAULT_CELL, contact_sheet
-from ..images.opening import open_picture
+from ..images.opening import open_image
 from .bootstrap import CONFIDENCE, RESAMPLES, Interval
-from .evaluation import KID_NAME, EvaluationReport, HandScores, ScoredFolder, ScoredPicture
-from .features import INPUT_SIZE, WEIGHTS_WHEEL
+from .evaluation import KID_NAME, EvaluationReport, HandScores, ScoredFolder, ScoredImage
+from .features import SIDE, WEIGHTS_WHEEL
 from .finger_count import COUNTS, FINGER_REACH, THUMB_CLEARANCE, THUMB_REACH
 from .hand_detection import BORDER, ENLARGED_SIZE, MINIMUM_CONFIDENCE
 from .kid import SUBSETS
@@ -26,7 +26,7 @@ FORMAT_VERSION = 1
 JSON_FILE, TABLE_FILE, SHEET_FILE = "evaluation.json", "evaluation.txt", "evaluation.png"
 PACKAGES = ("geopos-diffusers", "mediapipe", "torch", "numpy", "pillow")
 
-SHEET_PICTURES = 48
+SHEET_IMAGES = 48
 SHEET_AT_LEAST = 4
 RIGHT, WRONG, MISSING, UNKNOWN = (0, 140, 60), (225, 120, 0), (205, 20, 30), (110, 110, 110)
 # Chains of landmarks from the wrist: thumb to pinky.
@@ -48,7 +48,7 @@ def write_report(report: EvaluationReport, output: str | os.PathLike) -> dict[st
 
 
 def report_to_dict(report: EvaluationReport) -> dict[str, Any]:
-    """The report as plain values for JSON: results, settings, versions, and a record of every evaluated picture."""
+    """The report as plain values for JSON: results, settings, versions, and a record of every evaluated image."""
     return {
         "format_version": FORMAT_VERSION,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -76,10 +76,10 @@ def report_to_dict(report: EvaluationReport) -> dict[str, Any]:
             "enlarged_to_pixels": ENLARGED_SIZE,
             "border_of_each_side": BORDER,
             "finger_rule": {"reach": FINGER_REACH, "thumb_reach": THUMB_REACH, "thumb_clearance": THUMB_CLEARANCE},
-            "kid_extractor": f"{WEIGHTS_WHEEL.requirement}, {INPUT_SIZE}x{INPUT_SIZE}, bilinear",
+            "kid_extractor": f"{WEIGHTS_WHEEL.requirement}, {SIDE}x{SIDE}, bilinear",
         },
         "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
-        "pictures": [picture_to_dict(scored) for scored in report.images.pictures],
+        "pictures": [image_to_dict(scored) for scored in report.images.entries],
     }
 
 
@@ -87,7 +87,7 @@ def folder_to_dict(scored: ScoredFolder, scores: HandScores) -> dict[str, Any]:
     return {
         "folder": str(scored.folder.path),
         "available": scored.folder.available,
-        "scored": len(scored.pictures),
+        "scored": len(scored.entries),
         "skipped": [{"file_name": name, "reason": reason} for name, reason in scored.skipped],
         "has_metadata": scored.folder.has_metadata,
         **{
@@ -96,7 +96,7 @@ def folder_to_dict(scored: ScoredFolder, scores: HandScores) -> dict[str, Any]:
         },
         "by_fingers": {
             str(number): {
-                "pictures": scores.pictures_by_fingers[number],
+                "pictures": scores.images_by_fingers[number],
                 "found": asdict(scores.found_by_fingers[number]),
                 "count_right": asdict(scores.right_by_fingers[number]),
             }
@@ -110,11 +110,11 @@ def folder_to_dict(scored: ScoredFolder, scores: HandScores) -> dict[str, Any]:
     }
 
 
-def picture_to_dict(scored: ScoredPicture) -> dict[str, Any]:
+def image_to_dict(scored: ScoredImage) -> dict[str, Any]:
     found = scored.detection
     return {
-        "file_name": scored.picture.name,
-        "expected": asdict(scored.picture.attributes),
+        "file_name": scored.source.name,
+        "expected": asdict(scored.source.attributes),
         "found": found is not None,
         "score": None if found is None else round(found.score, 4),
         "handedness": None if found is None else found.handedness,
@@ -136,7 +136,7 @@ def format_table(report: EvaluationReport) -> str:
     kid_rows = [] if report.kid is None else [(KID_NAME, decimal(report.kid, 4), floor_text(report.kid_floor))]
     rows = [
         ("", "images", "reference, matched"),
-        ("pictures", picture_count(report.images), picture_count(report.reference)),
+        ("images", image_count(report.images), image_count(report.reference)),
         ("hand found", percent(ours.found), percent(theirs.found)),
         ("  images / reference", decimal(report.found_ratio, 3), ""),
         ("mean detector score", decimal(ours.score, 3), decimal(theirs.score, 3)),
@@ -146,7 +146,7 @@ def format_table(report: EvaluationReport) -> str:
         *kid_rows,
     ]
     parts = [align(rows), "In brackets: 95% intervals."]
-    if any(ours.pictures_by_fingers.values()):
+    if any(ours.images_by_fingers.values()):
         parts += ["", align(by_fingers_rows(report)), "", *confusion_lines(ours.confusion)]
     return "\n".join([*parts, "", *(f"- {note}" for note in report.notes)]).rstrip()
 
@@ -155,7 +155,7 @@ def by_fingers_rows(report: EvaluationReport) -> list[tuple[str, ...]]:
     ours, theirs = report.image_scores, report.reference_scores
     return [
         ("fingers asked for", *(str(number) for number in COUNTS)),
-        ("pictures", *(str(ours.pictures_by_fingers[number]) for number in COUNTS)),
+        ("images", *(str(ours.images_by_fingers[number]) for number in COUNTS)),
         ("hand found", *(short_percent(ours.found_by_fingers[number]) for number in COUNTS)),
         ("  reference", *(short_percent(theirs.found_by_fingers[number]) for number in COUNTS)),
         ("count right, if found", *(short_percent(ours.right_by_fingers[number]) for number in COUNTS)),
@@ -180,9 +180,9 @@ def align(rows: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def picture_count(scored: ScoredFolder) -> str:
+def image_count(scored: ScoredFolder) -> str:
     skipped = f" ({len(scored.skipped)} skipped)" if scored.skipped else ""
-    return f"{len(scored.pictures)} of {scored.folder.available}{skipped}"
+    return f"{len(scored.entries)} of {scored.folder.available}{skipped}"
 
 
 def percent(interval: Interval) -> str:
@@ -205,14 +205,14 @@ def floor_text(floor: Interval | None) -> str:
     return "-" if floor is None else f"{floor.value:.4f} (its two halves)"
 
 
-def annotated_sheet(scored: ScoredFolder, seed: int, limit: int = SHEET_PICTURES) -> Image.Image:
-    """Pictures with their landmarks, a frame by outcome and the fingers asked for and counted.
+def annotated_sheet(scored: ScoredFolder, seed: int, limit: int = SHEET_IMAGES) -> Image.Image:
+    """Images with their landmarks, a frame by outcome and the fingers asked for and counted.
 
     Green: the count is right. Orange: it is wrong. Red: no hand. Grey: a hand, and no number was asked for. Of more
-    than `limit` pictures a random choice is shown in which the outcomes have about their true shares; each outcome
+    than `limit` images a random choice is shown in which the outcomes have about their true shares; each outcome
     has SHEET_AT_LEAST places if there are so many, so that rare failures can be seen.
     """
-    outcomes = [outcome_of(row) for row in scored.pictures]
+    outcomes = [outcome_of(row) for row in scored.entries]
     order = np.random.default_rng(seed).permutation(len(outcomes))
     places: dict[tuple[int, int, int], int] = {}
     for color in (MISSING, WRONG, RIGHT, UNKNOWN):
@@ -225,30 +225,30 @@ def annotated_sheet(scored: ScoredFolder, seed: int, limit: int = SHEET_PICTURES
             chosen.append(int(index))
     chosen.sort()
     return contact_sheet(
-        [annotate(scored.pictures[index], outcomes[index]) for index in chosen],
-        [caption_of(scored.pictures[index]) for index in chosen],
+        [annotate(scored.entries[index], outcomes[index]) for index in chosen],
+        [caption_of(scored.entries[index]) for index in chosen],
         columns=min(8, len(chosen)),
     )
 
 
-def outcome_of(scored: ScoredPicture) -> tuple[int, int, int]:
+def outcome_of(scored: ScoredImage) -> tuple[int, int, int]:
     if scored.detection is None:
         return MISSING
-    if scored.picture.attributes.fingers is None:
+    if scored.source.attributes.fingers is None:
         return UNKNOWN
-    return RIGHT if scored.counted == scored.picture.attributes.fingers else WRONG
+    return RIGHT if scored.counted == scored.source.attributes.fingers else WRONG
 
 
-def caption_of(scored: ScoredPicture) -> str:
-    asked = scored.picture.attributes.fingers
+def caption_of(scored: ScoredImage) -> str:
+    asked = scored.source.attributes.fingers
     asked_text = "" if asked is None else f"asked {asked}, "
     found = "no hand" if scored.detection is None else f"counted {scored.counted} ({scored.detection.score:.2f})"
-    return f"{asked_text}{found}\n{scored.picture.name}"
+    return f"{asked_text}{found}\n{scored.source.name}"
 
 
-def annotate(scored: ScoredPicture, color: tuple[int, int, int]) -> Image.Image:
-    """The picture fitted into a cell, with bones drawn from its landmarks and a frame of `color`."""
-    image = open_picture(scored.picture.path)
+def annotate(scored: ScoredImage, color: tuple[int, int, int]) -> Image.Image:
+    """The image fitted into a cell, with bones drawn from its landmarks and a frame of `color`."""
+    image = open_image(scored.source.path)
     scale = DEFAULT_CELL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     smaller = scale < 1

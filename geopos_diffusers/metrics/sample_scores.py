@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import DataError
-from .features import IMAGENET_MEAN, IMAGENET_STD, MobileNetV2
+from .features import IMAGENET_MEAN, IMAGENET_STD, SMALL_EXTRACTOR, SMALL_SIDE, MobileNetV2
 from .kid import kid
 from .mode_coverage import fit_bins, mode_coverage
 from .ms_ssim import mean_pairwise_ms_ssim
@@ -18,7 +18,6 @@ from .neighbourhoods import neighbourhoods
 from .vendi import vendi_score
 
 PIXEL_SIDE = 16  # finer detail is mostly noise to a distance of pixels, and costs four times as much
-MOBILENET_SIDE = 96  # small images gain nothing from the network's 224, which costs five times as much
 
 
 def pixel_features(images: Tensor) -> np.ndarray:
@@ -32,7 +31,7 @@ def mobilenet_features(network: MobileNetV2, images: Tensor, batch_size: int = 6
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     parts = []
     for part in images.split(batch_size):
-        larger = functional.interpolate(part, size=(MOBILENET_SIDE, MOBILENET_SIDE), mode="bilinear")
+        larger = functional.interpolate(part, size=(SMALL_SIDE, SMALL_SIDE), mode="bilinear")
         parts.append(network(((larger + 1) / 2 - mean) / deviation).numpy())
     return np.concatenate(parts)
 
@@ -80,7 +79,7 @@ class ImageScores:
 
     Args:
         real: images [M, 3, S, S] in [-1, 1]. pairs: of samples, for the mean MS-SSIM.
-        seed: of the pairs, of the bins and of KID. network: without it, there are no "mobilenet_..." scores.
+        seed: of the pairs, of the bins and of KID. network: without it, there are no "MobileNetV2-96_..." scores.
         bins: as of `SampleScores`.
 
     Raises:
@@ -93,13 +92,13 @@ class ImageScores:
         self.pairs, self.seed = pairs, seed
         self.features: dict[str, Callable[[Tensor], np.ndarray]] = {"": pixel_features}
         if network is not None:
-            self.features["mobilenet_"] = partial(mobilenet_features, network)
+            self.features[f"{SMALL_EXTRACTOR}_"] = partial(mobilenet_features, network)
         self.by_features = {
             prefix: SampleScores(features(real), bins, seed) for prefix, features in self.features.items()
         }
 
     def __call__(self, samples: Tensor, mobilenet: bool = True) -> dict[str, float]:
-        """ "ms_ssim", the scores of `SampleScores`, and with a network those again as "mobilenet_...", and its "kid".
+        """ "ms_ssim", the scores of `SampleScores`, and with a network those and "kid" as "MobileNetV2-96_...".
 
         Args:
             mobilenet: False leaves out what needs the network, which takes most of the time.

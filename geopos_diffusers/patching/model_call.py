@@ -35,9 +35,12 @@ class ModelCall:
         self.recorded = False
         self.shift: Tensor | None = None
 
-    def enter(self, inputs: Iterable[Any]) -> None:
+    def enter(self, inputs: Iterable[Any], whole: bool) -> None:
+        """Begin a call with these inputs, of the whole model or of a part of it."""
         if self.depth == 0:
-            if not _in_backward_pass():
+            # A checkpoint runs the whole model again with the random state of its call, and so draws the same shift; a
+            # part that it runs again is under the shift that the call drew before it.
+            if whole or not _in_backward_pass():
                 self.shift = None
             # A reentrant checkpoint around the whole model calls it under no_grad, with an input that asks for
             # gradients: without one it could not give any.
@@ -64,7 +67,7 @@ class ModelCall:
 
 
 def _in_backward_pass() -> bool:
-    """Whether a part is called anew for its gradients: by a checkpoint, and under the shift that its call drew."""
+    """Whether this is a call that a checkpoint makes again for its gradients."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
@@ -75,14 +78,17 @@ def inference_generator(device: torch.device) -> torch.Generator:
 
 
 class _BeginCall:
+    def __init__(self, call: ModelCall, whole: bool) -> None:
+        self.call, self.whole = call, whole
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        self.call.enter((*args, *kwargs.values()), self.whole)
+
+
+class _EndCall:
     def __init__(self, call: ModelCall) -> None:
         self.call = call
 
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        self.call.enter((*args, *kwargs.values()))
-
-
-class _EndCall(_BeginCall):
     def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
         self.call.leave()
 
@@ -92,6 +98,6 @@ def follow_calls(model: nn.Module, call: ModelCall) -> list[RemovableHandle]:
     handles = []
     # Autoencoders are called by part (vae.decode runs vae.decoder), so a part called alone is a model call too.
     for module in (model, *model.children()):
-        handles.append(module.register_forward_pre_hook(_BeginCall(call), with_kwargs=True))
+        handles.append(module.register_forward_pre_hook(_BeginCall(call, module is model), with_kwargs=True))
         handles.append(module.register_forward_hook(_EndCall(call), always_call=True))
     return handles

@@ -76,7 +76,7 @@ class SavePipeline(StandIn):
         super().__init__(pipe, "save_pretrained")
 
     def __call__(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
-        loaded_from = self.model.name_or_path
+        loaded_from = getattr(self.model, "name_or_path", None)
         source, target = Path(loaded_from or "") / GENERATION_CONFIG, Path(save_directory) / GENERATION_CONFIG
         if loaded_from and source.is_file() and not target.exists():
             # First, so that push_to_hub uploads it with the rest.

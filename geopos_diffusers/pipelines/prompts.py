@@ -2,12 +2,11 @@
 
 import logging
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 logger = logging.getLogger(__name__)
-SHOWN = 5  # words in the warning
-
+SHOWN = 8  # words in the warning
 # Names in Unicode of characters that are words or parts of words by themselves.
 SYLLABLES = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
 
@@ -36,19 +35,12 @@ def unreadable_words(pipe: Any, prompts: Iterable[str]) -> list[str]:
     return [word for word in words if not any(_reads(tokenizer, word) for tokenizer in tokenizers)]
 
 
-def warn_of_unreadable_words(pipe: Any, texts: Sequence[str]) -> list[str]:
-    """Say in one warning which words of `texts` the pipeline cannot read, and return them.
-
-    Args:
-        pipe: a diffusers pipeline; one without a tokenizer reads no words, and nothing is said.
-    """
-    words = unreadable_words(pipe, texts)
-    if words:
+def warn_of_unreadable_words(pipe: Any, prompts: Iterable[str]) -> list[str]:
+    """Say in one warning which words of `prompts` the pipeline cannot read, and return them; see `unreadable_words`."""
+    if words := unreadable_words(pipe, prompts):
         more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
         logger.warning(
-            "the model's vocabulary has no %s%s: it reads single letters there",
-            ", ".join(repr(word) for word in words[:SHOWN]),
-            more,
+            "the model's vocabulary has no %s%s; such words hardly change the image", ", ".join(words[:SHOWN]), more
         )
     return words
 

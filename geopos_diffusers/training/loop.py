@@ -38,7 +38,6 @@ class Training:
     unit: what one step is called. logged_step(n): what losses.jsonl calls the end of the nth.
     clocks: times to note in each line of losses.jsonl, in seconds, added up over continued runs.
     tracker_prefix: of names in the trackers.
-    resume_hint: how to go on after an interruption.
     """
 
     name: str
@@ -58,7 +57,6 @@ class Training:
     logged_step: Callable[[int], int] = int
     clocks: Mapping[str, Callable[[], float]] = field(default_factory=dict)
     tracker_prefix: str = ""
-    resume_hint: str = "run the same command again to continue"
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def _train(training: Training, checkpoint: Path | None, interruption: Interrupti
             progress.close()
             if accelerator.is_main_process:
                 print(f"{training.name}: stopped at {training.unit} {done} of {training.steps}; saved {saved}")
-                print(training.resume_hint, flush=True)
+                print("run the same command again, without --overwrite, to continue", flush=True)
             raise SystemExit(128 + stopped_by)
     if shown:
         _draw_curve(training.folder)

@@ -4,8 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from ..errors import optional_import
 from ..files import atomic_path, write_text
+from ..optional_packages import optional_import
 
 
 class LossLog:

@@ -14,10 +14,11 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from ..files import write_json
-from .checkpoints import TrainingState, list_checkpoints
+from .checkpoints import TrainingState
 from .data_order import DataOrder
 from .gradient_step import GradientStep
 from .loop import Training, train, training_folder
+from .resuming import resume_point
 
 
 @dataclass
@@ -127,7 +128,7 @@ def train_stage(
         tracker_prefix=f"{stage.name}/",
     )
     with training_folder(folder, accelerator):
-        outcome = train(training, next(reversed(list_checkpoints(folder)), None))
+        outcome = train(training, resume_point(folder))
         if ema is not None:
             ema.copy_to(parameters.values())
         accelerator.free_memory()

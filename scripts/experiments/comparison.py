@@ -2,12 +2,10 @@
 
 import gc
 import json
-import platform
-import sys
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from geopos_diffusers.errors import ConfigError, DataError
+from geopos_diffusers.errors import ConfigError, DataError, DivergedError
 from geopos_diffusers.files import write_json, write_text
 from geopos_diffusers.training.arguments import (
     CONTINUED,
@@ -35,11 +33,10 @@ from geopos_diffusers.training.loss_log import read_losses
 from geopos_diffusers.training.resuming import discard_run
 from geopos_diffusers.training.stage import Stage, train_stage
 
+from . import results
 from .baselines.kinds import parameter_count
 from .baselines.trial import Build, Trial, trial_network
-from .reported_command import reported_command
 
-FORMAT_VERSION = 1
 RECORD_FILE, CURVE_FILE = "record.json", "scores.jsonl"
 
 
@@ -70,8 +67,22 @@ class ComparisonArguments:
     map_seeds: int = option(2, "seeds of the other settings", resume="free", name="num_map_seeds", at_least=1)
     steps: int = option(1000, "optimizer steps of a run", resume="fixed", name="max_train_steps", at_least=1)
     batch_size: int = option(16, "images a step, over all processes", resume="fixed", at_least=1)
+    # A part of the trial: each may have another.
     learning_rate: float = option(
-        4e-3, "peak, after the warm-up and before the cosine down to 0", resume="fixed", above=0
+        4e-3, "peak, after the warm-up and before the cosine down to 0", resume="free", above=0
+    )
+    learning_rates: list[float] = option(
+        [],
+        "peaks to choose each variant's own among; the grid grows until the best lies inside it",
+        resume="free",
+        above=0,
+    )
+    sweep_seeds: int = option(
+        2,
+        "seeds of that choice, none of which is one of the comparison's",
+        resume="free",
+        name="num_sweep_seeds",
+        at_least=1,
     )
     warmup_steps: int = option(
         50, "steps of linear rise of the learning rate", resume="fixed", name="lr_warmup_steps", at_least=0
@@ -131,6 +142,7 @@ class Task:
     loss(outputs, targets): scalars by name, "loss" among them, of what the network makes of a batch [B, ...].
     train_set(data): all inputs [N, ...] and targets [N, ...] of `Trial.data`, on the CPU; called once for each name.
     scores(network, trial): of the network in eval mode, on validation and test data.
+    chosen_by: the score, lower is better, that a learning rate is chosen by; of validation data.
     finish(network, trial, folder): more of the record of a trained network in eval mode; may write files into `folder`.
     """
 
@@ -139,6 +151,7 @@ class Task:
     train_set: Callable[[str], tuple[Tensor, Tensor]]
     scores: Callable[[nn.Module, Trial], dict[str, float]]
     finish: Callable[[nn.Module, Trial, Path], dict[str, Any]] | None = None
+    chosen_by: str = "validation"
 
 
 @dataclass
@@ -173,8 +186,9 @@ def run_trials(
     task = replace(task, train_set=cache(task.train_set))
     records = []
     gc.freeze()  # accelerate collects garbage after every run, which is slow through all that was imported
-    for trial in tqdm(list(dict.fromkeys(trials)), desc=label, disable=not accelerator.is_main_process):
-        folder = Path(args.output_dir) / trial.name(args.training_settings())
+    trials = dict.fromkeys(at_rate(trial, args) for trial in trials)
+    for trial in tqdm(list(trials), desc=label, disable=not accelerator.is_main_process):
+        folder = run_folder(trial, args)
         if args.overwrite and folder not in args.begun:
             args.begun.add(folder)
             if accelerator.is_main_process:
@@ -193,10 +207,23 @@ def run_trials(
     return records
 
 
+def at_rate(trial: Trial, args: ComparisonArguments) -> Trial:
+    """`trial` at the comparison's learning rate, unless it has one of its own."""
+    return trial if trial.learning_rate is not None else replace(trial, learning_rate=args.learning_rate)
+
+
+def run_folder(trial: Trial, args: ComparisonArguments) -> Path:
+    return Path(args.output_dir) / at_rate(trial, args).name(args.training_settings())
+
+
 def run_trial(
     trial: Trial, task: Task, args: ComparisonArguments, accelerator: Accelerator, folder: Path
 ) -> dict[str, Any] | None:
-    """Train one network from its last checkpoint on. Returns its record, or None if it stopped before its end."""
+    """Train one network from its last checkpoint on. Returns its record, or None if it stopped before its end.
+
+    Raises:
+        DivergedError: a score is infinite or not a number.
+    """
     began = time.process_time()
     network = trial_network(trial, task.build)
     images, targets = task.train_set(trial.data)
@@ -211,6 +238,8 @@ def run_trial(
         with torch.no_grad():
             scores = task.scores(network, trial)
         network.train()
+        if not all(map(math.isfinite, scores.values())):
+            raise DivergedError(f"{trial.variant}, rate {trial.learning_rate:g}: not finite at step {step}: {scores}")
         if args.score_every is not None:
             lines = [line for line in read_losses(folder / CURVE_FILE) if line["step"] < step]
             write_text(
@@ -218,7 +247,7 @@ def run_trial(
             )
         return scores
 
-    learning_rate = cosine_schedule(args.learning_rate, args.warmup_steps, args.steps)
+    learning_rate = cosine_schedule(trial.learning_rate, args.warmup_steps, args.steps)
     loss = TaskLoss(network, task.loss).train()
     stage = Stage(
         folder.name, 0, loss, args.steps, args.batch_size, learning_rate, draw_batch, validate, lambda folder: None,
@@ -286,22 +315,5 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_results(experiment: str, records: list[dict[str, Any]], args: ComparisonArguments, **more: Any) -> None:
-    """Write the results file: how, when and on what it was made, `more`, and one line a run."""
-    head = {
-        "format_version": FORMAT_VERSION,
-        "experiment": experiment,
-        "command": reported_command(sys.argv),
-        "date": date.today().isoformat(),
-        "machine": {
-            "threads": torch.get_num_threads(),
-            "processor": platform.machine(),
-            "torch": torch.__version__,
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-        },
-        "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 1),
-        "settings": recorded_settings(args),
-        **more,
-    }
-    lines = ",\n".join(f"  {json.dumps(record, ensure_ascii=False)}" for record in records)
-    text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
-    write_text(args.results, f'{text},\n "runs": [\n{lines}\n ]\n}}\n')
+    """Write the results file of a comparison's runs, with `more` in its head."""
+    results.write_results(args.results, experiment, records, recorded_settings(args), **more)

@@ -1,4 +1,4 @@
-"""A page of claims and sections, as Markdown and as HTML with the same content."""
+"""Pages of claims and sections, as Markdown and as HTML with the same content."""
 
 import html
 import re
@@ -9,9 +9,10 @@ from pathlib import Path
 
 from geopos_diffusers.metrics.bootstrap import Interval
 
-# The last is for next checks, which claim nothing.
-VERDICTS = ("reproduced", "in part", "not reproduced", "measured")
-CLAIM_COLUMNS = ("id", "claim", "paper", "here, with 95% interval", "seeds", "setting", "verdict")
+from .verdict import Judgement, Test, in_short, judge
+
+CLAIM_COLUMNS = ("id", "claim", "paper", "here, with 95% interval", "seeds", "setting", "p, corrected", "verdict")
+SUMMARY_COLUMNS = ("id", "claim", "paper", "here, with 95% interval", "verdict", "page")
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}"
@@ -21,8 +22,25 @@ _STYLE = (
 
 
 @dataclass(frozen=True)
+class Headline:
+    """A row in short, for the first page, where all rows of one claim share a line.
+
+    place: which of the claim's settings this is. figures: what was measured. counted: what the row's `seeds` counts.
+    """
+
+    claim: str
+    place: str
+    figures: str
+    counted: str = "n"
+
+
+@dataclass(frozen=True)
 class ClaimRow:
-    """A claim with its verdict; `verdict` is one of VERDICTS."""
+    """What one setting says of a claim.
+
+    test: what the verdict is computed from; a string is the verdict itself. headline: None for rows that are on the
+    experiment's own page alone.
+    """
 
     id: str
     claim: str
@@ -30,14 +48,13 @@ class ClaimRow:
     here: str
     seeds: int
     setting: str
-    verdict: str
+    test: Test
+    headline: Headline | None = None
 
-    def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict must be one of {', '.join(VERDICTS)}; got {self.verdict!r}")
-
-    def cells(self) -> tuple[str, ...]:
-        return (self.id, self.claim, self.paper, self.here, str(self.seeds), self.setting, f"**{self.verdict}**")
+    def cells(self, judgement: Judgement) -> tuple[str, ...]:
+        p = "" if judgement.p is None else f"{judgement.p:.3f}" if judgement.p >= 0.0005 else "<0.001"
+        verdict = f"**{judgement.verdict}**"
+        return (self.id, self.claim, self.paper, self.here, str(self.seeds), self.setting, p, verdict)
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,9 @@ class Place:
         return [Picture(target.name, caption)]
 
 
+Block = Paragraph | Table | Picture
+
+
 @dataclass
 class Section:
     """What one results file says. command, cpu_seconds and date are of the run that made it; the
@@ -95,67 +115,121 @@ class Section:
     date: str
     cpu_seconds: float
     claims: list[ClaimRow] = field(default_factory=list)
-    blocks: list[Paragraph | Table | Picture] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+
+    def judgements(self) -> list[Judgement]:
+        """Of the claims, in their order: p values are corrected for the tests of this section."""
+        return judge([claim.test for claim in self.claims])
+
+    def all_blocks(self) -> list[Block]:
+        """The claims with their verdicts, then the rest."""
+        if not self.claims:
+            return self.blocks
+        rows = [claim.cells(judged) for claim, judged in zip(self.claims, self.judgements(), strict=True)]
+        return [Table(CLAIM_COLUMNS, rows), *self.blocks]
 
 
-def render_markdown(title: str, introduction: Sequence[Paragraph], sections: Sequence[Section]) -> str:
-    parts = [f"# {title}", *(paragraph.text for paragraph in introduction)]
-    parts += [_markdown_table(table) for table in (claims_table(sections), runs_table(sections))]
+def summary_table(pages: dict[str, Sequence[Section]]) -> Table:
+    """One row a claim, over all settings that have it as their headline.
+
+    Args:
+        pages: sections by the link to their page.
+    """
+    found: dict[tuple[str, str], list[tuple[ClaimRow, Judgement, str]]] = {}
+    for link, sections in pages.items():
+        for section in sections:
+            for claim, judged in zip(section.claims, section.judgements(), strict=True):
+                if claim.headline is not None:
+                    found.setdefault((claim.id, claim.headline.claim), []).append((claim, judged, link))
+    rows = []
+    for (name, headline), entries in found.items():
+        here = "; ".join(_in_a_line(claim) for claim, _, _ in entries)
+        verdict = in_short([judged.verdict for _, judged, _ in entries])
+        link = entries[0][2]
+        rows.append((name, headline, entries[0][0].paper, here, f"**{verdict}**", f"[{Path(link).stem}]({link})"))
+    return Table(SUMMARY_COLUMNS, sorted(rows, key=lambda row: row[0]))
+
+
+def _in_a_line(claim: ClaimRow) -> str:
+    short = claim.headline
+    return f"{short.place}: {short.figures} ({short.counted} = {claim.seeds})"
+
+
+def markdown(title: str, blocks: Sequence[Block], folder: str = "") -> str:
+    """Args:
+    folder: from the page to the pictures, such as "../".
+    """
+    return "\n\n".join([f"# {title}", *markdown_blocks(blocks, folder)]) + "\n"
+
+
+def markdown_sections(title: str, sections: Sequence[Section], folder: str = "") -> str:
+    """A page of sections, each under a heading."""
+    parts = [f"# {title}"]
     for section in sections:
-        parts.append(f"## {section.title}")
-        for block in section.blocks:
-            if isinstance(block, Table):
-                parts.append(_markdown_table(block))
-            elif isinstance(block, Picture):
-                parts.append(f"![{block.caption}]({block.file})\n\n*{block.caption}*")
-            else:
-                parts.append(block.text)
+        parts += [f"## {section.title}", *markdown_blocks(section.all_blocks(), folder)]
+    parts += ["## Commands", _markdown_table(runs_table(sections))]
     return "\n\n".join(parts) + "\n"
 
 
-def render_html(title: str, introduction: Sequence[Paragraph], sections: Sequence[Section]) -> str:
-    parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{_inline(paragraph.text)}</p>" for paragraph in introduction)]
-    parts += [_html_table(table) for table in (claims_table(sections), runs_table(sections))]
+def markdown_blocks(blocks: Sequence[Block], folder: str) -> list[str]:
+    parts = []
+    for block in blocks:
+        if isinstance(block, Table):
+            parts.append(_markdown_table(block))
+        elif isinstance(block, Picture):
+            parts.append(f"![{block.caption}]({folder}{block.file})\n\n*{block.caption}*")
+        else:
+            parts.append(block.text)
+    return parts
+
+
+def html_page(title: str, blocks: Sequence[Block], sections: Sequence[Section]) -> str:
+    """The blocks and all sections on one page."""
+    parts = [f"<h1>{html.escape(title)}</h1>", *_html_blocks(blocks)]
     for section in sections:
-        parts.append(f"<h2>{html.escape(section.title)}</h2>")
-        for block in section.blocks:
-            if isinstance(block, Table):
-                parts.append(_html_table(block))
-            elif isinstance(block, Picture):
-                caption = html.escape(block.caption)
-                parts.append(f'<figure><img src="{html.escape(block.file)}" alt="{caption}">')
-                parts.append(f"<figcaption>{caption}</figcaption></figure>")
-            else:
-                parts.append(f"<p>{_inline(block.text)}</p>")
+        parts += [f"<h2>{html.escape(section.title)}</h2>", *_html_blocks(section.all_blocks())]
+    parts += ["<h2>Commands</h2>", _html_table(runs_table(sections))]
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
 
-def claims_table(sections: Sequence[Section]) -> Table:
-    return Table(CLAIM_COLUMNS, [claim.cells() for section in sections for claim in section.claims])
+def _html_blocks(blocks: Sequence[Block]) -> list[str]:
+    parts = []
+    for block in blocks:
+        if isinstance(block, Table):
+            parts.append(_html_table(block))
+        elif isinstance(block, Picture):
+            caption = html.escape(block.caption)
+            parts.append(f'<figure><img src="{html.escape(block.file)}" alt="{caption}">')
+            parts.append(f"<figcaption>{caption}</figcaption></figure>")
+        else:
+            parts.append(f"<p>{_inline(block.text)}</p>")
+    return parts
 
 
 def runs_table(sections: Sequence[Section]) -> Table:
     """Which command made what, and the processor time of all; sections without runs of their own are left out."""
     rows = [
-        (section.title, f"`{section.command}`", section.date, _minutes(section.cpu_seconds))
+        (section.title, f"`{section.command}`", section.date, minutes(section.cpu_seconds))
         for section in sections
         if section.command
     ]
-    total = _minutes(sum(section.cpu_seconds for section in sections))
+    total = minutes(sum(section.cpu_seconds for section in sections))
     return Table(("section", "command", "date", "CPU time"), [*rows, ("all", "", "", total)])
 
 
 def format_interval(interval: Interval, digits: int = 2, percent: bool = False) -> str:
-    """ "0.52 [0.48, 0.57]"; one number where the ends are equal, a dash where there is nothing to estimate from."""
+    """ "0.52 [0.48, 0.57]"; one number where there are no ends or equal ones, a dash where there is no estimate."""
     if interval.value is None:
         return "-"
     factor, unit = (100, "%") if percent else (1, "")
+    if interval.low is None:
+        return f"{factor * interval.value:.{digits}f}{unit}"
     value, low, high = (f"{factor * number:.{digits}f}" for number in (interval.value, interval.low, interval.high))
     return f"{value}{unit}" if low == high else f"{value}{unit} [{low}, {high}]"
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min"
 
 
@@ -172,4 +246,5 @@ def _html_table(table: Table) -> str:
 
 def _inline(text: str) -> str:
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    text = re.sub(r"\[([^\]]+)\]\(([^)]+)\)", r'<a href="\2">\1</a>', text)
     return re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", text)

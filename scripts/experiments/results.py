@@ -1,27 +1,111 @@
-"""Results files of comparisons: reading them, choosing runs, and intervals over seeds."""
+"""Results files of the laboratory: one schema, written and read here; choosing runs; merging files.
 
+A file says what made it (experiment, command, date, versions, commit, machine) and under which settings, and holds
+`runs`. Each run names its `variant`, such as "convolution" or "GeoConv, no shift, matched". Values of the head that a
+file of before this schema did not record are null.
+"""
+
+import importlib.metadata
 import json
+import platform
+import subprocess
+import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval, mean
-from geopos_diffusers.patching.config import GeoPosConfig
+from geopos_diffusers.files import write_text
 
-FORMAT_VERSION = 1
+from .reported_command import reported_command
+from .statistics import Estimate, mean_estimate, ratio_estimate
+
+FORMAT_VERSION = 2
 Run = dict[str, Any]
-KIND_NAMES = {"conv": "convolution", "coord": "CoordConv", "geo": "GeoConv"}
-GEOMETRY = ("encoding", "normalization", "shift_range", "shift_scope", "shift_unit", "border")
+# What differs between files of one comparison that can be merged: the circumstances of the runs, not what they measure.
+CIRCUMSTANCES = ("command", "date", "versions", "commit", "machine", "cpu_seconds", "runs")
+
+
+def results_head(experiment: str) -> dict[str, Any]:
+    """What is running: the head of a results file."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "experiment": experiment,
+        "command": reported_command(sys.argv),
+        "date": date.today().isoformat(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            **{name: _installed_version(name) for name in ("diffusers", "geopos_diffusers")},
+        },
+        "commit": current_commit(),
+        "machine": {
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+        },
+    }
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def current_commit(folder: Path = Path(__file__).parent) -> str | None:
+    """Hash of the checkout's commit, with "-dirty" where tracked files differ from it; None outside a checkout."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return f"{commit}-dirty" if git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_results(
+    path: str | Path, experiment: str, runs: Sequence[Run], settings: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    """Write a results file and return what it holds.
+
+    Args:
+        runs: each with "variant". Where they have "cpu_seconds", the head has the sum.
+        settings: what the runs were made under, without paths of this machine. more: further parts of the file.
+    """
+    seconds = [run["cpu_seconds"] for run in runs if "cpu_seconds" in run]
+    head = results_head(experiment) | ({"cpu_seconds": round(sum(seconds), 1)} if seconds else {})
+    results = {**head, "settings": settings, **more, "runs": list(runs)}
+    save_results(path, results)
+    return results
+
+
+def save_results(path: str | Path, results: dict[str, Any]) -> None:
+    """Write a results file's content, one line a run.
+
+    Raises:
+        DataError: a run without a variant.
+    """
+    if unnamed := [run for run in results["runs"] if not run.get("variant")]:
+        raise DataError(f"{len(unnamed)} runs name no variant")
+    head = {name: value for name, value in results.items() if name != "runs"}
+    text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
+    lines = ",\n".join(f"  {json.dumps(run, ensure_ascii=False)}" for run in results["runs"])
+    write_text(path, f'{text},\n "runs": [\n{lines}\n ]\n}}\n')
 
 
 def read_results(path: str | Path, experiment: str) -> dict[str, Any]:
     """Read a results file.
 
     Raises:
-        DataError: it is missing, damaged, or not of that experiment.
+        DataError: it is missing, damaged, of another version of the schema or not of that experiment.
     """
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -33,29 +117,54 @@ def read_results(path: str | Path, experiment: str) -> dict[str, Any]:
     return results
 
 
+def merge_results(results: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """One file's content with the runs of another one of the same experiment and settings, such as those of new seeds.
+
+    The head keeps the first file's commit, versions and machine where both agree, else null; both commands and the
+    later date are kept, and processor time is added.
+
+    Raises:
+        DataError: other settings, data or figures of real images; or both have a run of one variant and seed.
+    """
+    names = [name for name in {**results, **more} if name not in CIRCUMSTANCES]
+    if different := [name for name in names if results.get(name) != more.get(name)]:
+        raise DataError(f"results of different {', '.join(different)} cannot be merged")
+    runs = [*results["runs"], *more["runs"]]
+    keys = [_identity(run) for run in runs]
+    if twice := sorted({f"{run['variant']}, seed {run['seed']}" for run in runs if keys.count(_identity(run)) > 1}):
+        raise DataError(f"both results hold {'; '.join(twice)}")
+    order = {variant: number for number, variant in enumerate(dict.fromkeys(run["variant"] for run in runs))}
+    commands = dict.fromkeys([results["command"], more["command"]])
+    return {
+        **results,
+        "command": " && ".join(commands),
+        "date": max(results["date"], more["date"]),
+        **{name: _agreed(results[name], more[name]) for name in ("versions", "commit", "machine")},
+        "cpu_seconds": round(results["cpu_seconds"] + more["cpu_seconds"], 1),
+        "runs": sorted(runs, key=lambda run: (order[run["variant"]], run["seed"])),
+    }
+
+
+def _identity(run: Run) -> tuple[Any, ...]:
+    """What may not be there twice: a variant's seed, on the same data and network."""
+    return tuple(str(run.get(name)) for name in ("variant", "seed", "data", "head", "widths", "latent_size"))
+
+
+def _agreed(first: Any, second: Any) -> Any:
+    if isinstance(first, dict) and isinstance(second, dict):
+        return {name: _agreed(first.get(name), second.get(name)) for name in {**first, **second}}
+    return first if first == second else None
+
+
 def select(runs: Sequence[Run], **wanted: Any) -> list[Run]:
     """The runs that have all these values. A run without a key has None there."""
     return [run for run in runs if all(run.get(key) == value for key, value in wanted.items())]
 
 
-def by_variant(runs: Sequence[Run], variants: dict[str, dict[str, Any]], widths: list[int]) -> dict[str, list[Run]]:
-    """The runs of each variant; those of other widths, with equal numbers of parameters, as "NAME, matched".
-
-    Args:
-        variants: what `select` needs, by name. widths: of the plain networks.
-    """
-    narrow, wide = select(runs, widths=widths), [run for run in runs if run["widths"] != widths]
-    found = {}
-    for name, options in variants.items():
-        found[name] = select(narrow, **options)
-        found[f"{name}, matched"] = select(wide, **options)
+def by_variant(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[Run]]:
+    """The runs of each variant that has some, each followed by its matched one."""
+    found = {name: select(runs, variant=name) for plain in names for name in (plain, f"{plain}, matched")}
     return {name: chosen for name, chosen in found.items() if chosen}
-
-
-def geometry(**changes: Any) -> dict[str, Any]:
-    """What `select` needs to find GeoConv runs with the default channel but for `changes`."""
-    default = GeoPosConfig()
-    return {"kind": "geo", **{name: getattr(default, name) for name in GEOMETRY}, **changes}
 
 
 def scores(runs: Sequence[Run], name: str) -> dict[int, float]:
@@ -70,23 +179,18 @@ def scores(runs: Sequence[Run], name: str) -> dict[int, float]:
     return found
 
 
-def mean_interval(runs: Sequence[Run], name: str) -> Interval:
-    """Mean score with its 95% interval over seeds."""
-    return bootstrap_interval(mean, np.array(list(scores(runs, name).values())), seed=0)
-
-
-def ratio_interval(runs: Sequence[Run], others: Sequence[Run], name: str) -> Interval:
-    """Mean score of `runs` by that of `others`, over the seeds that both have, which are resampled in pairs.
-
-    Resamples in which that of `others` is 0 are left out.
-    """
+def pairs(runs: Sequence[Run], others: Sequence[Run], name: str) -> tuple[list[float], list[float]]:
+    """One score of both, over the seeds that both have, in the order of the seeds."""
     first, second = scores(runs, name), scores(others, name)
-    pairs = np.array([(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return bootstrap_interval(lambda rows: rows[:, 0].mean() / rows[:, 1].mean(), pairs, seed=0)
+    seeds = sorted(first.keys() & second.keys())
+    return [first[seed] for seed in seeds], [second[seed] for seed in seeds]
 
 
-def difference_interval(runs: Sequence[Run], name: str, other: str) -> Interval:
-    """Mean over seeds of score `name` minus score `other` of the same run."""
-    first, second = scores(runs, name), scores(runs, other)
-    return bootstrap_interval(mean, np.array([first[seed] - second[seed] for seed in first]), seed=0)
+def mean_score(runs: Sequence[Run], name: str) -> Estimate:
+    """Mean score over seeds."""
+    return mean_estimate(list(scores(runs, name).values()))
+
+
+def score_ratio(runs: Sequence[Run], others: Sequence[Run], name: str) -> Estimate:
+    """Geometric mean of the ratios of `runs` to `others`, over the seeds that both have."""
+    return ratio_estimate(*pairs(runs, others, name))

@@ -15,9 +15,9 @@ def model(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def adapter(tmp_path_factory) -> str:
-    return save_random_adapter(tiny_stable_diffusion(), tmp_path_factory.mktemp("tiny") / "adapter", seed=0)
+    return save_random_adapter(tmp_path_factory.mktemp("tiny") / "adapter", seed=0)
 
 
 @pytest.fixture(scope="session")
 def other_adapter(tmp_path_factory) -> str:
-    return save_random_adapter(tiny_stable_diffusion(), tmp_path_factory.mktemp("tiny") / "adapter", seed=1)
+    return save_random_adapter(tmp_path_factory.mktemp("tiny") / "adapter", seed=1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from experiments.baselines.position_network import PositionNetwork, PositionTrial
 from experiments.center_of_mass.data import draw_points
-from experiments.comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
+from experiments.comparison import ComparisonArguments, Task, run_folder, run_trials, score_sets, write_results
 from safetensors.torch import load_file
 from torch.nn.functional import mse_loss
 
@@ -150,7 +150,7 @@ def test_counts_must_be_positive(tmp_path, name, shown):
 def test_folder_names_stay(tmp_path):
     """Runs that are stored on disk are found again: their names are functions of trial and settings."""
     args = ComparisonArguments(output_dir="o", results="r")
-    assert TRIALS[0].name(args.training_settings()) == "conv-seed0-e75487171af3"
+    assert run_folder(TRIALS[0], args).name == "conv-seed0-f12d4b5cc1ed"
 
 
 def test_overwrite_makes_each_run_anew_once(tmp_path):

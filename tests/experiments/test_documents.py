@@ -1,13 +1,98 @@
+"""Figures in documents beside the results that they are from, cell by cell.
+
+A table that is checked stands right below a comment, `<!-- table: trained_parts -->` or `<!-- table: paper -->`. Its
+rows and columns are any of the results', under the same names; text in brackets after a name explains it.
+"""
+
 import re
+from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 
+import pytest
+from experiments.results import mean_score, read_results, select
+from experiments.trained_parts.section import cell
+
 REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "docs" / "results"
+README = REPOSITORY / "README.md"
 
 
-def test_figures_of_the_readme_stand_on_the_page():
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    page = (REPOSITORY / "docs" / "results" / "paper.md").read_text(encoding="utf-8")
-    table = readme.split("| experiment | seeds | what was found |")[1].split("\n\n")[0]
-    figures = re.findall(r"-?[\d.]+%? \[-?[\d.]+, -?[\d.]+\]", table)
-    assert len(figures) > 10
-    assert [figure for figure in figures if figure not in page] == []
+def rows_below(text: str, start: str) -> list[dict[str, str]]:
+    """The rows of the first table after `start`, by the names of their columns."""
+    lines = text.split(start, 1)[1].lstrip("\n").splitlines()
+    table = [*takewhile(lambda line: line.startswith("|"), lines)]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+
+
+def name_of(text: str) -> str:
+    """The name in a cell, without the explanation in brackets."""
+    return text.partition(" (")[0].strip()
+
+
+def trained_parts(row: dict[str, str]) -> dict[str, str]:
+    """What the cells of a row must hold, by column."""
+    results = read_results(RESULTS / "trained_parts.json", "trained_parts")
+    first, *columns = row
+    name = name_of(row[first])
+    values, runs = results["variants"][name], select(results["runs"], variant=name)
+    known = {
+        "parameters": f"{values['parameters']:,}",
+        "best rate": f"{values['best_rate']:g}",
+        "seeds": str(len(runs)),
+    }
+    known |= {f"{size} px": cell(mean_score(runs, size)) for size in runs[0]["scores"]}
+    return {column: known[name_of(column)] for column in columns}
+
+
+def paper(row: dict[str, str]) -> dict[str, str]:
+    page = (RESULTS / "paper.md").read_text(encoding="utf-8")
+    stored = [
+        found
+        for found in rows_below(page, page.split("| id |")[0])
+        if (found["id"], found["claim"]) == (row["id"], row["claim"])
+    ]
+    assert len(stored) == 1, f"paper.md has {len(stored)} rows of {row['id']}, {row['claim']}"
+    return {column: stored[0][column] for column in row}
+
+
+SOURCES = {"trained_parts": trained_parts, "paper": paper}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_tables_of_the_readme_cell_by_cell(source):
+    text = README.read_text(encoding="utf-8")
+    marker = f"<!-- table: {source} -->"
+    assert text.count(marker) == 1
+    rows = rows_below(text, marker)
+    assert len(rows) >= 3
+    for row in rows:
+        for column, value in SOURCES[source](row).items():
+            assert row[column] == value, f"{source}, {next(iter(row.values()))}, {column}"
+
+
+def test_all_markers_are_known():
+    for path in [README, *(REPOSITORY / "docs").glob("*.md")]:
+        assert set(re.findall(r"<!-- table: (.*?) -->", path.read_text(encoding="utf-8"))) <= SOURCES.keys(), path.name
+
+
+def test_a_changed_cell_is_found():
+    row = {"trained": "geometry (multilinear)", "parameters": "14,241", "64 px (trained)": "0.600 [0.597, 0.604]"}
+    assert trained_parts(row) == {"parameters": "14,240", "64 px (trained)": "0.600 [0.597, 0.604]"}
+
+
+def test_the_stored_pages_are_made_of_the_stored_results(tmp_path):
+    report = import_module("experiments.report")
+    report.write_pages(report.build_pages(RESULTS, tmp_path), tmp_path)
+    pages = [
+        Path("paper.md"),
+        Path("paper.html"),
+        *(Path("paper", page.name) for page in (tmp_path / "paper").iterdir()),
+    ]
+    assert {path.name for path in (RESULTS / "paper").iterdir()} == {path.name for path in pages[2:]}
+    for path in pages:
+        assert (tmp_path / path).read_text(encoding="utf-8") == (RESULTS / path).read_text(encoding="utf-8"), path
+    for page in pages:
+        for figure in re.findall(r"!\[.*?\]\((.*?)\)", (tmp_path / page).read_text(encoding="utf-8")):
+            assert (RESULTS / page.parent / figure).is_file(), figure

@@ -1,10 +1,12 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from experiments.results import read_results
 from PIL import Image
 
 from geopos_diffusers.errors import ConfigError, DataError
@@ -22,14 +24,15 @@ TINY = {
 }
 
 
-def run(name, folder, monkeypatch, tiny=None, **changes):
-    argv = ["run.py", "--config", str(REPOSITORY / "configs" / "experiments" / f"{name}.yaml")]
-    argv += ["--output", str(folder / name), "--results", str(folder / f"paper_{name}.json")]
+def run(name, folder, monkeypatch, tiny=None, config=None, results_name=None, **changes):
+    argv = ["run.py", "--config", str(REPOSITORY / "configs" / "experiments" / f"{config or name}.yaml")]
+    results = folder / f"paper_{results_name or name}.json"
+    argv += ["--output", str(folder / name), "--results", str(results)]
     for option, value in {**(tiny or TINY), **changes}.items():
         argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     monkeypatch.setattr(sys, "argv", argv)
     import_module(f"experiments.{name}.run").main()
-    return json.loads((folder / f"paper_{name}.json").read_text())
+    return json.loads(results.read_text())
 
 
 def test_experiments_and_their_page(tmp_path, monkeypatch):
@@ -39,6 +42,8 @@ def test_experiments_and_their_page(tmp_path, monkeypatch):
         {run["kind"] for run in points["runs"]} == {run["kind"] for run in numerals["runs"]} == {"conv", "coord", "geo"}
     )
     assert {run["data"] for run in points["runs"]} >= {"all/everywhere", "all/three_quarters", "dense/everywhere"}
+    losses = [run["scores"].pop("validation_loss") for run in numerals["runs"]]
+    assert all(loss > 0 for loss in losses)
     assert all(0 <= value <= 1 for run in numerals["runs"] for value in run["scores"].values())
     chosen = points["chosen_on_validation"]["all/everywhere"]
     candidates = [
@@ -48,12 +53,53 @@ def test_experiments_and_their_page(tmp_path, monkeypatch):
         if run["widths"] == [4, 4] and run["seed"] == 0
     ]
     best = min(candidates, key=lambda run: run["scores"]["validation"])
-    assert chosen == {"encoding": best["encoding"], "shift_range": best["shift_range"]}
+    assert chosen == best["variant"]
 
     monkeypatch.setattr(sys, "argv", ["paper_report.py", "--results", str(tmp_path), "--output", str(tmp_path)])
     import_module("experiments.report").main()
     page = (tmp_path / "paper.md").read_text()
     assert all(f"| {claim} |" in page for claim in ("C1", "C2", "N1"))
+    assert {path.stem for path in (tmp_path / "paper").iterdir()} == {
+        "center_of_mass",
+        "positional_bias",
+        "sensitivity",
+    }
+
+
+OWN_RATES = {"learning_rates": [0.003, 0.03], "sweep_seeds": 1, "matched_seeds": 1, "seeds": 2}
+POSITION = {"widths": [4, 4]}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "data", "matched"),
+    [
+        ("center_of_mass_rates", POSITION, ["all/everywhere", "all/three_quarters"], ["convolution, matched"]),
+        ("positional_bias_rates", POSITION, ["tied"], []),
+        pytest.param(
+            *("depth", {"widths": [4, 8], "size": 16, "train_count": 8}, ["hands", "heads"], []), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_each_variant_at_its_own_rate_and_the_page(name, options, data, matched, tmp_path, monkeypatch):
+    task = name.removesuffix("_rates")
+    tiny = {key: value for key, value in TINY.items() if "sweep" not in key and "map" not in key}
+    results = run(task, tmp_path, monkeypatch, tiny | OWN_RATES, config=name, results_name="own_rates", **options)
+    variants = {run["variant"] for run in results["runs"]}
+    bases = {"GeoConv", "GeoConv, no shift", "GeoConv, multilinear"}
+    assert variants >= {"convolution", "CoordConv", *bases, *matched}
+    rates = {(sweep["variant"], sweep["data"]): sweep["learning_rate"] for sweep in results["rates"]}
+    assert rates.keys() == {(variant, each) for variant in variants for each in data}
+    assert all(run["learning_rate"] == rates[run["variant"], run["data"]] for run in results["runs"])
+    counts = Counter((run["variant"], run["data"]) for run in results["runs"])
+    assert all(counts[key] == (1 if "matched" in key[0] else 2) for key in rates)
+
+    monkeypatch.setattr(sys, "argv", ["report.py", "--results", str(tmp_path), "--output", str(tmp_path)])
+    import_module("experiments.report").main()
+    page = (tmp_path / "paper" / "own_rates.md").read_text()
+    assert "at own rates, 2 steps" in page
+    assert all(f"| {variant} |" in page for variant in variants)
+    with Image.open(tmp_path / "paper_own_rates_sweeps.png") as figure:
+        assert figure.width > 500
 
 
 DEPTH = {name: value for name, value in TINY.items() if name not in ("map_seeds", "sweep_shifts")}
@@ -62,7 +108,7 @@ DEPTH |= {"seeds": 1, "widths": [4, 8], "size": 16, "train_count": 8, "score_eve
 
 def test_depth_stopped_and_continued(tmp_path, monkeypatch):
     whole = run("depth", tmp_path / "whole", monkeypatch, DEPTH)
-    runs = [(run["data"], run["kind"], run.get("shift_range"), run["widths"][-1], run["seed"]) for run in whole["runs"]]
+    runs = [(run["data"], run["variant"], run["seed"]) for run in whole["runs"]]
     assert len(set(runs)) == len(runs) == 2 * (4 + 2)
     assert {run[0] for run in runs} == {"hands", "heads"}
     for data, errors in whole["constant"].items():
@@ -85,9 +131,9 @@ def test_depth_stopped_and_continued(tmp_path, monkeypatch):
         sys, "argv", ["paper_report.py", "--results", str(picture.parent), "--output", str(picture.parent)]
     )
     import_module("experiments.report").main()
-    page = (picture.parent / "paper.md").read_text()
+    page = (picture.parent / "paper" / "depth.md").read_text()
     assert page.count("| C6 |") == 4
-    assert f"]({picture.name})" in page
+    assert f"](../{picture.name})" in page
 
     for file in (tmp_path / "whole" / "depth").rglob("predictions.safetensors"):
         file.write_bytes(file.read_bytes()[:100])
@@ -118,13 +164,15 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
     gan = script.Setting((2, 3, 4), 32, 2, script.build_gan, script.gan_step)
     monkeypatch.setattr(script, "SETTINGS", {"centre of mass": setting, "GAN": gan})
     script.main()
-    networks = json.loads(output.read_text())["networks"]
-    counts = {name: values["parameters"] for name, values in networks[1]["variants"].items()}
+    results = read_results(output, "cost")
     # Filters of 4 x 4: of three channels and the image's in the generator, of three widths in the discriminator.
-    assert networks[1]["kernel_taps"] == counts["geo"] - counts["conv"] == 16 * (3 + 2 + 3 + 2 + 3 + 4)
-    assert counts["coord"] == counts["coord-concat"] == counts["conv"] + 2 * networks[1]["kernel_taps"]
-    variants = networks[0]["variants"]
-    parameters = {name: values["parameters"] for name, values in variants.items()}
-    assert parameters["geo"] - parameters["conv"] == 9 * (2 + 3)
-    assert parameters["coord"] == parameters["coord-concat"] == parameters["conv"] + 2 * 9 * (2 + 3)
-    assert variants["conv"]["ratio"] == 1
+    taps = {"centre of mass": 9 * (2 + 3), "GAN": 16 * (3 + 2 + 3 + 2 + 3 + 4)}
+    assert {network["name"]: network["kernel_taps"] for network in results["networks"]} == taps
+    for network, count in taps.items():
+        runs = {run["variant"]: run for run in results["runs"] if run["network"] == network}
+        more = {name: run["parameters"] - runs["convolution"]["parameters"] for name, run in runs.items()}
+        assert more == {
+            **{"convolution": 0, "GeoConv": count},
+            **dict.fromkeys(("CoordConv, computed as GeoConv is", "CoordConv by concatenation"), 2 * count),
+        }
+        assert runs["convolution"]["ratio"] == 1

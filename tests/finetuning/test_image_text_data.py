@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.finetuning.image_text_data import load_image_text, prepare_picture
+from geopos_diffusers.finetuning.image_text_data import load_image_text, prepare_image
 
 
 def encoded(color, size=(20, 10), mode="RGB", format="PNG", **save_options) -> bytes:
@@ -136,7 +136,7 @@ class TestParquet:
 class TestPictures:
     @pytest.mark.parametrize("size", [(64, 64), (65, 64), (640, 11), (11, 640), (1, 1), (100, 99)])
     def test_any_size_becomes_a_square(self, size):
-        pixels, sizes = prepare_picture(Image.new("RGB", size, (255, 255, 255)), 32)
+        pixels, sizes = prepare_image(Image.new("RGB", size, (255, 255, 255)), 32)
         assert pixels.shape == (3, 32, 32)
         assert pixels.is_contiguous()
         assert (pixels == 1).all()
@@ -144,7 +144,7 @@ class TestPictures:
 
     def test_the_centre_is_kept(self):
         picture = Image.fromarray(np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[None, :, None], 20, 0).repeat(3, 2))
-        pixels, sizes = prepare_picture(picture, 20)
+        pixels, sizes = prepare_image(picture, 20)
         assert sizes[3] == 20
         assert pixels[0, 0].tolist() == pytest.approx([value / 127.5 - 1 for value in range(80, 160, 4)], abs=1e-6)
 
@@ -155,7 +155,7 @@ class TestPictures:
         whole = picture.resize([max(32, round(length * scale)) for length in size], Image.Resampling.BICUBIC)
         left, top = ((length - 32) // 2 for length in whole.size)
         expected = np.asarray(whole.crop((left, top, left + 32, top + 32))).transpose(2, 0, 1) / 127.5 - 1
-        pixels, sizes = prepare_picture(picture, 32)
+        pixels, sizes = prepare_image(picture, 32)
         np.testing.assert_allclose(pixels.numpy(), expected, rtol=0, atol=2.01 / 127.5)
         assert sizes[2:4].tolist() == [top, left]
 

@@ -75,13 +75,3 @@ def test_bad_rates_are_refused_before_anything_runs(folders, tmp_path, rates):
     with pytest.raises(ConfigError, match="rates must be numbers > 0"):
         learning_rate_sweep.main(words(folders, tmp_path / "none", rates))
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.parametrize(
-    ("losses", "best", "bracketed"),
-    [({1: 3.0, 2: 1.0, 3: 2.0}, 2, True), ({1: 1.0, 2: 2.0}, 1, False), ({1: float("nan"), 2: 5.0}, 2, False)],
-)
-def test_best_rate(losses, best, bracketed):
-    runs = {rate: learning_rate_sweep.FinishedRun([], 1, {"v": [loss]}, 1.0) for rate, loss in losses.items()}
-    assert learning_rate_sweep.best_rate(runs, "v") == best
-    assert learning_rate_sweep.is_bracketed(runs, "v") is bracketed

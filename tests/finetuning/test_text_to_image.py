@@ -247,6 +247,27 @@ class TestResume:
         with pytest.raises(ConfigError, match=r'this run has training_rates=\{"geoconv": 1\.0\}'):
             finetune("settings", train="geoconv", learning_rate=1, resume_from_checkpoint="latest")
 
+    def test_other_settings_are_noticed_before_anything_is_loaded(self, finetune, images, tmp_path):
+        options = {"train": "geoconv", "lr_scheduler": "cosine"}
+        finetune("early", **options)
+        changes = {
+            "seed=0": {"seed": 1},
+            'train="geoconv"': {"train": "full"},
+            "resolution=32": {"resolution": 16},
+            "training_rates": {"learning_rate": 1},
+            "lr_schedule_steps=2": {"max_train_steps": 4},
+        }
+        for before, change in changes.items():
+            with pytest.raises(ConfigError, match=f"was made with {before}"):
+                finetune("early", dataset=tmp_path / "gone", resume_from_checkpoint="latest", **options | change)
+
+    def test_other_data_are_noticed_before_they_are_encoded(self, finetune, tmp_path):
+        finetune("data")
+        latents = {"cache_latents": True, "latents_folder": tmp_path / "latents"}
+        with pytest.raises(ConfigError, match="was made with data="):
+            finetune("data", max_train_samples=5, resume_from_checkpoint="latest", **latents)
+        assert not (tmp_path / "latents").exists()
+
     def test_a_schedule_never_changes_by_making_a_run_longer(self, finetune):
         options = {"train": "geoconv", "lr_scheduler": "cosine"}
         finetune("longer", **options)
@@ -347,6 +368,8 @@ class TestOptions:
         assert (shown["steps"], shown["samples_per_step"], shown["epochs"]) == ("4", "4", "1.6")
         assert (shown["images"], shown["resolution"]) == ("10", "32")
         assert (shown["train"], shown["trained_parameters"]) == ("geoconv", "976")
+        base = sum(parameter.numel() for parameter in tiny_stable_diffusion().unet.parameters())
+        assert shown["unet_parameters"] == str(base)
         assert not folder.exists()
 
     def test_files_of_a_run(self, finetune):
@@ -372,6 +395,43 @@ class TestOptions:
         events = EventAccumulator(str(folder / "logs" / "finetune")).Reload()
         assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses(lines))
         assert [event.step for event in events.Images("validation")] == [0, 1, 2]
+
+    def test_a_continued_run_writes_into_the_same_folder_of_the_tracker(self, finetune):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        options = {"report_to": "tensorboard", "checkpointing_steps": 2}
+        folder, _ = finetune("logs", max_train_steps=3, **options)
+        shutil.rmtree(folder / "checkpoint-3")
+        _, lines = finetune("logs", max_train_steps=5, resume_from_checkpoint="latest", **options)
+        assert [path.relative_to(folder / "logs") for path in (folder / "logs").rglob("*") if path.is_dir()] == [
+            Path("finetune")
+        ]
+        assert all(path.name.startswith("events") for path in (folder / "logs" / "finetune").iterdir())
+        events = EventAccumulator(str(folder / "logs" / "finetune")).Reload()
+        assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5]
+        assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses(lines))
+
+    def test_validation_uses_the_guidance_that_the_model_recommends(self, finetune, model, tmp_path):
+        options = {"validation_prompts": ["a hand"], "validation_inference_steps": 1, "max_train_steps": 1}
+        shutil.copytree(model, tmp_path / "guided")
+        (tmp_path / "guided" / "generation_config.json").write_text('{"guidance_scale": 1.5}')
+        images = {}
+        for name, more in {
+            "default": {},
+            "five": {"validation_guidance_scale": 5},
+            "recommended": {"model": tmp_path / "guided"},
+            "one and a half": {"validation_guidance_scale": 1.5},
+        }.items():
+            images[name] = (finetune(name, **options, **more)[0] / "validation-000001.png").read_bytes()
+        assert images["default"] == images["five"] != images["recommended"] == images["one and a half"]
+
+    def test_what_model_and_autoencoder_cannot_hold_is_said_once(self, finetune, caplog):
+        folder, _ = finetune("warnings", validation_prompts=["a fist"], validation_inference_steps=1)
+        warnings = [record.getMessage() for record in caplog.records]
+        assert len([text for text in warnings if text.startswith("the autoencoder loses detail")]) == 1
+        (words,) = [text for text in warnings if "vocabulary" in text]
+        assert words.startswith("the model's vocabulary has no 'hand', 'with', 'fingers', 'fist':")
+        assert 0 < json.loads((folder / "summary.json").read_text())["reconstruction_psnr"] < 30
 
 
 class TestBadInput:

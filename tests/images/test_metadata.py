@@ -8,7 +8,7 @@ from PIL import Image
 from geopos_diffusers.cli.generate import read_prompts
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.finetuning.image_text_data import load_image_text
-from geopos_diffusers.metrics.picture_folder import list_pictures
+from geopos_diffusers.metrics.image_folder import list_images
 
 
 def write(folder, *rows, prefix="", end="\n"):
@@ -25,7 +25,7 @@ class TestFilesOfTheFolder:
         Image.new("RGB", (8, 8)).save(tmp_path / "outside.png")
         name = str(tmp_path / "outside.png") if name.startswith("/") else name
         folder = write(tmp_path / "data", {"file_name": "0.png", "text": "a"}, {"file_name": name, "text": "b"})
-        for read in (lambda: load_image_text(str(folder), 8), lambda: list_pictures(folder)):
+        for read in (lambda: load_image_text(str(folder), 8), lambda: list_images(folder)):
             with pytest.raises(DataError, match=r"line 2: file_name '.*outside\.png' is outside the folder"):
                 read()
 
@@ -37,7 +37,7 @@ class TestFilesOfTheFolder:
     def test_dots_within_a_name_are_no_step_up(self, tmp_path):
         folder = write(tmp_path / "data", {"file_name": "a..b.png", "text": "a"})
         (folder / "0.png").rename(folder / "a..b.png")
-        assert len(load_image_text(str(folder), 8)) == len(list_pictures(folder).pictures) == 1
+        assert len(load_image_text(str(folder), 8)) == len(list_images(folder).entries) == 1
 
 
 class TestLines:
@@ -49,7 +49,7 @@ class TestLines:
         rows = [{"file_name": "0.png", "text": self.CAPTION}, {"file_name": "0.png", "text": "b"}]
         folder = write(tmp_path / "data", *rows, prefix=prefix, end=end)
         assert load_image_text(str(folder), 8).captions == [self.CAPTION, "b"]
-        assert len(list_pictures(folder).pictures) == 2
+        assert len(list_images(folder).entries) == 2
 
     def test_csv_with_a_byte_order_mark(self, tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "0.png")

@@ -36,8 +36,8 @@ def report(drawn, rendered_hands, mobilenet):
 
 class TestEvaluateHands:
     def test_rates(self, report):
-        found = sum(row.detection is not None for row in report.images.pictures)
-        assert len(report.images.pictures) == 9
+        found = sum(row.detection is not None for row in report.images.entries)
+        assert len(report.images.entries) == 9
         assert report.image_scores.found.value == pytest.approx(found / 9)
         assert found >= 6
         assert report.image_scores.found.low <= found / 9 <= report.image_scores.found.high
@@ -51,7 +51,7 @@ class TestEvaluateHands:
     def test_counts(self, report):
         scores = report.image_scores
         assert scores.confusion.sum() == 9
-        assert scores.confusion[:, 6].sum() == sum(row.detection is None for row in report.images.pictures)
+        assert scores.confusion[:, 6].sum() == sum(row.detection is None for row in report.images.entries)
         assert scores.count_right.value > 0.6
         assert scores.found_and_right.value < scores.count_right.value
         assert scores.count_error.value < 0.8

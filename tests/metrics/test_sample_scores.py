@@ -71,11 +71,11 @@ def test_mobilenet_tells_pictures_apart(mobilenet):
 def test_diversity_falls_with_the_kinds_of_pictures(mobilenet):
     scores = ImageScores(pictures(KINDS, 64), 100, 0, mobilenet)
     many, few = scores(pictures(KINDS, 64, seed=1)), scores(pictures(2, 64, seed=1))
-    assert many.keys() == few.keys() == {"ms_ssim", "vendi", "mobilenet_vendi", "mobilenet_kid"}
+    assert many.keys() == few.keys() == {"ms_ssim", "vendi", "MobileNetV2-96_vendi", "MobileNetV2-96_kid"}
     assert few["vendi"] < 0.5 * many["vendi"]
-    assert few["mobilenet_vendi"] < many["mobilenet_vendi"]
+    assert few["MobileNetV2-96_vendi"] < many["MobileNetV2-96_vendi"]
     assert few["ms_ssim"] > many["ms_ssim"]
-    assert few["mobilenet_kid"] > many["mobilenet_kid"]
+    assert few["MobileNetV2-96_kid"] > many["MobileNetV2-96_kid"]
 
 
 def test_diversity_without_a_network():
@@ -96,9 +96,13 @@ def test_scores_with_bins_and_with_and_without_the_network(mobilenet):
     scores = ImageScores(images, 100, 0, mobilenet, bins=4)
     half, quick = scores(images[:40]), scores(images[:40], mobilenet=False)
     assert quick.keys() == {"ms_ssim", "vendi", "covered", "different", "jensen_shannon", *NEIGHBOURHOODS}
-    assert half.keys() == {*quick, *(f"mobilenet_{name}" for name in quick if name != "ms_ssim"), "mobilenet_kid"}
+    assert half.keys() == {
+        *quick,
+        *(f"MobileNetV2-96_{name}" for name in quick if name != "ms_ssim"),
+        "MobileNetV2-96_kid",
+    }
     assert quick == {name: half[name] for name in quick}
     assert quick["covered"] == 1
     real = scores.of_halves(2)
-    assert real.keys() == {name for name in half if name not in ("ms_ssim", "mobilenet_kid")}
+    assert real.keys() == {name for name in half if name not in ("ms_ssim", "MobileNetV2-96_kid")}
     assert real["covered"] == half_scores(pixel_features(images), 2, 0)["covered"]

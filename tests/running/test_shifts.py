@@ -116,6 +116,12 @@ class TestGradientCheckpointing:
         found = self.step(model, lambda: checkpoint(model, x, use_reentrant=use_reentrant))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
+    def test_two_calls_of_the_whole_model(self, scope, use_reentrant):
+        model, x = self.network(scope), torch.randn(2, 2, 6, 6, requires_grad=True)
+        expected = self.step(model, lambda: model(x) * model(x))
+        run = partial(checkpoint, model, use_reentrant=use_reentrant)
+        torch.testing.assert_close(self.step(model, lambda: run(x) * run(x)), expected, rtol=1e-4, atol=1e-6)
+
     def test_the_shift_is_not_zero(self, scope, use_reentrant):
         """What the comparisons above rest on."""
         model, x = self.network(scope), torch.randn(2, 2, 6, 6, requires_grad=True)

@@ -1,8 +1,8 @@
-"""Plain convolutions, CoordConv or GeoConv: any network of torch convolutions, three ways, by one argument.
+"""Plain convolutions, CoordConv or GeoConv: any network of torch convolutions, in any of these ways, by one argument.
 
 The networks of this folder are written with torch's layers. `set_kind` gives them the coordinate channels with the
 same surgery that patches pretrained models, and then draws all weights anew, as those of a convolution over the
-concatenated input are drawn. So the three kinds differ in the coordinate weights and in nothing else.
+concatenated input are drawn. So the kinds differ in the coordinate weights and in nothing else.
 """
 
 import math
@@ -16,21 +16,29 @@ from geopos_diffusers.patching.config import GeoConvConfig
 from geopos_diffusers.patching.surgery import apply_geoconv
 from geopos_diffusers.patching.targets import CONVOLUTIONS
 
-KINDS = ("conv", "coord", "geo")
+KINDS = ("conv", "coord", "geo", "geo-multilinear")
 INITIALISATIONS = ("torch", "dcgan")
 DCGAN_DEVIATION = 0.02  # of all weights
 
 
 def kind_config(kind: str, config: GeoConvConfig | None = None) -> GeoConvConfig | None:
-    """The coordinate channels of a kind: None for conv; one channel an axis and no shift for coord; `config` for geo.
+    """The coordinate channels of a kind.
+
+    conv: None. coord: one channel an axis and no shift. geo: `config` in the basis of taps, a kernel over the channel
+    as in the paper. geo-multilinear: `config` in the multilinear basis, coefficients of 1, x, y and xy.
 
     Raises:
         ConfigError: an unknown kind.
     """
     if kind not in KINDS:
         raise ConfigError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
-    config = config or GeoConvConfig(basis="taps")
-    return {"conv": None, "coord": replace(config, encoding="cartesian", shift_range=0.0), "geo": config}[kind]
+    if kind == "conv":
+        return None
+    config = config or GeoConvConfig()
+    if kind == "geo-multilinear":
+        return replace(config, basis="multilinear", border=None)
+    coord = {"encoding": "cartesian", "shift_range": 0.0} if kind == "coord" else {}
+    return replace(config, basis="taps", **coord)
 
 
 def set_kind(
@@ -43,7 +51,7 @@ def set_kind(
     """Turn a new network of plain convolutions into one of `kind`, and draw its weights.
 
     Args:
-        config: options of the geometry channel of kind "geo", and its border and normalization also of kind "coord".
+        config: options of the geometry channel of GeoConv, and its border and normalization also of kind "coord".
         seed: two networks of one seed have the same draws behind their weights, whatever their kinds.
         initialisation: as `draw_weights`.
 
@@ -65,10 +73,7 @@ def parameter_count(network: nn.Module, kind: str = "conv", config: GeoConvConfi
     if (geometry := kind_config(kind, config)) is None:
         return total
     filters = [layer for layer in network.modules() if isinstance(layer, CONVOLUTIONS)]
-    return total + sum(
-        geometry.channels(len(layer.kernel_size)) * layer.out_channels * math.prod(layer.kernel_size)
-        for layer in filters
-    )
+    return total + sum(math.prod(geometry.weight_shape(layer.kernel_size)) * layer.out_channels for layer in filters)
 
 
 def draw_weights(network: nn.Module, seed: int, initialisation: str = "torch") -> None:
@@ -79,7 +84,7 @@ def draw_weights(network: nn.Module, seed: int, initialisation: str = "torch") -
 
     Args:
         initialisation: "torch": weights and biases uniform within 1 / sqrt(fan-in), as torch does, where the fan-in of
-            a convolution counts its coordinate channels. "dcgan": weights N(0, 0.02), scales of batch normalisation
+            a convolution counts its coordinate weights. "dcgan": weights N(0, 0.02), scales of batch normalisation
             N(1, 0.02), biases 0 (arXiv 1511.06434, section 4; the scales are those of its published code).
 
     Raises:

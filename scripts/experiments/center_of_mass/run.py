@@ -8,6 +8,9 @@
    never shows.
 3. The sensitivity sweep (N1) of every option of the geometry channel.
 
+With `--learning-rates` (configs/experiments/center_of_mass_rates.yaml) nothing of that, but a comparison in which each
+variant has its own best rate of a sweep; GeoConv with and without shift, in both bases.
+
 Started again, it skips the runs that are finished and continues the one that is not; --overwrite begins anew.
 """
 
@@ -28,8 +31,9 @@ from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.position_network import PositionNetwork, PositionTrial
 from ..baselines.sensitivity import geometry_sweep
-from ..baselines.trial import match_parameters
+from ..baselines.trial import match_parameters, variant_name
 from ..comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
+from ..own_rates.comparison import run_at_own_rates
 from .data import DENSITIES, REGIONS, draw_points
 
 EVERYWHERE, HELD_OUT = "all/everywhere", "all/three_quarters"
@@ -123,6 +127,19 @@ def matched_variants(args: CenterOfMassArguments, data: str, geometry: GeoPosCon
             yield match_parameters(trial, build)
 
 
+def own_rate_trials(args: CenterOfMassArguments, seed: int) -> Iterator[PositionTrial]:
+    """The variants that are compared at their own rates, on both kinds of data."""
+    build, geometries = partial(build_network, size=args.size), (GeoPosConfig(), GeoPosConfig(shift_range=0.0))
+    for data in (EVERYWHERE, HELD_OUT):
+        shared = {"data": data, "head": HEAD, "widths": tuple(args.widths), "seed": seed}
+        plain = PositionTrial(kind="conv", **shared)
+        yield from (plain, PositionTrial(kind="coord", **shared))
+        for kind in ("geo", "geo-multilinear"):
+            yield from (PositionTrial(kind=kind, geometry=geometry, **shared) for geometry in geometries)
+        if seed < args.matched_seeds:
+            yield match_parameters(plain, build)
+
+
 def choose_geometry(records: list[dict[str, Any]], data: str, head: str, widths: list[int]) -> GeoPosConfig:
     """The encoding and shift with the lowest mean validation loss among the map's runs."""
     losses: dict[tuple[str, float], list[float]] = {}
@@ -140,13 +157,16 @@ def main() -> None:
     start_trackers(accelerator, "paper_center_of_mass", args.training_settings())
     set_seed(0)
     task, chosen = build_task(args), {}
+    if args.learning_rates:
+        run_at_own_rates("center_of_mass", partial(own_rate_trials, args), task, args, accelerator)
+        return end_run(accelerator)
     trials = list(map_trials(args))
     records = run_trials(trials, task, args, accelerator, "map")
     if args.stop_at_step is not None and args.stop_at_step < args.steps:
         return
     for data in (EVERYWHERE, HELD_OUT):
         geometry = choose_geometry(records, data, HEAD, args.widths)
-        chosen[data] = {"encoding": geometry.encoding, "shift_range": geometry.shift_range}
+        chosen[data] = variant_name("geo", geometry)
         geometries = list(dict.fromkeys([geometry, GeoPosConfig()]))
         trials += variants(data, HEAD, args.widths, geometries, args.seeds)
         trials += matched_variants(args, data, geometry)

@@ -6,14 +6,17 @@ from typing import Any
 
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.metrics.bootstrap import Interval
+from geopos_diffusers.patching.config import GeoPosConfig
 
-from ..page import ClaimRow, Paragraph, Picture, Place, Section, Table, format_interval
-from ..results import KIND_NAMES, Run, geometry, mean_interval, ratio_interval, scores, select
+from ..baselines.sensitivity import ENCODINGS
+from ..baselines.trial import variant_name
+from ..page import ClaimRow, Headline, Paragraph, Picture, Place, Section, Table, format_interval
+from ..results import Run, mean_score, score_ratio, scores, select
+from ..verdict import Effect
 
 EVERYWHERE, SEEN, UNSEEN = "all/everywhere", "all/three_quarters", "all/fourth_quarter"
 # What the paper reports: GeoConv's loss is lower than the other's by this share.
-PAPER = {"conv": 0.46, "coord": 0.57}
-NAMES = {kind: KIND_NAMES[kind] for kind in PAPER}
+PAPER = {"convolution": 0.46, "CoordConv": 0.57}
 # Where a network learnt, and where it is tested.
 TESTS = {
     "points everywhere": (EVERYWHERE, EVERYWHERE),
@@ -22,34 +25,13 @@ TESTS = {
 }
 
 
-def verdict(ratio: Interval, paper_reduction: float) -> str:
-    """reproduced: lower, and the paper's reduction is not above the interval's; in part: lower; else not reproduced."""
-    if ratio.high is None or ratio.high >= 1:
-        return "not reproduced"
-    return "reproduced" if ratio.low <= 1 - paper_reduction else "in part"
-
-
-def describe(options: dict[str, Any]) -> str:
-    """ "product, shift 0.25"."""
-    shift = options["shift_range"]
-    return f"{options['encoding']}, " + (f"shift {shift:g}" if shift else "no shift")
-
-
 def compared(results: dict[str, Any], data: str) -> dict[str, list[Run]]:
-    """The runs of the comparison on `data`, by name of the variant."""
-    plain, chosen = results["settings"]["widths"], results["chosen_on_validation"][data]
+    """The runs of the comparison on `data`, by variant: plain ones, the GeoConv chosen on validation, the default."""
+    chosen = results["chosen_on_validation"][data]
+    names = ("convolution", "convolution, matched", "CoordConv", chosen, f"{chosen}, matched", "GeoConv")
     runs = select(results["runs"], data=data, head=results["head"])
-    wide = [run for run in runs if run["widths"] != plain and len(run["widths"]) == len(plain)]
-    narrow = select(runs, widths=plain)
-    variants = {
-        "convolution": select(narrow, kind="conv"),
-        "convolution, matched": select(wide, kind="conv"),
-        "CoordConv": select(narrow, kind="coord"),
-        f"GeoConv, chosen ({describe(chosen)})": select(narrow, **geometry(**chosen)),
-        "GeoConv, chosen, matched": select(wide, **geometry(**chosen)),
-    }
-    if (default := geometry()) != geometry(**chosen):
-        variants[f"GeoConv, default ({describe(default)})"] = select(narrow, **default)
+    deep = [run for run in runs if len(run["widths"]) == len(results["settings"]["widths"])]
+    variants = {name: select(deep, variant=name) for name in names}
     return {name: found for name, found in variants.items() if found}
 
 
@@ -65,8 +47,11 @@ def build_section(results: dict[str, Any], place: Place) -> Section:
             "log-uniformly. The target is the mean position of the points, x and y in [-1, 1]; the loss is the mean "
             f"squared error. Strided 3x3 convolutions of {settings['widths']} channels and an {results['head']} head, "
             f"{settings['steps']} steps of {settings['batch_size']}, the same budget and learning rate for all kinds. "
-            "Encoding and shift were chosen by the validation loss of the map's runs, the losses below are of other "
-            "images. **Matched** has the last layer widened to CoordConv's number of parameters. The digest of the "
+            "Encoding and shift were chosen by the validation loss of the map's runs: "
+            f"{results['chosen_on_validation'][EVERYWHERE]} for points everywhere, "
+            f"{results['chosen_on_validation'][SEEN]} for the seen region. **GeoConv** alone has the "
+            "defaults, the product encoding and shift 0.25. The losses below are of other images. **Matched** has the "
+            "last layer widened to CoordConv's number of parameters. The digest of the "
             "paper at hand does not describe its data or network: all of this is our reading."
         ),
         *(block for data in (EVERYWHERE, SEEN) for block in comparison_blocks(results, data)),
@@ -87,29 +72,40 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
     """The chosen GeoConv in every test; with points everywhere also the default one and equal parameters."""
     rows = []
     for label, (data, test) in TESTS.items():
-        variants = compared(results, data)
+        variants, chosen = compared(results, data), results["chosen_on_validation"][data]
         for name, runs in variants.items():
-            if not name.startswith("GeoConv") or (data != EVERYWHERE and not name.startswith("GeoConv, chosen (")):
+            if not name.startswith("GeoConv") or (data != EVERYWHERE and name != chosen):
                 continue
             for kind, reduction in PAPER.items():
-                other = NAMES[kind]
-                if "matched" in name and f"{other}, matched" in variants:
-                    other = f"{other}, matched"
-                ratio = ratio_interval(runs, variants[other], test)
-                ends = (ratio.value, ratio.low, ratio.high)
-                change = Interval(*(None if value is None else value - 1 for value in ends))
+                matched = name.endswith("matched") and f"{kind}, matched" in variants
+                other = f"{kind}, matched" if matched else kind
+                ratio = score_ratio(runs, variants[other], test)
+                figures = format_interval(change(ratio), 0, percent=True)
+                headline = None
+                if name == chosen:
+                    headline = Headline(f"centre of mass: lower loss than {kind}", label, figures)
                 rows.append(
                     ClaimRow(
                         "C1",
                         f"centre of mass: loss of GeoConv against {other}",
                         f"-{reduction:.0%}",
-                        format_interval(change, 0, percent=True),
-                        len(runs),
-                        f"{label}; {name}; {results['settings']['steps']} steps",
-                        verdict(ratio, reduction),
+                        figures,
+                        ratio.count,
+                        f"{label}; {name}{', chosen' if name == chosen else ''}; {results['settings']['steps']} steps",
+                        Effect(ratio, "less", 1, 1 - reduction),
+                        headline,
                     )
                 )
     return rows
+
+
+def change(ratio: Interval) -> Interval:
+    """A ratio as a change: 0.8 is -0.2."""
+    return Interval(*(None if end is None else end - 1 for end in (ratio.value, ratio.low, ratio.high)))
+
+
+def scaled(interval: Interval, factor: float) -> Interval:
+    return Interval(*(None if end is None else factor * end for end in (interval.value, interval.low, interval.high)))
 
 
 def comparison_blocks(results: dict[str, Any], data: str) -> list[Paragraph | Table]:
@@ -122,9 +118,8 @@ def comparison_blocks(results: dict[str, Any], data: str) -> list[Paragraph | Ta
     for name, runs in variants.items():
         cells = [name, f"{runs[0]['parameters']:,}", str(len(runs))]
         for _, test in tests:
-            mean = mean_interval(runs, test)
-            cells.append(format_interval(Interval(*(1000 * value for value in (mean.value, mean.low, mean.high)))))
-            cells += [format_interval(ratio_interval(runs, variants[other], test)) for other in NAMES.values()]
+            cells.append(format_interval(scaled(mean_score(runs, test), 1000)))
+            cells += [format_interval(score_ratio(runs, variants[other], test)) for other in PAPER]
         rows.append(cells)
     return [Table(header, rows)]
 
@@ -140,15 +135,13 @@ def networks(results: dict[str, Any]) -> dict[str, tuple[str, Sequence[int]]]:
     }
 
 
-def variant_names(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """What `select` needs by name, for all kinds, encodings and shifts that occur with otherwise default channels."""
-    found = {"convolution": {"kind": "conv"}, "CoordConv": {"kind": "coord"}}
-    pairs = {(run["encoding"], run["shift_range"]) for run in runs if run["kind"] == "geo"}
-    for encoding, shift in sorted(pairs):
-        options = geometry(encoding=encoding, shift_range=shift)
-        if select(runs, **options):
-            found[describe(options)] = options
-    return found
+def variant_names(results: dict[str, Any], runs: Sequence[Run]) -> list[str]:
+    """What the map compares: the plain kinds, then encodings and shifts of GeoConv."""
+    shifts = sorted({*results["settings"].get("map_shifts", ()), *results["settings"]["sweep_shifts"]})
+    geometries = [GeoPosConfig(encoding=name, shift_range=shift) for name in sorted(ENCODINGS) for shift in shifts]
+    names = [*PAPER, *(variant_name("geo", geometry) for geometry in geometries)]
+    found = {run["variant"] for run in runs}
+    return [name for name in names if name in found]
 
 
 def map_table(results: dict[str, Any]) -> Table:
@@ -156,8 +149,8 @@ def map_table(results: dict[str, Any]) -> Table:
     rows = []
     for network, (head, widths) in networks(results).items():
         runs = select(results["runs"], head=head, widths=widths)
-        for name, options in variant_names(runs).items():
-            chosen = select(runs, **options)
+        for name in variant_names(results, runs):
+            chosen = select(runs, variant=name)
             cells = [format_mean(select(chosen, data=data), test) for data, test in TESTS.values()]
             seeds = [len(select(chosen, data=data)) for data in (EVERYWHERE, SEEN)]
             if any(seeds):
@@ -171,10 +164,10 @@ def density_table(results: dict[str, Any]) -> Table:
     rows = []
     for trained in densities:
         runs = select(plain, data=f"{trained}/everywhere")
-        for name, options in variant_names(runs).items():
-            found = select(runs, **options)
+        for name in variant_names(results, runs):
+            found = select(runs, variant=name)
             cells = [format_mean(found, f"{tested}/everywhere") for tested in densities]
-            if found and select(plain, data="sparse/everywhere", **options):
+            if found and select(plain, data="sparse/everywhere", variant=name):
                 rows.append((trained, name, str(len(found)), *cells))
     return Table(("trained on", "variant", "seeds", *densities), rows)
 
@@ -191,14 +184,16 @@ def draw_losses(results: dict[str, Any], target: Path) -> None:
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     for axes, (label, (data, test)) in zip(figure.subplots(1, 3), TESTS.items(), strict=True):
         variants = compared(results, data)
-        for row, runs in enumerate(variants.values()):
+        for row, (name, runs) in enumerate(variants.items()):
             values = list(scores(runs, test).values())
-            color = {"conv": "C7", "coord": "C1", "geo": "C0"}[runs[0]["kind"]]
+            color = {"convolution": "C7", "CoordConv": "C1", "GeoConv": "C0"}[name.partition(",")[0]]
             axes.plot(values, [row] * len(values), "o", color=color, alpha=0.5)
             axes.plot([sum(values) / len(values)] * 2, [row - 0.3, row + 0.3], color="black")
         axes.set(title=label, xlabel="test loss (mean squared error)")
         axes.set_xlim(left=0, right=1.05 * axes.get_xlim()[1])
-        axes.set_yticks(range(len(variants)), [name.replace(" (", "\n(") for name in variants], fontsize=8)
+        axes.set_yticks(
+            range(len(variants)), [name.replace(", matched", ",\nmatched") for name in variants], fontsize=8
+        )
         axes.invert_yaxis()
     with atomic_path(target) as temporary:
         figure.savefig(temporary, dpi=110, format="png")

@@ -9,13 +9,11 @@ machine does falls on all of them; times are ratios to the plain network within 
 
 import argparse
 import math
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +24,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.files import write_json
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
 from geopos_diffusers.patching.config import GeoPosConfig
 from geopos_diffusers.patching.targets import CONVOLUTIONS
@@ -39,8 +36,11 @@ from ..depth.loss import scale_invariant_log_loss
 from ..depth.network import DepthNetwork
 from ..gan.network import build_discriminator, build_generator, stage_widths
 from ..gan.training import GanRun, train_step
+from ..results import write_results
 from ..vae.network import Vae, negative_elbo
+from .section import CONCATENATED, COORD, GEO
 
+NAMES = {"conv": "convolution", "coord": COORD, "geo": GEO, "coord-concat": CONCATENATED}  # in results
 VARIANTS = ("conv", "coord", "coord-concat", "geo")
 Step = Callable[[], object]
 OPTIMIZER = partial(torch.optim.AdamW, lr=1e-3, fused=True)
@@ -174,39 +174,23 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     began = time.process_time()
-    networks = []
+    networks, runs = [], []
     for name, setting in SETTINGS.items():
         if name not in args.networks:
             continue
         variants = measure(setting, args.rounds, args.steps, name)
         widths, size, batch = list(setting.widths), setting.size, setting.batch
         taps = kernel_taps(setting.build(setting.widths, setting.size))
-        networks.append(
-            {"name": name, "widths": widths, "size": size, "batch": batch, "kernel_taps": taps, "variants": variants}
-        )
+        networks.append({"name": name, "widths": widths, "size": size, "batch": batch, "kernel_taps": taps})
+        runs += [{"variant": NAMES[variant], "network": name, **values} for variant, values in variants.items()]
         for variant, values in variants.items():
             print(
                 f"{name}: {variant} {values['parameters']:,} parameters, {1e3 * values['seconds']:.2f} ms, "
                 f"{values['ratio']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
             )
-    write_json(
-        args.results,
-        {
-            "format_version": 1,
-            "experiment": "cost",
-            "command": f"python -m scripts.experiments.cost.run --results {args.results} "
-            f"--rounds {args.rounds} --steps {args.steps}",
-            "date": date.today().isoformat(),
-            "machine": {
-                "threads": torch.get_num_threads(),
-                "processor": platform.machine(),
-                "torch": torch.__version__,
-                "device": "cpu",
-            },
-            "cpu_seconds": round(time.process_time() - began, 1),
-            "networks": networks,
-        },
-    )
+    settings = {"rounds": args.rounds, "steps": args.steps}
+    seconds = round(time.process_time() - began, 1)
+    write_results(args.results, "cost", runs, settings, cpu_seconds=seconds, networks=networks)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from PIL import Image
 
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.images.contact_sheet import contact_sheet
-from geopos_diffusers.metrics.evaluation import KID_NAME, ScoredPicture
+from geopos_diffusers.metrics.evaluation import KID_NAME, ScoredImage
 from geopos_diffusers.metrics.hand_attributes import HandAttributes
 from geopos_diffusers.metrics.hand_detection import HandDetection
-from geopos_diffusers.metrics.picture_folder import Picture
+from geopos_diffusers.metrics.image_folder import FolderImage
 from geopos_diffusers.metrics.report import annotate, outcome_of
 from geopos_diffusers.training.loss_log import read_losses, running_mean
 
@@ -107,8 +107,8 @@ def detector_pictures(output: Path, name: str, count: int) -> list[tuple[Image.I
         detection = None
         if row["found"]:
             detection = HandDetection(row["score"], np.array(row["landmarks"]), row["handedness"])
-        picture = Picture(path, row["file_name"], HandAttributes(**row["expected"]))
-        scored = ScoredPicture(picture, Image.open(path).size, detection, row["counted"])
+        picture = FolderImage(path, row["file_name"], HandAttributes(**row["expected"]))
+        scored = ScoredImage(picture, Image.open(path).size, detection, row["counted"])
         image = annotate(scored, outcome_of(scored)).resize((DETECTOR_CELL, DETECTOR_CELL), Image.Resampling.LANCZOS)
         asked = "-" if row["expected"]["fingers"] is None else row["expected"]["fingers"]
         outcome = f"counted {row['counted']}" if row["found"] else "no hand"

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from geopos_diffusers.data.faces import FaceOptions, FaceRenderer
 from geopos_diffusers.data.hands import HandOptions, HandRenderer
-from geopos_diffusers.data.options import check_choices, check_count, check_picture
+from geopos_diffusers.data.options import check_choices, check_count, check_image
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import atomic_path
 
@@ -42,7 +42,7 @@ def draw_depth(data: str, count: int, size: int, seed: int, progress: bool = Fal
     """
     check_choices("data", (data,), tuple(UNITS))
     check_count(count)
-    check_picture(size, seed)
+    check_image(size, seed)
     if data == "hands":
         renderer = HandRenderer(size, seed, HandOptions(focal=FOCAL, fill=FILL))
     else:

@@ -10,8 +10,8 @@ Started again, it skips the runs that are finished and continues the one that is
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -29,7 +29,8 @@ from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.trial import Trial, match_parameters
-from ..comparison import ComparisonArguments, Task, run_trials, write_results
+from ..comparison import ComparisonArguments, Task, run_folder, run_trials, write_results
+from ..own_rates.comparison import run_at_own_rates
 from .data import FOCAL, UNITS, load_depth
 from .errors import depth_errors
 from .loss import scale_invariant_log_loss
@@ -124,6 +125,13 @@ def comparison_trials(args: DepthArguments) -> Iterator[Trial]:
                 )
 
 
+def own_rate_trials(args: DepthArguments, seed: int) -> Iterator[Trial]:
+    """The variants that are compared at their own rates: those of the comparison, and GeoConv in the other basis."""
+    for data in UNITS:
+        kinds = variants(args, data, seed)
+        yield from (*kinds.values(), replace(kinds["GeoConv"], kind="geo-multilinear"))
+
+
 def write_samples(args: DepthArguments, images: Images, target: Path) -> None:
     """The picture of the first seed's networks, all of which must be trained.
 
@@ -136,7 +144,7 @@ def write_samples(args: DepthArguments, images: Images, target: Path) -> None:
         inputs.append(tests[:SAMPLES])
         depths.append(depth[:SAMPLES])
         for name, trial in variants(args, data, 0).items():
-            file = Path(args.output_dir) / trial.name(args.training_settings()) / SAMPLES_FILE
+            file = run_folder(trial, args) / SAMPLES_FILE
             try:
                 predictions.setdefault(name, []).append(load_file(file)["depth"])
             except (OSError, KeyError, SafetensorError) as error:
@@ -160,10 +168,14 @@ def main() -> None:
         means[data] = depth[depth > 0].mean().item()
         tests = images(data, "test")[1]
         constant[data] = {"depth": means[data], **mean_errors(torch.full_like(tests, means[data]), tests)}
+    task, head = build_task(args, images, means), {"units": UNITS, "focal": FOCAL, "constant": constant}
+    if args.learning_rates:
+        run_at_own_rates("depth", partial(own_rate_trials, args), task, args, accelerator, **head)
+        return end_run(accelerator)
     trials = list(comparison_trials(args))
-    records = run_trials(trials, build_task(args, images, means), args, accelerator, "comparison")
+    records = run_trials(trials, task, args, accelerator, "comparison")
     if accelerator.is_main_process and records:
-        write_results("depth", records, args, units=UNITS, focal=FOCAL, constant=constant)
+        write_results("depth", records, args, **head)
         print(f"wrote {len(records)} runs to {args.results}")
         if len(records) == len(trials):
             results = Path(args.results)

@@ -8,33 +8,19 @@ import numpy as np
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.metrics.bootstrap import Interval
 
-from ..page import ClaimRow, Paragraph, Picture, Place, Section, Table, format_interval
-from ..results import Run, by_variant, geometry, mean_interval, ratio_interval, select
+from ..page import ClaimRow, Headline, Paragraph, Picture, Place, Section, Table, format_interval
+from ..results import Run, by_variant, mean_score, score_ratio, select
+from ..verdict import Effect
 
 METRIC = "abs_rel"
-VARIANTS = {
-    "convolution": {"kind": "conv"},
-    "CoordConv": {"kind": "coord"},
-    "GeoConv without shift": geometry(shift_range=0.0),
-    "GeoConv, default (product, shift 0.25)": geometry(),
-}
-DEFAULT = list(VARIANTS)[-1]
+DEFAULT = "GeoConv"
+VARIANTS = ("convolution", "CoordConv", "GeoConv, no shift", DEFAULT)
 OTHERS = ("convolution", "CoordConv")  # that GeoConv is compared with
-
-
-def verdict(ratio: Interval, seeds: int) -> str:
-    """From the error of GeoConv by that of another: reproduced if the interval lies below 1, else not reproduced.
-
-    One seed has no interval and shows nothing: measured.
-    """
-    if seeds < 2:
-        return "measured"
-    return "reproduced" if ratio.high is not None and ratio.high < 1 else "not reproduced"
 
 
 def compared(results: dict[str, Any], data: str) -> dict[str, list[Run]]:
     """The runs of each variant on `data`, as `by_variant` names them."""
-    return by_variant(select(results["runs"], data=data), VARIANTS, results["settings"]["widths"])
+    return by_variant(select(results["runs"], data=data), VARIANTS)
 
 
 def build_section(results: dict[str, Any], place: Place) -> Section:
@@ -78,16 +64,17 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
     for data in results["units"]:
         variants = compared(results, data)
         for other in OTHERS:
-            ratio = ratio_interval(variants[DEFAULT], variants[other], METRIC)
+            ratio = score_ratio(variants[DEFAULT], variants[other], METRIC)
             rows.append(
                 ClaimRow(
                     "C6",
                     f"monocular depth: AbsRel of GeoConv by that of {other}",
                     "mentioned, no figure",
                     format_interval(ratio),
-                    len(variants[DEFAULT]),
+                    ratio.count,
                     f"{data}; product, shift 0.25; {results['settings']['steps']} steps",
-                    verdict(ratio, len(variants[DEFAULT])),
+                    Effect(ratio, "less", 1),
+                    Headline(f"depth: smaller error (AbsRel) than {other}", data, format_interval(ratio)),
                 )
             )
     return rows
@@ -102,8 +89,8 @@ def error_table(results: dict[str, Any], data: str) -> Table:
     cells = [format_interval(values[metric], *style) for metric, (_, *style) in shown.items()]
     rows = [("constant", "1", "", *cells, "", "")]
     for name, runs in variants.items():
-        cells = [format_interval(mean_interval(runs, metric), *style) for metric, (_, *style) in shown.items()]
-        ratios = [format_interval(ratio_interval(runs, variants[other], METRIC)) for other in OTHERS]
+        cells = [format_interval(mean_score(runs, metric), *style) for metric, (_, *style) in shown.items()]
+        ratios = [format_interval(score_ratio(runs, variants[other], METRIC)) for other in OTHERS]
         rows.append((name, f"{runs[0]['parameters']:,}", str(len(runs)), *cells, *ratios))
     titles = [title for title, *_ in shown.values()]
     return Table((data, "parameters", "seeds", *titles, "AbsRel by convolution's", "AbsRel by CoordConv's"), rows)

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.patching.config import GeoConvConfig
+from geopos_diffusers.patching.config import GeoConvConfig, GeoPosConfig
 
 from ..baselines.kinds import parameter_count, set_kind
+from ..baselines.trial import variant_name
 
 SIZES = (32, 64)
 SLOPE = 0.2  # of the leaky ReLU
@@ -38,6 +39,13 @@ VARIANTS = {
     "conv-matched": Variant("conv", matched=True),
     "geo-matched": Variant("geo", matched=True),
 }
+
+
+def variant_title(variant: str) -> str:
+    """A variant's name in results: "geo-no-shift" is "GeoConv, no shift"."""
+    chosen = VARIANTS[variant]
+    geometry = None if chosen.shift else GeoPosConfig(shift_range=0.0)
+    return variant_name(chosen.kind, geometry, chosen.matched)
 
 
 def build_dcgan(

@@ -1,27 +1,30 @@
 """Claim C3 and questions Q1 and N3: when GANs collapse, and how diverse and how real their samples are."""
 
+import re
 from typing import Any
 
 from geopos_diffusers.metrics.bootstrap import Interval
+from geopos_diffusers.metrics.features import SMALL_EXTRACTOR
 
-from ..page import ClaimRow, Paragraph, Picture, Place, Section, Table, format_interval
-from ..results import KIND_NAMES, Run, mean_interval, ratio_interval, select
+from ..page import ClaimRow, Headline, Paragraph, Picture, Place, Section, Table, format_interval
+from ..results import Run, mean_score, score_ratio, select
+from ..verdict import MEASURED, Effect, collapse_verdict, survival_verdict
 from .collapse import Collapse, surviving_share
-from .results import draw_curves, draw_survival, late_scores
+from .figures import PAPER_EPOCHS, draw_curves, draw_survival, late_scores, variants_of
 
-NAMES = KIND_NAMES | {
-    "geo-no-shift": "GeoConv without shift",
-    "conv-matched": "convolution, matched",
-    "geo-matched": "GeoConv, matched",
-}
 # Which variant's scores are shown by which other's.
-COMPARED = (("geo", "conv"), ("geo", "coord"), ("geo-matched", "conv-matched"))
+COMPARED = (("GeoConv", "convolution"), ("GeoConv", "CoordConv"), ("GeoConv, matched", "convolution, matched"))
 # The paper's epochs by which all runs of a variant have collapsed, and the one that GeoConv's runs survive.
-COLLAPSE_EPOCHS = {"coord": 30, "conv": 300}
+COLLAPSE_EPOCHS = {"CoordConv": 30, "convolution": 300}
 SURVIVED_EPOCH = 450
+KID = f"{SMALL_EXTRACTOR}_kid"
 # Scores of the claim, and whether more of it is better.
 DIVERSITY = {"vendi": ("Vendi score", True), "covered": ("share of covered bins", True), "recall": ("recall", True)}
-REALISM = {"jensen_shannon": ("Jensen-Shannon divergence", False), "mobilenet_kid": ("KID-MobileNetV2", False)}
+REALISM = {"jensen_shannon": ("Jensen-Shannon divergence", False), KID: (f"KID-{SMALL_EXTRACTOR}", False)}
+HEADLINES = {
+    "vendi": "GAN: more diverse samples than the convolution (Vendi score)",
+    KID: f"GAN: more realistic samples than the convolution (KID-{SMALL_EXTRACTOR})",
+}
 SCORES = {
     "covered": "bins covered",
     "jensen_shannon": "JS divergence [bit]",
@@ -29,33 +32,8 @@ SCORES = {
     "coverage": "coverage",
     "vendi": "Vendi score",
     "ms_ssim": "MS-SSIM",
-    "mobilenet_kid": "KID-MobileNetV2",
+    KID: f"KID-{SMALL_EXTRACTOR}",
 }
-
-
-def collapse_verdict(collapses: list[Collapse], epoch: int) -> str:
-    """reproduced: all runs that learnt collapsed by `epoch` for good; in part: some collapsed; else not reproduced."""
-    learnt = [run for run in collapses if run.learnt_at is not None]
-    if learnt and surviving_share(collapses, epoch) == 0 and all(run.recovered_at is None for run in learnt):
-        return "reproduced"
-    return "in part" if any(run.collapsed_at is not None for run in learnt) else "not reproduced"
-
-
-def survival_verdict(geo: list[Collapse], others: list[Collapse], epoch: int) -> str:
-    """reproduced: all of GeoConv's runs learnt and survive `epoch`, and no other run does.
-
-    in part: they survive, and so do some of the others; else not reproduced.
-    """
-    if any(run.learnt_at is None for run in geo) or surviving_share(geo, epoch) < 1:
-        return "not reproduced"
-    return "reproduced" if surviving_share(others, epoch) == 0 else "in part"
-
-
-def ratio_verdict(ratio: Interval, more_is_better: bool) -> str:
-    """reproduced: the whole interval is on the better side of 1."""
-    if ratio.low is None or ratio.high is None:
-        return "not reproduced"
-    return "reproduced" if (ratio.low > 1 if more_is_better else ratio.high < 1) else "not reproduced"
 
 
 def build_section(results: dict[str, Any], place: Place) -> Section:
@@ -75,7 +53,7 @@ def build_section(results: dict[str, Any], place: Place) -> Section:
             f"the training images by their pixels, averaged to 16 x 16: {settings['bins']} k-means bins, the "
             "Jensen-Shannon divergence to them, recall and coverage among nearest neighbours, the Vendi score, and "
             f"MS-SSIM of pairs at full size. **Collapsed**: {results['criterion']}. The scores are means over the last "
-            "fifth of the epochs; ratios resample seeds in pairs, and from so few seeds such intervals are too narrow. "
+            "fifth of the epochs. "
             f"**Real images** is {results['real_note']}."
         ),
         *([Paragraph(results["note"])] if results.get("note") else []),
@@ -100,49 +78,83 @@ def collapses(results: dict[str, Any], variant: str) -> list[Collapse]:
 
 def claim_rows(results: dict[str, Any], runs: list[Run]) -> list[ClaimRow]:
     """Rows of the variants that are there."""
-    there, last = list(results["variants"]), results["settings"]["epochs"]
-    setting = f"{results['data']['name']}; {last} epochs"
+    setting = f"{results['data']['name']}; {results['settings']['epochs']} epochs"
+    return [
+        *collapse_rows(results, setting),
+        *(row for score in DIVERSITY | REALISM for row in score_rows(results, runs, score, setting)),
+        *question_rows(results, runs, setting),
+    ]
+
+
+def in_short(results: dict[str, Any]) -> str:
+    """ "faces, 450 epochs"."""
+    name = re.sub(r" \(.*?\)", "", results["data"]["name"]).removeprefix("photographs of ")
+    return f"{name}, {results['settings']['epochs']} epochs"
+
+
+def collapse_rows(results: dict[str, Any], setting: str) -> list[ClaimRow]:
+    there, last = variants_of(results), results["settings"]["epochs"]
     rows = []
     for variant, epoch in COLLAPSE_EPOCHS.items():
         if variant in there and last >= epoch:
             found = collapses(results, variant)
             rows.append(
                 ClaimRow(
-                    "C3", f"GAN: {NAMES[variant]} collapses", f"within {epoch} epochs", describe(found, last),
+                    "C3", f"GAN: {variant} collapses", f"within {epoch} epochs", describe(found, last),
                     len(found), setting, collapse_verdict(found, epoch),
+                    Headline(f"GAN: {variant} collapses", in_short(results), describe(found, last)),
                 )
             )  # fmt: skip
-    found = collapses(results, "geo") if "geo" in there else []
+    found = collapses(results, "GeoConv")
     if found and (last >= SURVIVED_EPOCH or any(run.collapsed_at is not None for run in found)):
-        others = [run for variant in COLLAPSE_EPOCHS if variant in there for run in collapses(results, variant)]
+        others = [run for variant in COLLAPSE_EPOCHS for run in collapses(results, variant)]
+        claim = "GAN: GeoConv does not collapse, the others do"
         rows.append(
             ClaimRow(
-                "C3", "GAN: GeoConv does not collapse, the others do", f"not within {SURVIVED_EPOCH} epochs",
-                describe(found, last), len(found), setting, survival_verdict(found, others, SURVIVED_EPOCH),
+                "C3", claim, f"not within {SURVIVED_EPOCH} epochs", describe(found, last), len(found), setting,
+                survival_verdict(found, others, SURVIVED_EPOCH),
+                Headline(claim, in_short(results), describe(found, last)),
             )
         )  # fmt: skip
-    for score, (label, more_is_better) in (DIVERSITY | REALISM).items():
+    return rows
+
+
+def score_rows(results: dict[str, Any], runs: list[Run], score: str, setting: str) -> list[ClaimRow]:
+    """One late score of GeoConv by that of each other variant with which it shares two seeds or more."""
+    label, more_is_better = (DIVERSITY | REALISM)[score]
+    rows = []
+    for names in COMPARED:
+        pair = [select(runs, variant=variant) for variant in names]
+        if not all(pair) or score not in runs[0]["scores"]:
+            continue
+        ratio = score_ratio(*pair, score)
+        if ratio.count < 2:  # no interval, and so nothing to judge; the scores are in the table
+            continue
+        claim = f"GAN: {label}, {names[0]} by {names[1]}"
+        effect = Effect(ratio, "more" if more_is_better else "less", 1)
+        headline = None
+        if score in HEADLINES and names == COMPARED[0]:
+            headline = Headline(HEADLINES[score], in_short(results), format_interval(ratio))
         wanted = "more" if more_is_better else "less"
-        for names in COMPARED:
-            if {*names} <= {*there} and score in runs[0]["scores"]:
-                pair = [select(runs, variant=variant) for variant in names]
-                seeds = len({run["seed"] for run in pair[0]} & {run["seed"] for run in pair[1]})
-                if seeds < 2:  # no interval, and so nothing to judge; the scores are in the table
-                    continue
-                ratio = ratio_interval(*pair, score)
-                claim = f"GAN: {label}, {NAMES[names[0]]} by {NAMES[names[1]]}"
-                verdict = ratio_verdict(ratio, more_is_better)
-                rows.append(ClaimRow("C3", claim, wanted, format_interval(ratio), seeds, setting, verdict))
-    if {"geo", "geo-no-shift"} <= {*there}:
-        pair = [select(runs, variant=variant) for variant in ("geo", "geo-no-shift")]
-        texts = [f"{label} {format_interval(ratio_interval(*pair, score))}" for score, (label, _) in DIVERSITY.items()]
-        claim = "GAN: diversity with the shift by that without"
-        rows.append(ClaimRow("Q1", claim, "open", "; ".join(texts), len(pair[0]), setting, "measured"))
+        rows.append(ClaimRow("C3", claim, wanted, format_interval(ratio), ratio.count, setting, effect, headline))
+    return rows
+
+
+def question_rows(results: dict[str, Any], runs: list[Run], setting: str) -> list[ClaimRow]:
+    rows, last = [], results["settings"]["epochs"]
+    pair = [select(runs, variant=variant) for variant in ("GeoConv", "GeoConv, no shift")]
+    if all(pair):
+        ratios = {label: score_ratio(*pair, score) for score, (label, _) in DIVERSITY.items()}
+        texts = "; ".join(f"{label} {format_interval(ratio)}" for label, ratio in ratios.items())
+        claim, seeds = "GAN: diversity with the shift by that without", ratios["Vendi score"].count
+        headline = Headline(claim, in_short(results), f"Vendi score {format_interval(ratios['Vendi score'])}")
+        rows.append(ClaimRow("Q1", claim, "open", texts, seeds, setting, MEASURED, headline))
     if last >= 1000:
-        texts = [f"{NAMES[variant]}: {describe(collapses(results, variant), last)}" for variant in there]
-        seeds = len({run["seed"] for run in runs})
-        claim = "GAN: 1000 epochs and more"
-        rows.append(ClaimRow("N3", claim, "named as a next check", "; ".join(texts), seeds, setting, "measured"))
+        texts = [f"{variant}: {describe(collapses(results, variant), last)}" for variant in variants_of(results)]
+        claim, seeds = "GAN: 1000 epochs and more", len({run["seed"] for run in runs})
+        text, paper = "; ".join(texts), "named as a next check"
+        headline = Headline(claim, in_short(results), text)
+        rows.append(ClaimRow("N3", claim, paper, text, seeds, setting, MEASURED, headline))
     return rows
 
 
@@ -159,25 +171,21 @@ def describe(found: list[Collapse], last: int) -> str:
 
 def survival_table(results: dict[str, Any]) -> Table:
     """Shares of surviving runs, and how much the epoch of collapse hangs on the criterion."""
-    epochs = list(next(iter(results["variants"].values()))["surviving_share"])
+    epochs = [epoch for epoch in PAPER_EPOCHS if epoch <= results["settings"]["epochs"]]
     falls = list(results["runs"][0]["collapsed_at_other_falls"])
-    header = [
-        "variant",
-        "parameters",
-        "runs",
-        "collapsed at",
-        "recovered at",
-        *(f"alive at {epoch}" for epoch in epochs),
-    ]
+    header = ["variant", "parameters", "runs", "collapsed at", "recovered at"]
+    header += [f"alive at {epoch}" for epoch in epochs]
     header += [f"collapsed at, for a fall to {fall}" for fall in falls]
     rows = []
-    for variant, values in results["variants"].items():
-        shares = ["-" if share is None else f"{share:.2f}" for share in values["surviving_share"].values()]
-        runs = select(results["runs"], variant=variant)
+    for variant in variants_of(results):
+        runs, found = select(results["runs"], variant=variant), collapses(results, variant)
+        learnt = any(run.learnt_at is not None for run in found)
+        shares = [f"{surviving_share(found, epoch):.2f}" if learnt else "-" for epoch in epochs]
         others = [_epochs([run["collapsed_at_other_falls"][fall] for run in runs]) for fall in falls]
-        recovered = [run["collapse"]["recovered_at"] for run in runs]
-        cells = (NAMES[variant], f"{values['parameters']:,}", str(values["runs"]), _epochs(values["collapsed_at"]))
-        cells += ("-" if values["collapsed"] == 0 else _epochs(recovered),)
+        collapsed = any(run.collapsed_at is not None for run in found)
+        recovered = _epochs([run.recovered_at for run in found]) if collapsed else "-"
+        parameters = sum(runs[0]["parameters"].values())
+        cells = (variant, f"{parameters:,}", str(len(runs)), _epochs([run.collapsed_at for run in found]), recovered)
         rows.append((*cells, *shares, *others))
     return Table(header, rows)
 
@@ -207,9 +215,9 @@ def _epochs(found: list[int | None]) -> str:
 def score_table(results: dict[str, Any], runs: list[Run]) -> Table:
     known = {name: label for name, label in SCORES.items() if name in runs[0]["scores"]}
     rows = [("real images", *(_number(results["real"].get(name)) for name in known))]
-    for variant in results["variants"]:
+    for variant in variants_of(results):
         found = select(runs, variant=variant)
-        rows.append((NAMES[variant], *(_cell(mean_interval(found, name)) for name in known)))
+        rows.append((variant, *(_cell(mean_score(found, name)) for name in known)))
     return Table(("variant", *known.values()), rows)
 
 

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geopos_diffusers.files import atomic_path, write_json
-from geopos_diffusers.training.checkpoints import TrainingState, list_checkpoints
+from geopos_diffusers.training.checkpoints import TrainingState
 from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.gradient_step import backward
 from geopos_diffusers.training.loop import Training, train, training_folder
-from geopos_diffusers.training.resuming import discard_run
+from geopos_diffusers.training.resuming import discard_run, resume_point
 from geopos_diffusers.training.stage import step_generator
 
 from ..baselines.kinds import parameter_count
@@ -126,7 +126,7 @@ def train_gan(
         tracker_prefix=f"{run.folder.name}/",
     )
     with training_folder(run.folder, accelerator):
-        outcome = train(training, next(reversed(list_checkpoints(run.folder)), None))
+        outcome = train(training, resume_point(run.folder))
         summary = {"variant": variant, "seed": seed, "epochs": outcome.step, "finished": outcome.step >= args.epochs}
         summary["parameters"] = {name: parameter_count(getattr(run, name)) for name in ("generator", "discriminator")}
         summary |= outcome.times
@@ -208,10 +208,11 @@ def draw_samples(run: GanRun, shifted: bool = False) -> Tensor:
     for layer in run.generator:
         layer.train(getattr(layer, "geo_weight", None) is not None)
     device = run.accelerator.device
-    # A patched model draws shifts only where gradients are recorded.
-    with torch.random.fork_rng([] if device.type == "cpu" else [device]), torch.enable_grad():
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
         torch.manual_seed(LATENT_SEED)
-        return torch.cat([run.generator(part).detach().cpu() for part in latents.split(run.args.batch_size)])
+        # A patched model draws shifts only in calls that record gradients, or whose input asks for them.
+        parts = [part.requires_grad_() for part in latents.split(run.args.batch_size)]
+        return torch.cat([run.generator(part).cpu() for part in parts])
 
 
 def write_sheet(samples: Tensor, target: Path, columns: int = 4) -> None:

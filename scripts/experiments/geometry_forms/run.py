@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ from geopos_diffusers.patching.layers import GeometryTerm
 from geopos_diffusers.patching.taps import Axis, axis_powers
 from geopos_diffusers.training.data_order import DataOrder
 from geopos_diffusers.training.learning_rate import learning_rate_factor
+
+from ..results import select, write_results
 
 SIZE, BATCH, WARMUP, SNR_GAMMA = 64, 16, 20, 5.0
 RATES, SWEEP_SEED = (0.1, 0.3, 1.0), 100
@@ -233,27 +234,23 @@ def mean_loss(pipe: Any, folder: Path) -> float:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Train all, and write the results file; scores are ratios to the base model's loss."""
     base = load_pipeline("hands64")
     base_loss = {name: mean_loss(base, Path(args.output) / name) for name in ("validation", "test-64")}
-    forms = {}
+    variants, runs = {}, []
     for form in args.forms:
         swept = {rate: run(args, form, rate, SWEEP_SEED, "validation") for rate in RATES}
         best = min(swept, key=lambda rate: swept[rate]["loss"])
-        tests = [run(args, form, best, seed, "test-64") for seed in range(args.num_seeds)]
-        forms[form] = {
-            "parameters": tests[0]["parameters"],
+        variants[form] = {
+            "parameters": swept[best]["parameters"],
             "sweep": {f"{rate:g}": result["loss"] / base_loss["validation"] for rate, result in swept.items()},
             "best_rate": best,
-            "ratio": [result["loss"] / base_loss["test-64"] for result in tests],
         }
-    return {
-        "steps": args.max_train_steps,
-        "seeds": [*range(args.num_seeds)],
-        "sweep_seed": SWEEP_SEED,
-        "base_loss": base_loss,
-        "date": date.today().isoformat(),
-        "forms": forms,
-    }
+        for seed in range(args.num_seeds):
+            ratio = run(args, form, best, seed, "test-64")["loss"] / base_loss["test-64"]
+            runs.append({"variant": form, "seed": seed, "scores": {"64": ratio}})
+    settings = {"steps": args.max_train_steps, "seeds": [*range(args.num_seeds)], "sweep_seed": SWEEP_SEED}
+    return write_results(args.results, "geometry_forms", runs, settings, base_loss=base_loss, variants=variants)
 
 
 def main() -> None:
@@ -277,10 +274,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     result = measure(args)
-    for form, values in result["forms"].items():
-        ratios = ", ".join(f"{ratio:.4f}" for ratio in values["ratio"])
+    for form, values in result["variants"].items():
+        ratios = ", ".join(f"{found['scores']['64']:.4f}" for found in select(result["runs"], variant=form))
         print(f"{form:28}{values['parameters']:>8,}  rate {values['best_rate']:g}  {ratios}")
-    write_json(args.results, result)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ twice as wide, which was added after the sweep's first seed had shown less bias 
 2. A few seeds: training without positional bias, and a head that shows places to every kind.
 3. The sensitivity sweep (N1) of every option of the geometry channel.
 
+With `--learning-rates` (configs/experiments/positional_bias_rates.yaml) nothing of that, but a comparison in which each
+variant has its own best rate of a sweep; GeoConv with and without shift, in both bases.
+
 Started again, it skips the runs that are finished and continues the one that is not; --overwrite begins anew.
 """
 
@@ -20,7 +23,7 @@ from functools import cache, partial
 from typing import Any
 
 from accelerate.utils import set_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from geopos_diffusers.patching.config import GeoPosConfig
@@ -32,6 +35,7 @@ from ..baselines.position_network import PositionNetwork, PositionTrial
 from ..baselines.sensitivity import geometry_sweep
 from ..baselines.trial import match_parameters
 from ..comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
+from ..own_rates.comparison import run_at_own_rates
 from .data import NUMERALS, PLACEMENTS, draw_numerals
 
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 1, 2, 3  # of the images
@@ -64,11 +68,17 @@ def build_task(args: PositionalBiasArguments) -> Task:
     def test_sets(data: str) -> dict[str, tuple[Tensor, Tensor]]:
         return {"validation": draw_numerals(args.test_count, args.size, data, VALIDATION_SEED), **tests}
 
+    def scores(network: nn.Module, trial: PositionTrial) -> dict[str, float]:
+        sets = test_sets(trial.data)
+        loss = score_sets(network, {"validation_loss": sets["validation"]}, cross_entropy)
+        return score_sets(network, sets, accuracy) | loss
+
     return Task(
         build=lambda trial: build_network(trial, args.size),
         loss=lambda logits, classes: {"loss": cross_entropy(logits, classes)},
         train_set=lambda data: draw_numerals(args.train_count, args.size, data, TRAIN_SEED),
-        scores=lambda network, trial: score_sets(network, test_sets(trial.data), accuracy),
+        scores=scores,
+        chosen_by="validation_loss",
     )
 
 
@@ -96,6 +106,14 @@ def other_trials(args: PositionalBiasArguments) -> Iterator[PositionTrial]:
             yield from variants(args, data, head, seed).values()
 
 
+def own_rate_trials(args: PositionalBiasArguments, seed: int) -> Iterator[PositionTrial]:
+    """The variants that are compared at their own rates."""
+    shared = shared_options(args, "tied", HEAD, seed)
+    yield from (PositionTrial(kind=kind, **shared) for kind in ("conv", "coord"))
+    for kind in ("geo", "geo-multilinear"):
+        yield from (PositionTrial(kind=kind, geometry=geometry, **shared) for geometry in (DEFAULT, NO_SHIFT))
+
+
 def variants(args: PositionalBiasArguments, data: str, head: str, seed: int) -> dict[str, PositionTrial]:
     shared = shared_options(args, data, head, seed)
     return {
@@ -118,6 +136,9 @@ def main() -> None:
     start_trackers(accelerator, "paper_positional_bias", args.training_settings())
     set_seed(0)
     task = build_task(args)
+    if args.learning_rates:
+        run_at_own_rates("positional_bias", partial(own_rate_trials, args), task, args, accelerator, head=HEAD)
+        return end_run(accelerator)
     trials = list(comparison_trials(args))
     for label, more in (("comparison", []), ("sweep", other_trials(args))):
         trials += more

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from geopos_diffusers.files import atomic_path
-from geopos_diffusers.metrics.bootstrap import Interval
 
-from ..page import ClaimRow, Paragraph, Picture, Place, Section, Table, format_interval
-from ..results import Run, by_variant, difference_interval, geometry, mean_interval, select
+from ..page import ClaimRow, Headline, Paragraph, Picture, Place, Section, Table, format_interval
+from ..results import Run, by_variant, mean_score, select
+from ..statistics import Estimate, mean_estimate, unpaired_difference_estimate
+from ..verdict import FREE_OF_BIAS, Bias
 
 TESTS = {
     "tied": "same places",
@@ -16,18 +17,11 @@ TESTS = {
     "everywhere": "anywhere in the grid",
     "outside": "outside the grid",
 }
-VARIANTS = {
-    "convolution": {"kind": "conv"},
-    "CoordConv": {"kind": "coord"},
-    "CoordConv with shift 0.25": geometry(encoding="cartesian"),
-    "GeoConv without shift": geometry(shift_range=0.0),
-    "GeoConv, default (product, shift 0.25)": geometry(),
-    "GeoConv, shift 0.5": geometry(shift_range=0.5),
-}
-DEFAULT, WIDE = list(VARIANTS)[-2:]
+DEFAULT, WIDE = "GeoConv", "GeoConv, shift 0.5"
+# In the order of the tables. The first and third have the same channels, x and y, without and with a shift.
+VARIANTS = ("convolution", "CoordConv", "GeoConv, cartesian", "GeoConv, no shift", DEFAULT, WIDE)
 # What is said of each of them in the claims' setting.
 JUDGED = {DEFAULT: "product, shift 0.25", WIDE: "product, shift 0.5, added after the sweep's first seed had been seen"}
-FREE_OF_BIAS = 0.1  # of accuracy, same minus swapped places
 DEAD_START = (
     "With the maximum over places, a network with coordinates can start where the same corner wins whatever the image, "
     "and then learns nothing: such runs are in the accuracies and not in the bias."
@@ -48,17 +42,6 @@ TRIED_BEFORE = (
 LEARNT = 0.5  # accuracy on validation images, of which training alone decides; chance is 1/9
 
 
-def verdict(coord: Interval, geo: Interval) -> str:
-    """From the bias (accuracy at the same minus at swapped places) of CoordConv and of GeoConv.
-
-    reproduced: CoordConv's is above 0.1 and GeoConv's is not; in part: GeoConv's is above 0.1 but below CoordConv's;
-    else not reproduced. Above and below go by the ends of the intervals.
-    """
-    if coord.low is None or geo.high is None or coord.low <= FREE_OF_BIAS or geo.high >= coord.low:
-        return "not reproduced"
-    return "reproduced" if geo.high <= FREE_OF_BIAS else "in part"
-
-
 def normalised(results: dict[str, Any]) -> bool:
     """Whether the networks have batch normalisation; results of before it was an option have no word of it."""
     return results["settings"].get("batch_norm", False)
@@ -67,7 +50,7 @@ def normalised(results: dict[str, Any]) -> bool:
 def compared(results: dict[str, Any], data: str = "tied", head: str | None = None) -> dict[str, list[Run]]:
     """The runs of each variant, as `by_variant` names them."""
     runs = select(results["runs"], data=data, head=head or results["head"])
-    return by_variant(runs, VARIANTS, results["settings"]["widths"])
+    return by_variant(runs, VARIANTS)
 
 
 def learnt(runs: Sequence[Run]) -> list[Run]:
@@ -96,7 +79,10 @@ def build_section(results: dict[str, Any], place: Place) -> Section:
         ),
         *([] if normalised(results) else [Paragraph(TRIED_BEFORE)]),
         accuracy_table(variants),
-        Picture(figure.name, "Accuracy with 95% intervals over seeds"),
+        Picture(
+            figure.name,
+            "Accuracy with 95% intervals over seeds; accuracies are at most 1, which the intervals do not know",
+        ),
         Paragraph(
             "**Training without positional bias** (every class anywhere in the grid), a few seeds: what each kind "
             "learns of the shapes when places say nothing."
@@ -118,29 +104,45 @@ def judged(variants: dict[str, list[Run]]) -> list[str]:
     return [name for name in JUDGED if len(variants.get(name, [])) == len(variants["CoordConv"])]
 
 
+def biases(runs: Sequence[Run]) -> list[float]:
+    """Accuracy at the same minus at swapped places, of the runs that learnt."""
+    return [run["scores"]["tied"] - run["scores"]["swapped"] for run in learnt(runs)]
+
+
+def bias(runs: Sequence[Run]) -> Estimate:
+    return mean_estimate(biases(runs), null=FREE_OF_BIAS)
+
+
 def claim_row(results: dict[str, Any], variants: dict[str, list[Run]], name: str) -> ClaimRow:
-    bias = {other: difference_interval(learnt(runs), "tied", "swapped") for other, runs in variants.items()}
-    coord, geo = bias["CoordConv"], bias[name]
-    shown = {"CoordConv": coord, "GeoConv": geo, "convolution": bias["convolution"]}
+    compared_runs = {
+        "CoordConv": variants["CoordConv"],
+        "GeoConv": variants[name],
+        "convolution": variants["convolution"],
+    }
+    found = {label: bias(runs) for label, runs in compared_runs.items()}
+    difference = unpaired_difference_estimate(biases(variants[name]), biases(variants["CoordConv"]))
+    claim = "CoordConv ties a class to the place where it was seen, GeoConv does not"
+    shown = "bias of " + ", ".join(f"{label} {format_interval(interval)}" for label, interval in found.items())
+    place = "batch normalisation" if normalised(results) else "without normalisation"
     return ClaimRow(
         "C2",
-        "CoordConv ties a class to the place where it was seen, GeoConv does not",
+        claim,
         "stated, no figure in the digest",
-        "bias of " + ", ".join(f"{label} {format_interval(interval)}" for label, interval in shown.items()),
-        len(variants[name]),
+        shown,
+        difference.count,
         f"{results['head']} head{', batch normalisation' if normalised(results) else ''}; "
-        f"{JUDGED[name]}; the {len(learnt(variants[name]))} runs that learnt",
-        verdict(coord, geo),
+        f"{JUDGED[name]}; of {len(variants[name])} runs each, those that learnt",
+        Bias(found["CoordConv"], found["GeoConv"], difference),
+        Headline(claim, place, shown, "runs that learnt") if name == DEFAULT else None,
     )
 
 
 def accuracy_table(variants: dict[str, list[Run]]) -> Table:
     rows = []
     for name, runs in variants.items():
-        cells = [format_interval(mean_interval(runs, test), 1, percent=True) for test in TESTS]
-        bias = format_interval(difference_interval(learnt(runs), "tied", "swapped"))
+        cells = [format_interval(mean_score(runs, test), 1, percent=True) for test in TESTS]
         counts = (f"{runs[0]['parameters']:,}", str(len(runs)), str(len(learnt(runs))))
-        rows.append((name, *counts, *cells, bias))
+        rows.append((name, *counts, *cells, format_interval(bias(runs))))
     return Table(("variant", "parameters", "seeds", "learnt", *TESTS.values(), "bias"), rows)
 
 
@@ -151,10 +153,10 @@ def draw_accuracies(variants: dict[str, Sequence[Run]], target: Path) -> None:
     axes = figure.add_subplot()
     width = 0.8 / len(variants)
     for number, (name, runs) in enumerate(variants.items()):
-        intervals = [mean_interval(runs, test) for test in TESTS]
+        intervals = [mean_score(runs, test) for test in TESTS]
         places = [index - 0.4 + width * (number + 0.5) for index in range(len(TESTS))]
         values = [interval.value for interval in intervals]
-        ends = [[i.value - i.low for i in intervals], [i.high - i.value for i in intervals]]
+        ends = [0.0 if interval.low is None else interval.value - interval.low for interval in intervals]
         axes.bar(places, values, width, yerr=ends, label=name, color=f"C{number}", error_kw={"linewidth": 1})
     axes.axhline(1 / 9, color="black", linestyle=":", linewidth=1, label="chance")
     axes.set(ylabel="accuracy", ylim=(0, 1))

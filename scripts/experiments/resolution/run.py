@@ -10,23 +10,23 @@ base and adapters. Writes a JSON file and a plot beside it.
 """
 
 import argparse
-import json
 import sys
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.files import atomic_path, write_json
+from geopos_diffusers.files import atomic_path
 from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut, base_losses, run_all
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
 from geopos_diffusers.training.processes import run_script
 
+from ..results import read_results, select, write_results
 from ..trained_parts.run import ARMS as PARTS
 from ..trained_parts.run import common_options, render
 
 TRAINED_SIZE, SEED = 64, 0
+SHARED = ("steps", "train_images", "model")  # settings of trained_parts that hold here too
 SIZES = ((64, 64), (48, 48), (96, 96), (128, 128), (96, 64), (64, 96))  # height, width; sides in steps of 16
 # Arms of trained_parts that are taken from it, and further options of what is trained here. Normalization
 # pixel, whose coordinates are smaller, has the rate of unit.
@@ -46,48 +46,57 @@ def loss_ratio(pairs: np.ndarray) -> float:
 
 def measure(args: argparse.Namespace) -> dict:
     work = Path(args.output)
-    parts = json.loads(Path(args.parts).read_text(encoding="utf-8"))
-    args.max_train_steps, args.model = parts["steps"], parts["model"]
+    parts = read_results(args.parts, "trained_parts")
+    settings, variants = parts["settings"], parts["variants"]
+    args.max_train_steps, args.model = settings["steps"], settings["model"]
     held_out = {}
     for height, width in SIZES:
         folder = work / f"test-{max(height, width)}"
-        render(folder, parts["test_images"] // 2, max(height, width), parts["data_seed"] + 1)
+        render(folder, settings["test_images"] // 2, max(height, width), settings["data_seed"] + 1)
         held_out[f"{height}" if height == width else f"{height}x{width}"] = HeldOut(str(folder), height, width)
     jobs = []
     for name, (part, further) in ARMS.items():
         options = [*common_options(args, work), *PARTS[part].options.split(), *further.split()]
-        options += [f"--{PARTS[part].swept}", f"{parts['arms'][part]['best_rate']:g}", "--seed", str(SEED)]
+        options += [f"--{PARTS[part].swept}", f"{variants[part]['best_rate']:g}", "--seed", str(SEED)]
         jobs.append((options, work / "resolution" / name if further else work / part / f"seed-{SEED}"))
-    runs = dict(zip(ARMS, run_all(jobs, held_out, args.jobs), strict=True))
+    finished = dict(zip(ARMS, run_all(jobs, held_out, args.jobs), strict=True))
     base = base_losses(args.model, held_out)
-    rows = []
-    for size, images in held_out.items():
-        row = {"height": images.height, "width": images.width, "base_loss": float(np.mean(base[size])), "ratio": {}}
-        row["images"] = len(base[size])
-        for name, run in runs.items():
+    runs = []
+    for name, run in finished.items():
+        for size, images in held_out.items():
             pairs = np.stack([run.losses[size], base[size]], axis=1)
-            row["ratio"][name] = vars(bootstrap_interval(loss_ratio, pairs, seed=SEED))
-        rows.append(row)
-    return {
-        "trained_size": TRAINED_SIZE,
-        "steps": args.max_train_steps,
-        "train_images": parts["train_images"],
-        "seed": SEED,
-        "model": args.model,
-        "arms": {
-            name: " ".join(filter(None, (PARTS[part].options, further))) for name, (part, further) in ARMS.items()
+            runs.append(
+                {"variant": name, "seed": SEED, "height": images.height, "width": images.width,
+                 "images": len(pairs), "base_loss": float(np.mean(base[size])),
+                 "ratio": vars(bootstrap_interval(loss_ratio, pairs, seed=SEED))}
+            )  # fmt: skip
+    return write_results(
+        args.results,
+        "resolution",
+        runs,
+        {"trained_size": TRAINED_SIZE, "seed": SEED, **{name: settings[name] for name in SHARED}},
+        variants={
+            name: {
+                "options": " ".join(filter(None, (PARTS[part].options, further))),
+                "rate": variants[part]["best_rate"],
+            }
+            for name, (part, further) in ARMS.items()
         },
-        "rates": {name: parts["arms"][part]["best_rate"] for name, (part, _) in ARMS.items()},
-        "date": date.today().isoformat(),
-        "sizes": rows,
-    }
+    )
+
+
+def by_size(result: dict) -> dict[tuple[int, int], list[dict]]:
+    """The runs of all arms, in their order, by height and width."""
+    sizes = dict.fromkeys((run["height"], run["width"]) for run in result["runs"])
+    return {(height, width): select(result["runs"], height=height, width=width) for height, width in sizes}
 
 
 def print_table(result: dict) -> None:
     print(f"| height x width | base loss | {' | '.join(ARMS)} |\n|{'---|' * (2 + len(ARMS))}")
-    for row in result["sizes"]:
-        cells = [f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for r in row["ratio"].values()]
-        print(f"| {row['height']} x {row['width']} | {row['base_loss']:.4f} | {' | '.join(cells)} |")
+    for (height, width), runs in by_size(result).items():
+        ratios = [run["ratio"] for run in runs]
+        cells = [f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]" for ratio in ratios]
+        print(f"| {height} x {width} | {runs[0]['base_loss']:.4f} | {' | '.join(cells)} |")
 
 
 def draw_plot(result: dict, target: Path) -> None:
@@ -95,13 +104,14 @@ def draw_plot(result: dict, target: Path) -> None:
 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    positions = np.arange(len(result["sizes"]))
+    sizes = list(by_size(result))
+    positions = np.arange(len(sizes))
     for offset, name in zip(np.linspace(-0.3, 0.3, len(ARMS)), ARMS, strict=True):
-        ratios = [row["ratio"][name] for row in result["sizes"]]
+        ratios = [run["ratio"] for run in select(result["runs"], variant=name)]
         values = np.array([[r["value"], r["value"] - r["low"], r["high"] - r["value"]] for r in ratios])
         axes.errorbar(positions + offset, values[:, 0], values[:, 1:].T, fmt="o", capsize=3, label=name)
     axes.axhline(1.0, color="black", linewidth=0.8)
-    axes.set_xticks(positions, [f"{row['height']}x{row['width']}" for row in result["sizes"]])
+    axes.set_xticks(positions, [f"{height}x{width}" for height, width in sizes])
     axes.set(xlabel="height x width in pixels", ylabel="loss, ratio to the base model")
     figure.legend(loc="outside right upper", frameon=False)
     with atomic_path(target) as temporary:
@@ -119,7 +129,6 @@ def main() -> None:
     args = parser.parse_args()
     result = measure(args)
     print_table(result)
-    write_json(args.results, result)
     draw_plot(result, Path(args.results).with_suffix(".png"))
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from geopos_diffusers.files import atomic_path
+from geopos_diffusers.patching.config import GeoPosConfig
 
+from ..baselines.trial import variant_name
 from ..center_of_mass.section import SEEN, UNSEEN
-from ..page import ClaimRow, Paragraph, Picture, Section, Table
+from ..page import ClaimRow, Headline, Paragraph, Picture, Section, Table
 from ..positional_bias.section import learnt, normalised
-from ..results import GEOMETRY, Run, geometry, select
+from ..results import Run, select
+from ..verdict import MEASURED
 
 NORMALISED = "; C2's are those with batch normalisation, without which many do not learn"
+GEOMETRY = ("encoding", "normalization", "shift_range", "shift_scope", "shift_unit", "border")  # columns of the table
 ENCODING_FIGURE, OPTIONS_FIGURE = "paper_sensitivity_encoding.png", "paper_sensitivity_options.png"
 
 
@@ -46,7 +50,7 @@ def grid(measure: Measure, rows: tuple[str, Sequence], columns: tuple[str, Seque
     """Mean scores over seeds for every pair of two options' values, all else by default; None where none was run."""
 
     def cell(row: Any, column: Any) -> float | None:
-        runs = select(measure.runs, **geometry(**{rows[0]: row, columns[0]: column}))
+        runs = select(measure.runs, variant=variant_name("geo", GeoPosConfig(**{rows[0]: row, columns[0]: column})))
         return sum(map(measure.score, runs)) / len(runs) if runs else None
 
     return [[cell(row, column) for column in columns[1]] for row in rows[1]]
@@ -87,13 +91,13 @@ def build_section(points: dict[str, Any], numerals: dict[str, Any], folder: Path
 
 def bias_table(runs: list[Run]) -> Table:
     """The settings with the smallest bias."""
-    settings = sorted({tuple(run[name] for name in GEOMETRY) for run in runs}, key=str)
     rows = []
-    for values in settings:
-        same = select(runs, **dict(zip(GEOMETRY, values, strict=True)))
+    for variant in sorted({run["variant"] for run in runs}):
+        same = select(runs, variant=variant)
         if len(learnt(same)) == len(same):
             tied, swapped = (sum(run["scores"][name] for run in same) / len(same) for name in ("tied", "swapped"))
-            rows.append((tied - swapped, (*map(str, values), str(len(same)), f"{tied:.1%}", f"{swapped:.1%}")))
+            options = [str(same[0][name]) for name in GEOMETRY]
+            rows.append((tied - swapped, (*options, str(len(same)), f"{tied:.1%}", f"{swapped:.1%}")))
     header = (*(name.replace("_", " ") for name in GEOMETRY), "seeds", "same places", "swapped places", "bias")
     return Table(header, [(*cells, f"{bias:.2f}") for bias, cells in sorted(rows)[:5]])
 
@@ -112,7 +116,8 @@ def claim_row(found: list[Measure], encodings: tuple[str, Sequence], shifts: Seq
         "; ".join(texts),
         seeds,
         "encoding x shift range",
-        "measured",
+        MEASURED,
+        Headline("sensitivity to the options of the channel", "encoding x shift range", "; ".join(texts), "seeds"),
     )
 
 

@@ -12,24 +12,24 @@ sweeps beside it. What is finished is not made again.
 import argparse
 import sys
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.files import write_json
 from geopos_diffusers.finetuning.learning_rate_sweep import (
     FinishedRun,
     HeldOut,
     base_losses,
-    best_rate,
     draw_curves,
-    is_bracketed,
+    losses_by_rate,
     run_all,
     sweep,
 )
 from geopos_diffusers.training.arguments import read_yaml
 from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
+
+from .. import results
 
 CONFIG = Path(__file__).parents[3] / "configs" / "finetune_hands.yaml"
 SIZES = (64, 96, 128)
@@ -97,7 +97,7 @@ def measure(args: argparse.Namespace) -> dict:
         swept = sweep(
             [*options, "--seed", str(SWEEP_SEED)], arm.rates, arm.swept, validation, folder / "sweep", args.jobs
         )
-        best[name], sweeps[name] = best_rate(swept, "validation"), swept
+        best[name], sweeps[name] = best_rate(losses_by_rate(swept, "validation")), swept
         print(f"{name}: best rate {best[name]:g}", flush=True)
         jobs = [
             ([*options, f"--{arm.swept}", f"{best[name]:g}", "--seed", str(seed)], folder / f"seed-{seed}")
@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace) -> dict:
         ]
         runs[name] = run_all(jobs, tests, args.jobs)
         print(f"{name}: {', '.join(f'{run.loss(str(SIZES[0])):.4f}' for run in runs[name])}", flush=True)
-    return summarise(args, sweeps, runs, base_losses(args.model, validation | tests))
+    return write_results(args, sweeps, runs, base_losses(args.model, validation | tests))
 
 
 def common_options(args: argparse.Namespace, work: Path) -> list[str]:
@@ -123,40 +123,42 @@ def common_options(args: argparse.Namespace, work: Path) -> list[str]:
     return [text for name, value in values.items() for text in (f"--{name}", str(value))]
 
 
-def summarise(
+def write_results(
     args: argparse.Namespace,
     sweeps: dict[str, dict[float, FinishedRun]],
     runs: dict[str, list[FinishedRun]],
     base: dict[str, list[float]],
 ) -> dict:
+    """Write the results file; scores are ratios to the base model's losses."""
     base_loss = {name: sum(losses) / len(losses) for name, losses in base.items()}
-    arms = {}
+    variants = {}
     for name in runs:
-        best = best_rate(sweeps[name], "validation")
-        arms[name] = {
+        losses = losses_by_rate(sweeps[name], "validation")
+        best = best_rate(losses)
+        variants[name] = {
             "options": ARMS[name].options,
             "swept": ARMS[name].swept,
             "parameters": sweeps[name][best].parameters,
-            "sweep": {
-                f"{rate:g}": run.loss("validation") / base_loss["validation"] for rate, run in sweeps[name].items()
-            },
+            "sweep": {f"{rate:g}": loss / base_loss["validation"] for rate, loss in losses.items()},
             "best_rate": best,
-            "bracketed": is_bracketed(sweeps[name], "validation"),
-            "ratio": {str(size): [run.loss(str(size)) / base_loss[str(size)] for run in runs[name]] for size in SIZES},
-            "seconds": [run.seconds for run in runs[name]],
+            "bracketed": is_bracketed(losses),
         }
-    return {
-        "model": args.model,
-        "steps": args.max_train_steps,
-        "train_images": args.train_images,
-        "test_images": args.test_images,
-        "seeds": list(range(args.num_seeds)),
-        "sweep_seed": SWEEP_SEED,
-        "data_seed": args.seed,
-        "date": date.today().isoformat(),
-        "base_loss": base_loss,
-        "arms": arms,
-    }
+    records = [
+        {
+            "variant": name,
+            "seed": seed,
+            "scores": {str(size): run.loss(str(size)) / base_loss[str(size)] for size in SIZES},
+            "seconds": run.seconds,
+        }
+        for name, finished in runs.items()
+        for seed, run in enumerate(finished)
+    ]
+    settings = {"model": args.model, "steps": args.max_train_steps, "train_images": args.train_images}
+    settings |= {"test_images": args.test_images, "seeds": list(range(args.num_seeds)), "sweep_seed": SWEEP_SEED}
+    settings["data_seed"] = args.seed
+    return results.write_results(
+        args.results, "trained_parts", records, settings, base_loss=base_loss, variants=variants
+    )
 
 
 def main() -> None:
@@ -191,9 +193,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     result = measure(args)
-    write_json(args.results, result)
     curves = {
-        name: {float(rate): value for rate, value in arm["sweep"].items()} for name, arm in result["arms"].items()
+        name: {float(rate): value for rate, value in arm["sweep"].items()} for name, arm in result["variants"].items()
     }
     draw_curves(curves, Path(args.results).with_suffix(".png"))
 

@@ -6,14 +6,15 @@
 Variational autoencoders with plain convolutions, CoordConv, GeoConv with its default shift and without one, on the same
 photographs, over sizes of latents and seeds; at the middle size also with equal numbers of parameters. Losses on
 validation and test images over the steps, scores of samples of the prior at the end, and pictures of the first seed.
-Nothing is chosen by any of these scores: all kinds are reported.
+Nothing is chosen by any of these scores: all kinds are reported. With `--learning_rates` each variant has its own best
+rate of a sweep by the validation loss, at the middle latent size, and GeoConv in the multilinear basis is another.
 
 Started again, it skips the runs that are finished and continues the one that is not; --overwrite begins anew.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.trial import match_parameters
-from ..comparison import ComparisonArguments, Task, run_trials, write_results
+from ..comparison import ComparisonArguments, Task, run_folder, run_trials, write_results
 from ..gan.training import write_sheet
+from ..own_rates.comparison import run_at_own_rates
 from .network import Vae, VaeTrial, fit_latents, interpolate, negative_elbo, score_elbo
 
 # The same in every run: which images are held out, the noise of scores, the latents of samples, and pairs and subsets.
@@ -197,6 +199,13 @@ def comparison_trials(args: VaeArguments) -> Iterator[VaeTrial]:
                 yield from (match_parameters(trials[name], build) for name in ("convolution", "GeoConv"))
 
 
+def own_rate_trials(args: VaeArguments, seed: int) -> Iterator[VaeTrial]:
+    """The variants that are compared at their own rates: all kinds, and GeoConv in the other basis."""
+    middle = args.latent_sizes[len(args.latent_sizes) // 2]
+    trials = {name: make_trial(args, name, middle, seed) for name in KINDS}
+    yield from (*trials.values(), replace(trials["GeoConv"], kind="geo-multilinear"))
+
+
 def make_trial(args: VaeArguments, name: str, latent_size: int, seed: int) -> VaeTrial:
     kind, geometry = KINDS[name]
     return VaeTrial(
@@ -214,7 +223,7 @@ def publish_sheet(args: VaeArguments, target: Path) -> None:
     strips: dict[str, Image.Image] = {}
     for number, row in enumerate(ROWS):
         for name in KINDS:
-            path = Path(args.output_dir) / make_trial(args, name, middle, 0).name(args.training_settings())
+            path = run_folder(make_trial(args, name, middle, 0), args)
             if not (path / "pictures.png").is_file():
                 raise DataError(f"no pictures of {name}, latents of {middle}, seed 0: its run is not finished")
             with Image.open(path / "pictures.png") as opened:
@@ -237,17 +246,21 @@ def main() -> None:
     reference, others = split_real(photographs.train, args.samples)
     diversity = ImageScores(reference, args.pairs, SCORE_SEED, load_mobilenet() if args.mobilenet else None)
     task = build_task(args, photographs, diversity)
+    counts = {name: len(getattr(photographs, name)) for name in ("train", "validation", "test")}
+    data = {"name": args.data_name, **counts}
+    if args.learning_rates:
+        run_at_own_rates("vae", partial(own_rate_trials, args), task, args, accelerator, data=data)
+        return end_run(accelerator)
     records = run_trials(comparison_trials(args), task, args, accelerator, args.data_name)
     if accelerator.is_main_process and records:
         sheet = Path(args.results).with_name(f"{Path(args.results).stem}_pictures.png")
         if args.publish_samples:
             publish_sheet(args, sheet)
-        counts = {name: len(getattr(photographs, name)) for name in ("train", "validation", "test")}
         write_results(
             "vae",
             records,
             args,
-            data={"name": args.data_name, **counts},
+            data=data,
             real={"count": len(others), **rounded(diversity(others))},
             pictures=sheet.name if args.publish_samples else None,
         )

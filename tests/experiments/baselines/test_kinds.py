@@ -1,6 +1,8 @@
+import math
+
 import pytest
 import torch
-from experiments.baselines.kinds import KINDS, kind_config, set_kind
+from experiments.baselines.kinds import KINDS, kind_config, parameter_count, set_kind
 from torch import nn
 
 from geopos_diffusers import GeoConvConfig
@@ -21,17 +23,26 @@ def base_weights(model):
     return {name: value for name, value in model.named_parameters() if "geo_weight" not in name}
 
 
-@pytest.mark.parametrize("kind", ["coord", "geo"])
-def test_kinds_differ_only_in_coordinate_weights(kind):
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [("coord", [(2, 3, 3), (2, 4, 4)]), ("geo", [(1, 3, 3), (1, 4, 4)]), ("geo-multilinear", [(4,), (4,)])],
+)
+def test_kinds_differ_only_in_coordinate_weights(kind, shapes):
     plain, other = set_kind(network(), "conv", seed=3), set_kind(network(), kind, seed=3)
-    channels = 2 if kind == "coord" else 1
-    # The first convolution's bound counts the coordinate channels; torch's fan-in of a transposed one does not.
-    scale = {"0.weight": (3 / (3 + channels)) ** 0.5, "0.bias": (3 / (3 + channels)) ** 0.5}
+    # The first convolution's bound counts the coordinate weights; torch's fan-in of a transposed one does not.
+    fan_in = 3 * 9 + math.prod(shapes[0])
+    scale = dict.fromkeys(("0.weight", "0.bias"), (3 * 9 / fan_in) ** 0.5)
     assert base_weights(plain).keys() == base_weights(other).keys()
     for name, value in base_weights(plain).items():
         torch.testing.assert_close(base_weights(other)[name], value * scale.get(name, 1.0))
     extra = {name: tuple(value.shape) for name, value in other.named_parameters() if "geo_weight" in name}
-    assert extra == {"0.geo_weight": (8, channels, 3, 3), "2.geo_weight": (4, channels, 4, 4)}
+    assert extra == {"0.geo_weight": (8, *shapes[0]), "2.geo_weight": (4, *shapes[1])}
+    counted = parameter_count(network(), kind)
+    assert (
+        counted
+        == parameter_count(other)
+        == parameter_count(plain) + 8 * math.prod(shapes[0]) + 4 * math.prod(shapes[1])
+    )
 
 
 def test_weights_fill_the_range_of_the_concatenated_fan_in():
@@ -47,6 +58,24 @@ def test_coord_has_one_channel_an_axis_and_no_shift():
     model = set_kind(network(), "coord").train()
     pixels = torch.rand(1, 3, 8, 8)
     assert torch.equal(model(pixels), model(pixels))
+
+
+def test_the_kind_decides_the_basis():
+    for basis in ("taps", "multilinear"):
+        config = GeoConvConfig(basis=basis, shift_range=1.0)
+        assert kind_config("geo", config) == GeoConvConfig(basis="taps", shift_range=1.0)
+        assert kind_config("geo-multilinear", config) == GeoConvConfig(basis="multilinear", shift_range=1.0)
+
+
+def test_the_multilinear_kind_learns_any_product_of_a_line_in_x_and_one_in_y():
+    """The last convolution's geometry term alone: 1, x, y and xy of the output pixel."""
+    layer = set_kind(nn.Conv2d(1, 1, 3, padding=1), "geo-multilinear").eval()
+    with torch.no_grad():
+        layer.geo_weight.copy_(torch.tensor([[0.5, 2.0, -1.0, 3.0]]))
+        layer.bias.zero_()
+    axis = torch.linspace(-1, 1, 5)
+    y, x = axis[:, None], axis
+    torch.testing.assert_close(layer(torch.zeros(1, 1, 5, 5))[0, 0], 0.5 + 2 * x - y + 3 * x * y)
 
 
 def test_same_seed_same_weights_and_other_seed_others():
@@ -75,7 +104,7 @@ def test_initialisation_of_dcgan(kind):
 
 
 def test_unknown_kind():
-    with pytest.raises(ConfigError, match="conv, coord, geo"):
+    with pytest.raises(ConfigError, match="conv, coord, geo, geo-multilinear"):
         set_kind(network(), "cord")
     with pytest.raises(ConfigError, match="torch, dcgan"):
         set_kind(network(), "conv", initialisation="xavier")

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from experiments.baselines.kinds import parameter_count
+from experiments.baselines.kinds import KINDS, parameter_count
 from experiments.baselines.position_network import HEADS, PositionNetwork, PositionTrial
 from experiments.baselines.trial import match_last_width, match_parameters, trial_network
 
@@ -51,19 +51,20 @@ def test_bad_options(widths, head, size, message):
 
 
 def test_coordinate_channels_cost_their_parameters():
-    counts = {kind: parameter_count(trial_network(trial(kind), build)) for kind in ("conv", "geo", "coord")}
+    counts = {kind: parameter_count(trial_network(trial(kind), build)) for kind in KINDS}
     filters = 8 + 16 + 32
     assert counts["geo"] - counts["conv"] == 9 * filters
     assert counts["coord"] - counts["geo"] == (2 - 1) * 9 * filters
+    assert counts["geo-multilinear"] - counts["conv"] == 4 * filters
 
 
-@pytest.mark.parametrize("kind", ["conv", "geo"])
+@pytest.mark.parametrize("kind", ["conv", "geo", "geo-multilinear"])
 @pytest.mark.parametrize("head", HEADS)
 def test_matched_networks_have_the_parameters_of_coordconv(kind, head):
     wanted = parameter_count(trial_network(trial("coord", head=head), build))
     matched = match_parameters(trial(kind, head=head), build)
     assert matched.widths[:-1] == (8, 16)
-    step = 9 * 16 + 1 + 9 * (16 if head == "flatten" else 1) + (9 if kind == "geo" else 0)
+    step = 9 * 16 + 1 + 9 * (16 if head == "flatten" else 1) + {"conv": 0, "geo": 9, "geo-multilinear": 4}[kind]
     assert abs(parameter_count(trial_network(matched, build)) - wanted) <= step / 2
 
 
@@ -83,3 +84,29 @@ def test_names_tell_trials_and_settings_apart():
     names = {item.name(settings) for item in trials for settings in ({"steps": 1}, {"steps": 2})}
     assert len(names) == 8
     assert trial("conv", geometry=GeoPosConfig(shift_range=1.0)).name({}) == trial("conv").name({})
+
+
+@pytest.mark.parametrize(
+    ("kind", "geometry", "name"),
+    [
+        ("conv", {}, "convolution"),
+        ("conv", {"shift_range": 0.0}, "convolution"),
+        ("coord", {}, "CoordConv"),
+        ("geo", {}, "GeoConv"),
+        ("geo", {"shift_range": 0.0}, "GeoConv, no shift"),
+        ("geo", {"encoding": "squares", "shift_range": 0.5}, "GeoConv, squares, shift 0.5"),
+        ("geo", {"border": "extrapolate"}, "GeoConv, border extrapolate"),
+        ("geo-multilinear", {}, "GeoConv, multilinear"),
+        ("geo-multilinear", {"shift_range": 0.0}, "GeoConv, multilinear, no shift"),
+    ],
+)
+def test_variants_have_names(kind, geometry, name):
+    plain = trial(kind, geometry=GeoPosConfig(**geometry))
+    assert plain.variant == plain.record()["variant"] == name
+    if kind != "coord":
+        assert match_parameters(plain, build).record()["variant"] == f"{name}, matched"
+
+
+def test_records_name_the_basis():
+    bases = {kind: trial(kind).record().get("basis") for kind in KINDS}
+    assert bases == {"conv": None, "coord": None, "geo": "taps", "geo-multilinear": "multilinear"}

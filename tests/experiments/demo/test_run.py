@@ -43,7 +43,7 @@ class TestVerdict:
         assert verdict.startswith("14,240 geometry weights, trained for 300 steps, lower the loss")
         assert "better than a bias alone (difference -0.050 [-0.060, -0.040])" in verdict
         assert "no better than LoRA" in verdict
-        assert "are closer to rendered hands (KID-MobileNetV2 0.030 against 0.060)" in verdict
+        assert "are closer to rendered hands (KID-MobileNetV2-224 0.030 against 0.060)" in verdict
 
     @pytest.mark.parametrize(("minus_bias", "word"), [(-0.005, "no better"), (0.05, "worse")])
     def test_begins_with_a_control_that_is_as_good(self, minus_bias, word):
@@ -128,7 +128,7 @@ def score_pictures(output: Path) -> None:
     from geopos_diffusers.metrics.evaluation import compare_folders, score_folder
     from geopos_diffusers.metrics.features import load_mobilenet
     from geopos_diffusers.metrics.hand_detection import HandDetector
-    from geopos_diffusers.metrics.picture_folder import list_pictures
+    from geopos_diffusers.metrics.image_folder import list_images
     from geopos_diffusers.metrics.report import write_report
 
     try:
@@ -136,9 +136,9 @@ def score_pictures(output: Path) -> None:
     except MissingDependencyError as error:
         pytest.skip(str(error))
     with detector:
-        reference = score_folder(list_pictures(output / "reference"), detector, network)
+        reference = score_folder(list_images(output / "reference"), detector, network)
         for name in ("base", "geometry", "bias", "lora"):
-            scored = score_folder(list_pictures(output / name / "images"), detector, network)
+            scored = score_folder(list_images(output / name / "images"), detector, network)
             write_report(compare_folders(scored, reference), output / name / "scores")
 
 

@@ -1,12 +1,10 @@
 import pytest
 from experiments.depth import section as depth
 from experiments.page import Picture, Place, Table
-from experiments.results import geometry
+from experiments.verdict import judge
 from PIL import Image
 
-from geopos_diffusers.metrics.bootstrap import Interval
-
-FACTORS = {"conv": 1.0, "coord": 0.6, 0.0: 1.2, 0.25: 0.8}  # of AbsRel, by kind or by GeoConv's shift
+FACTORS = {"convolution": 1.0, "CoordConv": 0.6, "GeoConv, no shift": 1.2, "GeoConv": 0.8}  # of AbsRel
 
 
 @pytest.fixture
@@ -14,17 +12,16 @@ def results():
     """GeoConv's AbsRel is 0.8 of the convolution's and 4/3 of CoordConv's; on heads, it is 0.5 of the convolution's."""
     runs = []
     for data, base in (("hands", 0.1), ("heads", 0.05)):
-        for seed in range(3):
+        for seed in range(5):
             for name, factor in FACTORS.items():
-                if (data, name) == ("heads", "conv"):
+                if (data, name) == ("heads", "convolution"):
                     factor = 1.6
                 value = base * factor * (1 + 0.01 * seed)
-                geo = {} if name in ("conv", "coord") else geometry(shift_range=name)
-                for widths in ([4, 8], [4, 9]):
-                    if widths == [4, 9] and name not in ("conv", 0.25):
+                for ending, parameters in (("", 8), (", matched", 9)):
+                    if ending and name not in ("convolution", "GeoConv"):
                         continue
                     runs.append(
-                        {"kind": name, "data": data, "seed": seed, "widths": widths, "parameters": widths[-1], **geo}
+                        {"variant": name + ending, "data": data, "seed": seed, "parameters": parameters}
                         | {"scores": {"abs_rel": value, "rmse": 1.0, "delta_1.25": 0.9, "delta_1.05": 0.5}}
                         | {"curves": {"step": [1, 2], "abs_rel": [2 * value, value]}}
                     )
@@ -39,26 +36,14 @@ def results():
 
 def test_claims(results):
     claims = depth.claim_rows(results)
-    assert [(claim.here, claim.verdict) for claim in claims] == [
+    verdicts = [judged.verdict for judged in judge([claim.test for claim in claims])]
+    assert [(claim.here, verdict) for claim, verdict in zip(claims, verdicts, strict=True)] == [
         ("0.80", "reproduced"),
-        ("1.33", "not reproduced"),
+        ("1.33", "opposite"),
         ("0.50", "reproduced"),
-        ("1.33", "not reproduced"),
+        ("1.33", "opposite"),
     ]
-    assert all((claim.id, claim.seeds) == ("C6", 3) for claim in claims)
-
-
-@pytest.mark.parametrize(
-    ("high", "seeds", "expected"),
-    [
-        (0.99, 5, "reproduced"),
-        (1.0, 5, "not reproduced"),
-        (None, 5, "not reproduced"),
-        (0.9, 1, "measured"),  # the ends of one seed's interval are equal
-    ],
-)
-def test_verdict(high, seeds, expected):
-    assert depth.verdict(Interval(0.9, 0.8, high), seeds) == expected
+    assert all((claim.id, claim.seeds) == ("C6", 5) for claim in claims)
 
 
 def test_table(results):
@@ -67,9 +52,9 @@ def test_table(results):
     assert rows["constant"]["AbsRel"] == "25.0%"
     assert rows["constant"]["RMSE, palm lengths"] == "1.500"
     default = rows[depth.DEFAULT]
-    assert default["AbsRel"].startswith("8.1% [8.0, 8.2")
+    assert default["AbsRel"] == "8.2% [8.0, 8.3]"
     assert default["AbsRel by CoordConv's"] == "1.33"
-    assert rows["GeoConv without shift"]["AbsRel by convolution's"] == "1.20"
+    assert rows["GeoConv, no shift"]["AbsRel by convolution's"] == "1.20"
     assert rows["convolution, matched"]["parameters"] == "9"
     assert len(rows) == 1 + 4 + 2
 

@@ -1,10 +1,14 @@
+import math
+
 import pytest
-from experiments.gan.results import draw_survival, summarise
+from experiments.gan.collapse import Collapse, surviving_share
+from experiments.gan.figures import draw_survival, late_scores
+from experiments.gan.network import VARIANTS, variant_title
 
 
 def run(covered: list[float], collapsed_at: int | None, seed: int = 0) -> dict:
     return {
-        "variant": "geo",
+        "variant": "GeoConv",
         "seed": seed,
         "epochs": 500,
         "parameters": {"generator": 10, "discriminator": 5},
@@ -20,22 +24,23 @@ def run(covered: list[float], collapsed_at: int | None, seed: int = 0) -> dict:
     }
 
 
-def test_summary_by_hand():
-    summary = summarise([run([0.5, 0.6, 0.6, 0.6, 0.8], None), run([0.5, 0.2, 0.2, 0.2, 0.4], 200, seed=1)])
-    assert summary["collapsed_at"] == [None, 200]
-    assert (summary["runs"], summary["learnt"], summary["collapsed"], summary["parameters"]) == (2, 2, 1, 15)
-    assert summary["surviving_share"] == {"30": 1.0, "250": 0.5, "300": 0.5, "450": 0.5}
+def test_late_scores_by_hand():
     # The last fifth of 500 epochs begins after epoch 400.
-    assert summary["last_fifth"]["covered"] == {"mean": pytest.approx(0.6), "runs": [0.8, 0.4]}
-    assert summary["last_fifth"]["kid"] == {"mean": 2.5, "runs": [2.0, 3.0]}
+    assert late_scores(run([0.5, 0.6, 0.6, 0.6, 0.8], None)) == {"covered": pytest.approx(0.8), "kid": 2.0}
 
 
 def test_survival_of_runs_that_never_learnt_is_unknown(tmp_path):
     never = run([0.1] * 5, None)
     never["collapse"]["learnt_at"] = None
-    assert summarise([never])["surviving_share"] == dict.fromkeys(("30", "250", "300", "450"))
+    assert math.isnan(surviving_share([Collapse(**never["collapse"])], 30))
     draw_survival(
-        {"runs": [never], "variants": {"geo": {}}, "settings": {"epochs": 500}, "data": {"name": "none"}},
+        {"runs": [never], "settings": {"epochs": 500}, "data": {"name": "none"}},
         tmp_path / "survival.png",
     )
     assert (tmp_path / "survival.png").stat().st_size > 1000
+
+
+def test_variants_have_the_names_of_the_other_experiments():
+    assert [variant_title(variant) for variant in VARIANTS] == [
+        "convolution", "CoordConv", "GeoConv", "GeoConv, no shift", "convolution, matched", "GeoConv, matched",
+    ]  # fmt: skip

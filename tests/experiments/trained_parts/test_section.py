@@ -1,9 +1,8 @@
-import json
-import math
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from experiments.results import read_results
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
@@ -13,47 +12,33 @@ def script():
     return import_module("experiments.trained_parts.section")
 
 
-def arms(first: list[float], second: list[float]) -> dict:
-    return {
-        "a": {"ratio": {"64": first}},
-        "b": {"ratio": {"64": second}},
-    }
+def runs(**variants):
+    return [
+        {"variant": name, "seed": seed, "scores": dict.fromkeys(("64", "96", "128"), value)}
+        for name, values in variants.items()
+        for seed, value in enumerate(values)
+    ]
 
 
-def test_t_interval_of_five_seeds(script):
-    """Student's t with four degrees of freedom is 2.776 at 97.5%."""
-    mean, low, high = script.t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    reach = 2.7764451 * math.sqrt(2.5 / 5)
-    assert (mean, low, high) == pytest.approx((3.0, 3.0 - reach, 3.0 + reach))
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "said"),
-    [
-        ([0.60, 0.61, 0.60, 0.61, 0.60], [0.62, 0.63, 0.62, 0.63, 0.63], "lower than that of b"),
-        ([0.64, 0.65, 0.64, 0.65, 0.64], [0.62, 0.63, 0.62, 0.63, 0.63], "higher than that of b"),
-        ([0.60, 0.64, 0.60, 0.64, 0.62], [0.62, 0.62, 0.62, 0.62, 0.62], "not shown to differ from b"),
-        ([0.60, 0.61, 0.60, 0.61, 0.60], [0.62, 0.63, 0.62], "lower than that of b (suggestive, 3 seeds)"),
-    ],
-)
-def test_verdicts(script, first, second, said):
-    assert script.verdict(arms(first, second), "a", "b", "64") == said
+def test_verdicts_are_of_paired_differences_corrected_for_all(script):
+    found = runs(
+        a=[0.60, 0.62, 0.64, 0.66, 0.68],
+        lower=[0.70, 0.721, 0.74, 0.762, 0.78],
+        same=[0.60, 0.63, 0.63, 0.67, 0.67],
+        few=[0.70, 0.721, 0.74],
+    )
+    text = script.verdicts(found, {"that": [("a", "lower"), ("a", "same"), ("a", "few")], "none": []})
+    assert text.splitlines() == [
+        f"- At {size} px the loss of that is lower than that of lower, not shown to differ from that of same, not "
+        "compared with that of few (suggestive, n = 3)."
+        for size in (64, 96, 128)
+    ]
 
 
 def test_the_stored_page_is_made_of_the_stored_results(script):
-    results = json.loads((RESULTS / "trained_parts.json").read_text(encoding="utf-8"))
-    forms = json.loads((RESULTS / "geometry_forms.json").read_text(encoding="utf-8"))
+    results = read_results(RESULTS / "trained_parts.json", "trained_parts")
+    forms = read_results(RESULTS / "geometry_forms.json", "geometry_forms")
     assert script.page(results, forms) == (RESULTS / "trained_parts.md").read_text(encoding="utf-8")
-
-
-def test_figures_of_the_readme_stand_on_the_page():
-    readme = (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
-    table = readme.split("| trained | parameters | 64 px (trained) | 128 px |")[1].split("\n\n")[0]
-    rows = [line.split(" | ")[1:] for line in table.strip().splitlines()[1:]]
-    page = (RESULTS / "trained_parts.md").read_text(encoding="utf-8")
-    figures = [cell.strip(" |") for row in rows for cell in row]
-    assert len(figures) == 18
-    assert [figure for figure in figures if figure not in page] == []
 
 
 def test_the_defaults_are_the_best_rates_of_the_sweeps():
@@ -61,7 +46,7 @@ def test_the_defaults_are_the_best_rates_of_the_sweeps():
 
     best = {
         name: arm["best_rate"]
-        for name, arm in json.loads((RESULTS / "trained_parts.json").read_text(encoding="utf-8"))["arms"].items()
+        for name, arm in read_results(RESULTS / "trained_parts.json", "trained_parts")["variants"].items()
     }
     assert LEARNING_RATES["geoconv"] == best["geometry"]
     assert LEARNING_RATES["taps"] == best["taps"]

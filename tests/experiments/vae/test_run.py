@@ -106,15 +106,28 @@ def without_times(results):
     return [{key: value for key, value in run.items() if "seconds" not in key} for run in results["runs"]]
 
 
+def test_each_variant_at_its_own_rate(script, data, tmp_path):
+    """Samples are scored of the comparison's runs alone."""
+    found = run(script, data, tmp_path, learning_rates=[1e-3, 1e-2], sweep_seeds=1, seeds=1, steps=2, score_every=1)
+    rates = {sweep["variant"]: sweep["learning_rate"] for sweep in found["rates"]}
+    assert set(rates) == {"convolution", "CoordConv", "GeoConv", "GeoConv, no shift", "GeoConv, multilinear"}
+    assert [run["variant"] for run in found["runs"]] == list(rates)
+    assert all(run["learning_rate"] == rates[run["variant"]] for run in found["runs"])
+    assert {run["latent_size"] for run in found["runs"]} == {3}
+    assert all("vendi" in run["sample_scores"] for run in found["runs"])
+    for sweep in found["rates"]:
+        losses = {float(rate): loss for rate, loss in sweep["losses"].items() if loss is not None}  # None: diverged
+        assert sweep["learning_rate"] == min(losses, key=losses.get)
+
+
 class TestResults:
     def test_all_kinds_sizes_and_seeds(self, results):
         # Four kinds x two sizes x two seeds, and conv and geo matched at the second size and first seed.
         assert len(results["runs"]) == 4 * 2 * 2 + 2
-        found = [(run["kind"], run.get("shift_range"), run["latent_size"], run["seed"]) for run in results["runs"]]
-        assert {(kind, shift) for kind, shift, _, _ in found} == {
-            *(("conv", None), ("coord", None), ("geo", 0.25), ("geo", 0.0))
-        }
-        assert {(size, seed) for _, _, size, seed in found} == {(2, 0), (3, 0), (2, 1), (3, 1)}
+        found = [(run["variant"], run["latent_size"], run["seed"]) for run in results["runs"]]
+        plain = ("convolution", "CoordConv", "GeoConv", "GeoConv, no shift")
+        assert {name for name, _, _ in found} == {*plain, "convolution, matched", "GeoConv, matched"}
+        assert {(size, seed) for _, size, seed in found} == {(2, 0), (3, 0), (2, 1), (3, 1)}
         assert results["data"] == {"name": "squares", "train": 40, "validation": 6, "test": 9}
 
     def test_curves_and_parts(self, results):
@@ -166,14 +179,14 @@ class TestResults:
     def test_page(self, whole, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["paper_report.py", "--results", str(whole), "--output", str(whole)])
         import_module("experiments.report").main()
-        page = (whole / "paper.md").read_text(encoding="utf-8")
+        page = (whole / "paper" / "vae.md").read_text(encoding="utf-8")
         assert "## VAE, squares, " in page
-        assert page.count("\n| C4 |") == 7  # one of them at equal parameters
+        assert page.count("\n| C4 |") == 9  # one of them at equal parameters
         assert page.count("\n| Q2 |") == 1
         for latent_size, kinds in ((2, 4), (3, 6)):  # in the table of losses, and twice in that of samples
             assert page.count(f"\n| {latent_size} | ") == 3 * kinds
         assert (whole / "paper_vae_squares_curves.png").stat().st_size > 1000
-        assert "](paper_vae_squares_pictures.png)" in page
+        assert "](../paper_vae_squares_pictures.png)" in page
 
 
 def test_splits_share_no_image(script, data):

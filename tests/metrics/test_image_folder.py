@@ -5,7 +5,7 @@ from PIL import Image
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.metrics.hand_attributes import HandAttributes
-from geopos_diffusers.metrics.picture_folder import list_pictures
+from geopos_diffusers.metrics.image_folder import list_images
 
 
 @pytest.fixture
@@ -27,37 +27,37 @@ class TestList:
         (folder / "notes.txt").write_text("no picture")
         (folder / ".hidden").mkdir()
         Image.new("L", (8, 8)).save(folder / ".hidden" / "6.png")
-        found = list_pictures(folder)
-        assert [picture.name for picture in found.pictures] == [*(f"{n}.png" for n in range(5)), "more/5.JPG"]
+        found = list_images(folder)
+        assert [picture.name for picture in found.entries] == [*(f"{n}.png" for n in range(5)), "more/5.JPG"]
         assert not found.has_metadata
-        assert found.pictures[0].attributes == HandAttributes()
+        assert found.entries[0].attributes == HandAttributes()
 
     def test_metadata_says_which_and_what(self, folder):
         write_metadata(folder, {"file_name": "3.png", "text": "the back of a left hand, two fingers raised"}, "")
-        found = list_pictures(folder)
-        assert [picture.name for picture in found.pictures] == ["3.png"]
-        assert found.pictures[0].attributes == HandAttributes(2, "back", "left", None)
+        found = list_images(folder)
+        assert [picture.name for picture in found.entries] == ["3.png"]
+        assert found.entries[0].attributes == HandAttributes(2, "back", "left", None)
         assert found.has_metadata
 
     def test_limit(self, folder):
-        first = [picture.name for picture in list_pictures(folder, limit=3, seed=1).pictures]
+        first = [picture.name for picture in list_images(folder, limit=3, seed=1).entries]
         assert first == sorted(first)
         assert len(set(first)) == 3
-        assert first == [picture.name for picture in list_pictures(folder, limit=3, seed=1).pictures]
-        assert list_pictures(folder, limit=3).available == 5
-        assert len(list_pictures(folder, limit=9).pictures) == 5
+        assert first == [picture.name for picture in list_images(folder, limit=3, seed=1).entries]
+        assert list_images(folder, limit=3).available == 5
+        assert len(list_images(folder, limit=9).entries) == 5
 
 
 class TestBadFolders:
     def test_missing_and_empty(self, tmp_path):
         with pytest.raises(DataError, match="is not a folder"):
-            list_pictures(tmp_path / "none")
+            list_images(tmp_path / "none")
         with pytest.raises(DataError, match="holds no images"):
-            list_pictures(tmp_path)
+            list_images(tmp_path)
 
     def test_limit_below_one(self, folder):
         with pytest.raises(DataError, match="is 0; give 1 or more"):
-            list_pictures(folder, limit=0)
+            list_images(folder, limit=0)
 
     @pytest.mark.parametrize(
         ("line", "message"),
@@ -72,4 +72,4 @@ class TestBadFolders:
     def test_wrong_metadata(self, folder, line, message):
         write_metadata(folder, {"file_name": "1.png"}, line)
         with pytest.raises(DataError, match=message):
-            list_pictures(folder)
+            list_images(folder)
