@@ -3,7 +3,7 @@
 import argparse
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def without_adapters(pipe: Any, args: argparse.Namespace) -> AbstractContextMana
     from ..patching.scaling import disable_geoconv
 
     @contextmanager
-    def without_lora():
+    def without_lora() -> Iterator[None]:
         pipe.disable_lora()
         try:
             yield

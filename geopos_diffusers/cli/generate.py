@@ -4,7 +4,8 @@ import argparse
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .adapter_options import (
     add_adapter_arguments,
@@ -14,6 +15,9 @@ from .adapter_options import (
     without_adapters,
 )
 from .messages import confirm, warn
+
+if TYPE_CHECKING:
+    from ..pipelines.generation import Generated
 
 SUMMARY = "generate images from prompts, with or without adapters"
 WARN_ABOVE, ASK_ABOVE = 2, 8  # times the side that the model is made for
@@ -71,8 +75,6 @@ def run(args: argparse.Namespace) -> None:
 
 def read_prompts(given: list[str] | None, path: str | None) -> list[str]:
     """Prompts of the command line and of the file; DataError where there are none."""
-    from pathlib import Path
-
     from ..errors import DataError
     from ..images.metadata import read_lines
 
@@ -193,7 +195,7 @@ def generate(args: argparse.Namespace, pipe: Any, prompts: Sequence[str], settin
     print(f"{len(generated['patched'])} images in {output}; overview: {output / 'contact_sheet.png'}")
 
 
-def save_png(item, path, settings: dict) -> None:
+def save_png(item: "Generated", path: Path, settings: dict) -> None:
     """Save a generated image with its prompt, seed and settings as PNG text chunks."""
     import json
 
@@ -208,7 +210,7 @@ def save_png(item, path, settings: dict) -> None:
     item.image.save(path, pnginfo=info)
 
 
-def write_metadata(path, generated: list) -> None:
+def write_metadata(path: Path, generated: "list[Generated]") -> None:
     """Write the metadata.jsonl that makes a folder of images a data set."""
     import json
 

@@ -1,6 +1,10 @@
 """Say what is patched in a pipeline (or would be), what is skipped and why, and how many parameters there are."""
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..patching.status import GeoConvStatus
 
 SUMMARY = "show what is patched or would be, what is skipped and why"
 
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     print_status(status, patched=adapter is not None, verbose=args.verbose, as_json=args.json)
 
 
-def print_status(status, patched: bool, verbose: bool, as_json: bool) -> None:
+def print_status(status: "GeoConvStatus", patched: bool, verbose: bool, as_json: bool) -> None:
     """Print a GeoConvStatus as text or JSON; `patched` False says that the patch is only a proposal."""
     import json
 
@@ -49,7 +53,7 @@ def print_status(status, patched: bool, verbose: bool, as_json: bool) -> None:
             "scales": status.scales,
             "geometry_parameters": status.geometry_parameters,
             "base_parameters": status.base_parameters,
-            "config": status.config.to_dict(),
+            "config": status.config.to_dict() if status.config else None,
         }
         print(json.dumps(record, indent=2))
         return

@@ -5,6 +5,7 @@ Rays go only where the mesh can be: through the projected box of its vertices. E
 """
 
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ..errors import DataError
 from ..optional_packages import optional_import
 from .vectors import bounds, cross, dot, length
 
+Array: TypeAlias = np.ndarray
 _LAMP_POINTS = np.array(
     [[-0.4, -0.8], [0.8, -0.4], [-0.8, 0.4], [0.4, 0.8]]
 )  # where the four rays look, on a unit disc
@@ -184,7 +186,17 @@ class RayCaster:
                 whole[y0:y1, x0:x1] = _average(part, samples)
         return Rendering(colour=colour, mask=mask, depth=np.where(mask > 0, depth / np.maximum(mask, 1e-9), 0.0))
 
-    def _trace(self, scene, rays, camera, faces, normals, light, surface, reach) -> tuple[np.ndarray, ...]:
+    def _trace(
+        self,
+        scene: Any,
+        rays: Array,
+        camera: Camera,
+        faces: Array,
+        normals: Array,
+        light: Light,
+        surface: Surface,
+        reach: int,
+    ) -> tuple[np.ndarray, ...]:
         """Colour [H, W, 3], coverage [H, W] and depth [H, W] at each of the `rays` [H, W, 3]."""
         height, width = rays.shape[:2]
         rays = rays.reshape(-1, 3)
@@ -211,7 +223,9 @@ class RayCaster:
         colour = colour.reshape(height, width, 3) * _creases(depth, covered, reach)[..., None]
         return colour, covered, depth
 
-    def _shade(self, scene, places, rays, at_hits, light, scatter, subpixel) -> np.ndarray:
+    def _shade(
+        self, scene: Any, places: Array, rays: Array, at_hits: Array, light: Light, scatter: Array, subpixel: Array
+    ) -> np.ndarray:
         """Colours [3, N] at `places` [3, N], seen along `rays` [3, N]; `at_hits` [7, N]: normal, albedo, shine."""
         normal, albedo, shine = at_hits[:3], at_hits[3:6], at_hits[6]
         view = -rays / length(rays)

@@ -1,11 +1,13 @@
 """The denoising loss of latent diffusion, for every prediction type, with optional min-SNR weighting."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def prediction_target(scheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """What the denoiser should return, by `scheduler.config.prediction_type`.
 
     Args:
@@ -26,7 +28,7 @@ def prediction_target(scheduler, latents: Tensor, noise: Tensor, timesteps: Tens
 
 
 def diffusion_loss(
-    prediction: Tensor, target: Tensor, scheduler, timesteps: Tensor, snr_gamma: float | None = None
+    prediction: Tensor, target: Tensor, scheduler: Any, timesteps: Tensor, snr_gamma: float | None = None
 ) -> Tensor:
     """Mean squared error per sample, weighted by min-SNR-gamma (arXiv 2303.09556, section 3.4) when `snr_gamma` is set.
 

@@ -20,6 +20,7 @@ from functools import partial
 from multiprocessing import get_context
 from os import devnull
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,7 +69,7 @@ def base_losses(model: str, held_out: dict[str, HeldOut]) -> dict[str, list[floa
     return measure(load_pipeline(model), held_out)
 
 
-def measure(pipe, held_out: dict[str, HeldOut]) -> dict[str, list[float]]:
+def measure(pipe: Any, held_out: dict[str, HeldOut]) -> dict[str, list[float]]:
     losses = {}
     for name, images in held_out.items():
         pixels, captions = load_images(images.folder, images.height, images.width)

@@ -14,7 +14,8 @@ def sweep_rates(rates: Iterable[float], measure: Callable[[list[float]], Sequenc
             most 10 rates.
         measure: takes new rates and returns their losses.
     """
-    rates, losses = sorted(set(rates)), {}
+    rates = sorted(set(rates))
+    losses: dict[float, float] = {}
     factor = (rates[-1] / rates[0]) ** (1 / (len(rates) - 1)) if len(rates) > 1 else math.sqrt(10)
     while new := [rate for rate in rates if rate not in losses]:
         losses |= zip(new, measure(new), strict=True)
