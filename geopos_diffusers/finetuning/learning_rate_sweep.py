@@ -4,7 +4,8 @@
         --config configs/finetune_hands.yaml --dataset hands --train geoconv
 
 Takes every option of `geopos train` beside its own. The grid grows by its own factor until the best rate has a worse
-one on both sides. Writes sweep.json and sweep.png; a run that is finished is not made again.
+one on both sides; a rate at which the training diverges is worse than all others. Writes sweep.json and sweep.png; a
+run that is finished is not made again.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 
 from ..command_line import Parser
-from ..errors import ConfigError
+from ..errors import ConfigError, DivergedError
 from ..files import atomic_path, write_json
 from ..pipelines.loading import load_pipeline
 from ..training.rate_grid import best_rate, is_bracketed, sweep_rates
@@ -103,18 +104,32 @@ def run_arm(options: Sequence[str], held_out: dict[str, HeldOut], folder: Path) 
 
 
 def run_all(
-    jobs: Sequence[tuple[Sequence[str], Path]], held_out: dict[str, HeldOut], workers: int
+    jobs: Sequence[tuple[Sequence[str], Path]],
+    held_out: dict[str, HeldOut],
+    workers: int,
+    may_diverge: bool = False,
 ) -> list[FinishedRun]:
-    """`run_arm` of all (options, folder), `workers` at a time, each with its share of the cores."""
+    """`run_arm` of all (options, folder), `workers` at a time, each with its share of the cores.
+
+    Args:
+        may_diverge: a run that diverges has losses that are not numbers; without it, it raises DivergedError.
+    """
+    run_job = partial(_run_job, held_out, may_diverge)
     if workers == 1:
-        return [run_arm(options, held_out, folder) for options, folder in jobs]
+        return [run_job(job) for job in jobs]
     threads = max(1, torch.get_num_threads() // workers)
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        return [*pool.map(partial(_run_job, held_out), jobs)]
+        return [*pool.map(run_job, jobs)]
 
 
-def _run_job(held_out: dict[str, HeldOut], job: tuple[Sequence[str], Path]) -> FinishedRun:
-    return run_arm(job[0], held_out, job[1])
+def _run_job(held_out: dict[str, HeldOut], may_diverge: bool, job: tuple[Sequence[str], Path]) -> FinishedRun:
+    options, folder = job
+    try:
+        return run_arm(options, held_out, folder)
+    except DivergedError:
+        if not may_diverge:
+            raise
+        return FinishedRun(list(options), 0, {name: [math.nan] for name in held_out}, 0.0)
 
 
 def sweep(
@@ -134,7 +149,7 @@ def sweep(
 
     def measure(new: list[float]) -> list[float]:
         jobs = [([*options, f"--{swept}", f"{rate:g}"], folder / f"rate-{rate:g}") for rate in new]
-        runs.update(zip(new, run_all(jobs, held_out, workers), strict=True))
+        runs.update(zip(new, run_all(jobs, held_out, workers, may_diverge=True), strict=True))
         return [runs[rate].loss(next(iter(held_out))) for rate in new]
 
     return {rate: runs[rate] for rate in sweep_rates(rates, measure)}
@@ -195,15 +210,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = Path(args.output)
     held_out = {"validation": HeldOut(args.validation_dataset, size, size)}
     runs = sweep(options, args.rates, args.swept, held_out, folder, args.jobs)
-    some = next(folder.glob("rate-*/summary.json"))
-    base = base_losses(json.loads(some.read_text(encoding="utf-8"))["model"], held_out)["validation"]
+    best = best_rate(losses_by_rate(runs, "validation"))
+    if not runs[best].parameters:
+        raise ConfigError("the training diverged at every learning rate; begin with lower ones")
+    summary = json.loads((folder / f"rate-{best:g}" / "summary.json").read_text(encoding="utf-8"))
+    base = base_losses(summary["model"], held_out)["validation"]
     base_loss = sum(base) / len(base)
     losses = losses_by_rate(runs, "validation")
     curve = {rate: loss / base_loss for rate, loss in losses.items()}
-    best = best_rate(losses)
     print(f"{'learning rate':>14} {'loss ratio':>10}")
     for rate, ratio in curve.items():
-        print(f"{rate:14g} {ratio:10.4f}{'  best' if rate == best else ''}")
+        print(f"{rate:14g} {'diverged' if math.isnan(ratio) else f'{ratio:.4f}':>10}{'  best' if rate == best else ''}")
     bracketed = is_bracketed(losses)
     if not bracketed:
         print(f"the best rate is not bracketed after {len(runs)} rates")
@@ -211,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "options": options,
         "swept": args.swept,
         "base_loss": base_loss,
-        "ratio": {f"{rate:g}": ratio for rate, ratio in curve.items()},
+        "ratio": {f"{rate:g}": None if math.isnan(ratio) else ratio for rate, ratio in curve.items()},
         "best": best,
         "bracketed": bracketed,
         "parameters": runs[best].parameters,

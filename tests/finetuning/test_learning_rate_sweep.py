@@ -56,6 +56,17 @@ def test_the_grid_grows_until_the_best_rate_is_bracketed(folders, tmp_path, caps
         learning_rate_sweep.main([*words(folders, tmp_path, "1e-5", "1e-3"), "--seed", "1"])
 
 
+def test_a_rate_at_which_the_training_diverges_is_the_worst(folders, tmp_path, capsys):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    learning_rate_sweep.main(words(folders, tmp_path, "1e-5", "1e-3", "1e30"))
+    result = json.loads((tmp_path / "sweep.json").read_text())
+    assert result["ratio"]["1e+30"] is None
+    assert (result["best"], result["bracketed"]) == (1e-3, True)
+    assert f"{1e30:14g} {'diverged':>10}" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="diverged at every learning rate"):
+        learning_rate_sweep.main(words(folders, tmp_path / "all", "1e30", "1e35"))
+
+
 def test_losses_are_those_of_the_saved_weights_on_the_same_noise(folders, tmp_path):
     held_out = {"images": learning_rate_sweep.HeldOut(str(folders["images"]), 32, 32)}
     options = words(folders, tmp_path, "1")[8:]
