@@ -10,8 +10,8 @@ from geopos_diffusers.files import atomic_path
 
 from ..center_of_mass.section import PAPER, change
 from ..page import ClaimRow, Headline, Paragraph, Picture, Place, Section, Table, format_interval
-from ..positional_bias.section import learnt
-from ..results import Run, select
+from ..positional_bias.section import claim_row, learnt
+from ..results import Run, by_variant, select
 from ..statistics import Estimate, difference_estimate, mean_estimate, ratio_estimate
 from ..verdict import Effect
 
@@ -161,7 +161,14 @@ def change_rows(results: dict[str, Any], common: dict[str, Any]) -> list[tuple[s
 
 
 def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
-    """Claim C1 for every GeoConv; that without shift, which validation chose at one rate for all, is the headline."""
+    """Claim C1 for every GeoConv; that without shift, which validation chose at one rate for all, is the headline.
+
+    Claim C2 for the GeoConvs with a shift.
+    """
+    if results["task"] == "positional_bias":
+        variants = by_variant(results["runs"], variant_names(results))
+        places = {"GeoConv": "own rates", "GeoConv, multilinear": "own rates, multilinear"}
+        return [claim_row(results, variants, name, place, place) for name, place in places.items() if name in variants]
     if results["task"] != "center_of_mass":
         return []
     rows = []

@@ -96,7 +96,11 @@ def build_section(results: dict[str, Any], place: Place) -> Section:
 
 def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
     variants = compared(results)
-    return [claim_row(results, variants, name) for name in judged(variants)]
+    place = "batch normalisation" if normalised(results) else "without normalisation"
+    return [
+        claim_row(results, variants, name, JUDGED[name], place if name == DEFAULT else None)
+        for name in judged(variants)
+    ]
 
 
 def judged(variants: dict[str, list[Run]]) -> list[str]:
@@ -113,7 +117,14 @@ def bias(runs: Sequence[Run]) -> Estimate:
     return mean_estimate(biases(runs), null=FREE_OF_BIAS)
 
 
-def claim_row(results: dict[str, Any], variants: dict[str, list[Run]], name: str) -> ClaimRow:
+def claim_row(
+    results: dict[str, Any], variants: dict[str, list[Run]], name: str, note: str, place: str | None
+) -> ClaimRow:
+    """The claim for the variant `name`.
+
+    Args:
+        note: what is said of the variant. place: of the figures in the row of all claims; None to leave them out.
+    """
     compared_runs = {
         "CoordConv": variants["CoordConv"],
         "GeoConv": variants[name],
@@ -123,7 +134,6 @@ def claim_row(results: dict[str, Any], variants: dict[str, list[Run]], name: str
     difference = unpaired_difference_estimate(biases(variants[name]), biases(variants["CoordConv"]))
     claim = "CoordConv ties a class to the place where it was seen, GeoConv does not"
     shown = "bias of " + ", ".join(f"{label} {format_interval(interval)}" for label, interval in found.items())
-    place = "batch normalisation" if normalised(results) else "without normalisation"
     return ClaimRow(
         "C2",
         claim,
@@ -131,9 +141,9 @@ def claim_row(results: dict[str, Any], variants: dict[str, list[Run]], name: str
         shown,
         difference.count,
         f"{results['head']} head{', batch normalisation' if normalised(results) else ''}; "
-        f"{JUDGED[name]}; of {len(variants[name])} runs each, those that learnt",
+        f"{note}; of {len(variants[name])} runs each, those that learnt",
         Bias(found["CoordConv"], found["GeoConv"], difference),
-        Headline(claim, place, shown, "runs that learnt") if name == DEFAULT else None,
+        Headline(claim, place, shown, "runs that learnt") if place else None,
     )
 
 
