@@ -15,6 +15,7 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 
 from geopos_diffusers.cli.main import main
+from geopos_diffusers.cli.train import split_options
 from geopos_diffusers.finetuning.arguments import FinetuningArguments
 from geopos_diffusers.training.arguments import parse_arguments
 
@@ -129,7 +130,7 @@ def start(program: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(sys, "argv", [program.removeprefix("-m "), *arguments])
     if program == "geopos" and arguments[0] == "train":
-        parse_arguments(FinetuningArguments, arguments[1:])
+        parse_arguments(FinetuningArguments, split_options(arguments[1:])[1])
         raise Accepted
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
     if program == SWEEP:
