@@ -430,7 +430,7 @@ class TestOptions:
         warnings = [record.getMessage() for record in caplog.records]
         assert len([text for text in warnings if text.startswith("the autoencoder loses detail")]) == 1
         (words,) = [text for text in warnings if "vocabulary" in text]
-        assert words.startswith("the model's vocabulary has no 'hand', 'with', 'fingers', 'fist':")
+        assert words.startswith("the model's vocabulary has no hand, with, fingers, fist;")
         assert 0 < json.loads((folder / "summary.json").read_text())["reconstruction_psnr"] < 30
 
 
