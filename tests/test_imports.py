@@ -15,7 +15,7 @@ ROOMS = {
     "adapters": {"patching"},
     "pipelines": set(),
     "data": {"images"},
-    "training": {"images"},
+    "training": set(),
     "metrics": {"images"},
     "finetuning": {"patching", "adapters", "pipelines", "images", "training"},
     "cli": {"patching", "adapters", "pipelines", "images", "data", "training", "metrics", "finetuning"},
