@@ -60,8 +60,8 @@ def test_a_run_without_trackers_needs_no_extra(core, data, tmp_path):
     ("options", "missing"),
     [
         (["--report_to", "tensorboard"], "report_to tensorboard needs"),
-        (["--report_to", "none", "--train", "lora"], "train=lora needs peft"),
-        (["--report_to", "none", "--dataset", "images.parquet"], "data set of the Hub needs datasets"),
+        (["--report_to", "none", "--train", "lora"], "train=lora needs the package peft"),
+        (["--report_to", "none", "--dataset", "images.parquet"], "data set of the Hub needs the package datasets"),
     ],
 )
 def test_what_is_missing_is_named_before_the_model_is_loaded(core, data, tmp_path, options, missing):
