@@ -54,7 +54,7 @@ PAGES = {
     "vae": "VAEs (C4, Q2)",
     "cost": "Parameters and time (C5)",
     "depth": "Depth (C6)",
-    "own_rates": "Each variant at its own best learning rate (C1, C2)",
+    "own_rates": "Each variant at its own best learning rate (C1, C2, C4, C6)",
 }
 SECTIONS = {
     "center_of_mass": center_of_mass,
