@@ -13,6 +13,7 @@ from ..page import ClaimRow, Headline, Paragraph, Picture, Place, Section, Table
 from ..positional_bias.section import claim_row, learnt
 from ..results import Run, by_variant, select
 from ..statistics import Estimate, difference_estimate, mean_estimate, ratio_estimate
+from ..vae.claims import LEAST_REDUCTION
 from ..verdict import Effect
 
 TITLES = {
@@ -163,14 +164,14 @@ def change_rows(results: dict[str, Any], common: dict[str, Any]) -> list[tuple[s
 def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
     """Claim C1 for every GeoConv; that without shift, which validation chose at one rate for all, is the headline.
 
-    Claim C2 for the GeoConvs with a shift.
+    Claims C2, C4 and C6 for the GeoConvs with a shift, in both bases.
     """
     if results["task"] == "positional_bias":
         variants = by_variant(results["runs"], variant_names(results))
         places = {"GeoConv": "own rates", "GeoConv, multilinear": "own rates, multilinear"}
         return [claim_row(results, variants, name, place, place) for name, place in places.items() if name in variants]
-    if results["task"] != "center_of_mass":
-        return []
+    if results["task"] in ("depth", "vae"):
+        return smaller_rows(results)
     rows = []
     for measure in MEASURES["center_of_mass"]:
         for name in variant_names(results):
@@ -192,6 +193,38 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
                         f"own rates; {label}; {results['settings']['steps']} steps",
                         Effect(ratio, "less", 1, 1 - reduction),
                         headline,
+                    )
+                )
+    return rows
+
+
+def smaller_rows(results: dict[str, Any]) -> list[ClaimRow]:
+    """Claim C4 or C6: a smaller error than that of the others."""
+    if results["task"] == "vae":
+        claim, error, paper, least = "C4", "VAE: test loss", "-10% to -25%", 1 - LEAST_REDUCTION
+        headlines = {"convolution": "VAE: smaller test loss than the convolution"}
+    else:
+        claim, error, paper, least = "C6", "depth: AbsRel", "mentioned, no figure", None
+        headlines = {other: f"depth: smaller error (AbsRel) than {other}" for other in ("convolution", "CoordConv")}
+    rows = []
+    for measure in MEASURES[results["task"]]:
+        data = measure.data or results["data"]["name"]
+        for name, ending in {"GeoConv": "", "GeoConv, multilinear": ", multilinear"}.items():
+            for other in ("convolution", "CoordConv"):
+                ratio, count = compare(results, measure, name, other)
+                if not count:
+                    continue
+                headline = headlines.get(other)
+                rows.append(
+                    ClaimRow(
+                        claim,
+                        f"{error} of {name} by that of {other}",
+                        paper,
+                        format_interval(ratio),
+                        count,
+                        f"own rates; {data}; {results['settings']['steps']} steps",
+                        Effect(ratio, "less", 1, least),
+                        headline and Headline(headline, f"own rates, {data}{ending}", format_interval(ratio)),
                     )
                 )
     return rows

@@ -115,3 +115,30 @@ def test_claims_at_own_rates_are_judged():
     ]
     assert {judged.verdict for judged in judge([row.test for row in rows])} == {"in part"}
     assert claim_rows(results(task="depth")) == []
+
+
+def test_a_smaller_error_is_judged_in_both_bases():
+    runs = [
+        {
+            "variant": variant,
+            "seed": seed,
+            "data": "hands",
+            "widths": [4, 8],
+            "scores": {"abs_rel": error * (1 + seed / 99)},
+        }
+        for variant, error in {
+            "convolution": 0.2,
+            "CoordConv": 0.3,
+            "GeoConv": 0.1,
+            "GeoConv, multilinear": 0.25,
+        }.items()
+        for seed in range(5)
+    ]
+    found = {"task": "depth", "settings": {"widths": [4, 8], "steps": 9}, "runs": runs}
+    rows = claim_rows(found)
+    assert [row.claim for row in rows][:2] == [
+        "depth: AbsRel of GeoConv by that of convolution",
+        "depth: AbsRel of GeoConv by that of CoordConv",
+    ]
+    verdicts = [judged.verdict for judged in judge([row.test for row in rows])]
+    assert verdicts == ["reproduced", "reproduced", "opposite", "reproduced"]
