@@ -181,7 +181,11 @@ def scores(runs: Sequence[Run], name: str) -> dict[int, float]:
 
 def pairs(runs: Sequence[Run], others: Sequence[Run], name: str) -> tuple[list[float], list[float]]:
     """One score of both, over the seeds that both have, in the order of the seeds."""
-    first, second = scores(runs, name), scores(others, name)
+    return paired(scores(runs, name), scores(others, name))
+
+
+def paired(first: dict[int, float], second: dict[int, float]) -> tuple[list[float], list[float]]:
+    """The values of the seeds that both have, in the order of the seeds."""
     seeds = sorted(first.keys() & second.keys())
     return [first[seed] for seed in seeds], [second[seed] for seed in seeds]
 

@@ -11,9 +11,9 @@ from geopos_diffusers.files import atomic_path
 from ..center_of_mass.section import PAPER, change
 from ..page import ClaimRow, Headline, Paragraph, Picture, Place, Section, Table, format_interval
 from ..positional_bias.section import claim_row, learnt
-from ..results import Run, by_variant, select
+from ..results import Run, by_variant, paired, select
 from ..statistics import Estimate, difference_estimate, mean_estimate, ratio_estimate
-from ..vae.claims import LEAST_REDUCTION
+from ..vae.claims import SMALLER_LOSS, change_text, loss_row
 from ..verdict import Effect
 
 TITLES = {
@@ -23,6 +23,8 @@ TITLES = {
     "vae": "VAE at own rates, {steps} steps (C4)",
 }
 OTHERS = ("convolution", "convolution, matched", "CoordConv")  # that all variants are compared with, where they are
+PLAIN = ("convolution", "CoordConv")  # that the claims speak of
+SHIFTED = {"GeoConv": "", "GeoConv, multilinear": ", multilinear"}  # the default channel in both bases, in a headline
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,15 @@ def values_by_seed(results: dict[str, Any], measure: Measure, variant: str) -> d
     return {run["seed"]: measure.value(run) for run in (learnt(runs) if measure.learnt_only else runs)}
 
 
-def compare(results: dict[str, Any], measure: Measure, variant: str, other: str) -> tuple[Estimate, int]:
-    """`variant` against `other` over the seeds that both have, and the number of these seeds.
+def compare(results: dict[str, Any], measure: Measure, variant: str, other: str) -> Estimate:
+    """`variant` against `other` over the seeds that both have; `count` is the number of these seeds.
 
     Returns:
         The ratio for a relative measure, else the difference.
     """
     first, second = (values_by_seed(results, measure, name) for name in (variant, other))
-    seeds = sorted(first.keys() & second.keys())
     estimate = ratio_estimate if measure.relative else difference_estimate
-    return estimate([first[seed] for seed in seeds], [second[seed] for seed in seeds]), len(seeds)
+    return estimate(*paired(first, second))
 
 
 def variant_names(results: dict[str, Any]) -> list[str]:
@@ -109,7 +110,7 @@ def score_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
             runs = select(results["runs"], variant=name)
             rate = rates[name, measure.data or runs[0]["data"]]
             against = [
-                "" if name == other else format_interval(compare(results, measure, name, other)[0]) for other in others
+                "" if name == other else format_interval(compare(results, measure, name, other)) for other in others
             ]
             counts = (f"{runs[0]['parameters']:,}", str(len(values)), f"{rate:g}")
             rows.append((measure.label, name, *counts, format_interval(mean_estimate(values)), *against))
@@ -136,11 +137,10 @@ def basis_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     names = variant_names(results)
     pairs = [(name, name.replace(", multilinear", "")) for name in names if ", multilinear" in name]
     return [
-        (measure.label, name, other, format_interval(interval), str(count))
+        (measure.label, name, other, format_interval(found), str(found.count))
         for measure in MEASURES[results["task"]]
         for name, other in pairs
-        for interval, count in [compare(results, measure, name, other)]
-        if count
+        if (found := compare(results, measure, name, other)).count
     ]
 
 
@@ -155,79 +155,58 @@ def change_rows(results: dict[str, Any], common: dict[str, Any]) -> list[tuple[s
     for measure in MEASURES[results["task"]]:
         for name, other in pairs:
             before, after = (compare(found, measure, name, other) for found in (common, results))
-            if before[1] and after[1]:
-                cells = [f"{format_interval(interval)}, n = {count}" for interval, count in (before, after)]
+            if before.count and after.count:
+                cells = [f"{format_interval(found)}, n = {found.count}" for found in (before, after)]
                 rows.append((measure.label, name, other, *cells))
     return rows
 
 
 def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
-    """Claim C1 for every GeoConv; that without shift, which validation chose at one rate for all, is the headline.
-
-    Claims C2, C4 and C6 for the GeoConvs with a shift, in both bases.
-    """
+    """The paper's claims on an experiment, for the GeoConvs at their own rates."""
     if results["task"] == "positional_bias":
         variants = by_variant(results["runs"], variant_names(results))
         places = {"GeoConv": "own rates", "GeoConv, multilinear": "own rates, multilinear"}
         return [claim_row(results, variants, name, place, place) for name, place in places.items() if name in variants]
-    if results["task"] in ("depth", "vae"):
-        return smaller_rows(results)
-    rows = []
-    for measure in MEASURES["center_of_mass"]:
-        for name in variant_names(results):
-            for other, reduction in PAPER.items() if name.startswith("GeoConv") else ():
-                ratio, count = compare(results, measure, name, other)
-                if not count:
-                    continue
-                label, headline = measure.label.partition(", ")[2], None
-                figures = format_interval(change(ratio), 0, percent=True)
-                if name == "GeoConv, no shift":
-                    headline = Headline(f"centre of mass: lower loss than {other}", f"own rates, {label}", figures)
-                rows.append(
-                    ClaimRow(
-                        "C1",
-                        f"centre of mass: loss of {name} against {other}",
-                        f"-{reduction:.0%}",
-                        figures,
-                        count,
-                        f"own rates; {label}; {results['settings']['steps']} steps",
-                        Effect(ratio, "less", 1, 1 - reduction),
-                        headline,
-                    )
-                )
-    return rows
+    build = {"center_of_mass": center_of_mass_row, "depth": depth_row, "vae": vae_row}[results["task"]]
+    return [
+        build(results, measure, name, other, found)
+        for measure in MEASURES[results["task"]]
+        for name in variant_names(results)
+        if name.startswith("GeoConv") and (results["task"] == "center_of_mass" or name in SHIFTED)
+        for other in PLAIN
+        if (found := compare(results, measure, name, other)).count
+    ]
 
 
-def smaller_rows(results: dict[str, Any]) -> list[ClaimRow]:
-    """Claim C4 or C6: a smaller error than that of the others."""
-    if results["task"] == "vae":
-        claim, error, paper, least = "C4", "VAE: test loss", "-10% to -25%", 1 - LEAST_REDUCTION
-        headlines = {"convolution": "VAE: smaller test loss than the convolution"}
-    else:
-        claim, error, paper, least = "C6", "depth: AbsRel", "mentioned, no figure", None
-        headlines = {other: f"depth: smaller error (AbsRel) than {other}" for other in ("convolution", "CoordConv")}
-    rows = []
-    for measure in MEASURES[results["task"]]:
-        data = measure.data or results["data"]["name"]
-        for name, ending in {"GeoConv": "", "GeoConv, multilinear": ", multilinear"}.items():
-            for other in ("convolution", "CoordConv"):
-                ratio, count = compare(results, measure, name, other)
-                if not count:
-                    continue
-                headline = headlines.get(other)
-                rows.append(
-                    ClaimRow(
-                        claim,
-                        f"{error} of {name} by that of {other}",
-                        paper,
-                        format_interval(ratio),
-                        count,
-                        f"own rates; {data}; {results['settings']['steps']} steps",
-                        Effect(ratio, "less", 1, least),
-                        headline and Headline(headline, f"own rates, {data}{ending}", format_interval(ratio)),
-                    )
-                )
-    return rows
+def setting(results: dict[str, Any], place: str) -> str:
+    return f"own rates; {place}; {results['settings']['steps']} steps"
+
+
+def center_of_mass_row(results: dict[str, Any], measure: Measure, name: str, other: str, found: Estimate) -> ClaimRow:
+    """Claim C1. GeoConv without shift, which validation chose at one rate for all, is the headline."""
+    label, figures, headline = measure.label.partition(", ")[2], format_interval(change(found), 0, percent=True), None
+    if name == "GeoConv, no shift":
+        headline = Headline(f"centre of mass: lower loss than {other}", f"own rates, {label}", figures)
+    claim, paper = f"centre of mass: loss of {name} against {other}", f"-{PAPER[other]:.0%}"
+    effect = Effect(found, "less", 1, 1 - PAPER[other])
+    return ClaimRow("C1", claim, paper, figures, found.count, setting(results, label), effect, headline)
+
+
+def depth_row(results: dict[str, Any], measure: Measure, name: str, other: str, found: Estimate) -> ClaimRow:
+    """Claim C6."""
+    place, figures = f"own rates, {measure.data}{SHIFTED[name]}", format_interval(found)
+    headline = Headline(f"depth: smaller error (AbsRel) than {other}", place, figures)
+    claim, paper = f"depth: AbsRel of {name} by that of {other}", "mentioned, no figure"
+    where = setting(results, measure.data)
+    return ClaimRow("C6", claim, paper, figures, found.count, where, Effect(found, "less", 1), headline)
+
+
+def vae_row(results: dict[str, Any], measure: Measure, name: str, other: str, found: Estimate) -> ClaimRow:
+    """Claim C4, as where all have one rate; the headline there is of the convolution alone."""
+    data, headline = results["data"]["name"], None
+    if other == "convolution":
+        headline = Headline(SMALLER_LOSS, f"own rates, {data}{SHIFTED[name]}", change_text(found))
+    return loss_row(f"VAE: test loss of {name} against {other}", found, setting(results, data), headline)
 
 
 def build_section(results: dict[str, Any], place: Place, common: dict[str, Any] | None = None) -> Section:

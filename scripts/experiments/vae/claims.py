@@ -15,6 +15,7 @@ from ..verdict import MEASURED, Effect
 
 NO_SHIFT = "GeoConv, no shift"
 VARIANTS = ("convolution", "CoordConv", "GeoConv", NO_SHIFT)
+SMALLER_LOSS = "VAE: smaller test loss than the convolution"
 LEAST_REDUCTION = 0.10  # of the paper's 10-25% smaller losses
 LEAST_NARROWING = 5  # of the paper's 5-11 times narrower intervals
 KID = f"{SMALL_EXTRACTOR}_kid"
@@ -96,7 +97,7 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
         found = pooled_ratio(stack(results, ("GeoConv", other), score_named("test")))
         headline = None
         if other == "convolution":
-            headline = Headline("VAE: smaller test loss than the convolution", setting, change_text(found))
+            headline = Headline(SMALLER_LOSS, setting, change_text(found))
         rows.append(loss_row(f"VAE: test loss of GeoConv against {other}", found, setting, headline))
     middle = compared(results, sizes[len(sizes) // 2])
     matched = [middle.get(f"{variant}, matched") for variant in ("GeoConv", "convolution")]

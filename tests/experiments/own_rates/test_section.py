@@ -42,10 +42,10 @@ def results(seeds=5, factor=1.0, **changes):
 
 
 def test_ratio_is_of_pairs_with_the_t_interval_of_the_logarithms():
-    found, count = compare(results(), EVERYWHERE, "GeoConv", "convolution")
+    found = compare(results(), EVERYWHERE, "GeoConv", "convolution")
     logs = [np.log(list(values_by_seed(results(), EVERYWHERE, name).values())) for name in ("GeoConv", "convolution")]
     low, high = np.exp(ttest_rel(*logs).confidence_interval(0.95))
-    assert count == 5
+    assert found.count == 5
     assert (found.low, found.high) == pytest.approx((low, high))
     assert found.value == pytest.approx(math.exp(np.mean(logs[0] - logs[1])))
     assert 0.75 < found.low < 0.8 < found.high < 0.85
@@ -62,9 +62,9 @@ def test_accuracies_are_compared_by_differences_and_bias_is_of_the_runs_that_lea
     ]  # fmt: skip
     values = results(task="positional_bias", runs=runs, settings={"widths": [4]})
     accuracy, bias = MEASURES["positional_bias"][1], MEASURES["positional_bias"][-1]
-    assert compare(values, accuracy, "GeoConv", "CoordConv")[1] == 4
-    found, count = compare(values, bias, "GeoConv", "CoordConv")
-    assert (found.value, count) == (pytest.approx(-0.4), 3)
+    assert compare(values, accuracy, "GeoConv", "CoordConv").count == 4
+    found = compare(values, bias, "GeoConv", "CoordConv")
+    assert (found.value, found.count) == (pytest.approx(-0.4), 3)
 
 
 def test_tables():
