@@ -1,5 +1,6 @@
 """Layers, layouts and inputs that the tests of both bases share."""
 
+import pytest
 import torch
 
 from geopos_diffusers import (
@@ -9,6 +10,7 @@ from geopos_diffusers import (
     GeoConvTranspose1d,
     GeoConvTranspose2d,
     GeoConvTranspose3d,
+    GeoPosConfig,
 )
 
 NORMALIZATIONS = ("unit", "aspect", "pixel")
@@ -29,6 +31,16 @@ LAYOUTS = {
     "circular": {"kernel_size": 3, "padding": 2, "padding_mode": "circular"},
     "one tap": {"kernel_size": 1},
 }
+
+
+# What holds in both bases is tested in test_layers.py.
+in_both_bases = pytest.mark.parametrize("basis", ["taps", "multilinear"])
+
+
+def make(cls, layout: dict, **options):
+    """A layer of 4 to 6 channels in float64 and eval mode, in taps unless told."""
+    torch.manual_seed(0)
+    return cls(4, 6, **layout, config=GeoPosConfig(**options)).double().eval()
 
 
 def image(axes: int, size=SIZE) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AdapterError, SurgeryError
+from ..patching.config import is_finite_number
 from ..patching.offload import whole, write_weight
 from ..patching.patched_model import (
     ADAPTERS,
@@ -57,7 +58,7 @@ def set_geoconv_adapters(
     if not names or len(set(names)) != len(names) or len(names) != len(weights):
         raise AdapterError(f"expected different adapter names and a weight for each; got {names} and {weights}")
     for weight in weights:
-        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not abs(weight) < float("inf"):
+        if not is_finite_number(weight):
             raise AdapterError(f"adapter weights must be finite numbers; got {weight!r}")
     models = _models_with(pipe_or_model, names)
     mix = {name: float(weight) for name, weight in zip(names, weights, strict=True)}

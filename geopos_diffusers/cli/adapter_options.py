@@ -4,7 +4,7 @@ import argparse
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,23 +121,15 @@ def describe_adapters(args: argparse.Namespace) -> str:
     return ", ".join(labels)
 
 
-def without_adapters(pipe: Any, args: argparse.Namespace) -> AbstractContextManager:
+@contextmanager
+def without_adapters(pipe: Any, args: argparse.Namespace) -> Iterator[None]:
     """Within the block the pipeline is the base model: no GeoConv, no LoRA."""
-    from contextlib import ExitStack, contextmanager
-
     from ..patching.scaling import disable_geoconv
 
-    @contextmanager
-    def without_lora() -> Iterator[None]:
-        pipe.disable_lora()
-        try:
-            yield
-        finally:
-            pipe.enable_lora()
-
-    stack = ExitStack()
-    if args.geoconv:
-        stack.enter_context(disable_geoconv(pipe))
-    if args.lora:
-        stack.enter_context(without_lora())
-    return stack
+    with ExitStack() as undo:
+        if args.geoconv:
+            undo.enter_context(disable_geoconv(pipe))
+        if args.lora:
+            pipe.disable_lora()
+            undo.callback(pipe.enable_lora)
+        yield

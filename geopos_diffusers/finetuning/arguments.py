@@ -4,7 +4,7 @@
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from ..errors import ConfigError
 from ..patching.config import GeoConvConfig
@@ -14,7 +14,6 @@ from ..training.arguments import (
     OVERWRITE_HELP,
     RESUME_HELP,
     check_arguments,
-    fixed_settings,
     option,
     required,
 )
@@ -280,9 +279,6 @@ class FinetuningArguments:
             exclude_modules=_as_tuple(self.exclude_modules),
             components=("unet",),
         )
-
-    def fixed_settings(self) -> dict[str, Any]:
-        return fixed_settings(self)
 
 
 _PART_RATES = {part: f"{part}_learning_rate" for part in ("geoconv", "bias", "lora")}

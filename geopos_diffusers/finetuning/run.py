@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..optional_packages import require_package
 from ..pipelines.loading import load_pipeline
 from ..pipelines.prompts import warn_of_unreadable_words
+from ..training.arguments import fixed_settings
 from ..training.checkpoints import TrainingState
 from .arguments import FinetuningArguments
 from .diffusion_loss import diffusion_loss, prediction_target
@@ -122,7 +123,7 @@ def build_run(args: FinetuningArguments, accelerator: Accelerator) -> Run:
 def known_settings(args: FinetuningArguments, accelerator: Accelerator) -> dict[str, Any]:
     """What a continued run must share with its beginning, as far as it is known before anything is loaded."""
     settings = {
-        **args.fixed_settings(),
+        **fixed_settings(args),
         "mixed_precision": accelerator.mixed_precision,
         "training_rates": {part: args.peak_learning_rate(part) for part in args.parts},
         "lr_schedule_steps": schedule_steps(args, args.max_train_steps),

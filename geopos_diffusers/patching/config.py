@@ -93,7 +93,7 @@ class GeoPosConfig:
             value, choices = getattr(self, option.name), option.metadata.get("choices")
             if choices and value not in choices and not (value is None and option.default is None):
                 raise ConfigError(f"{option.name} must be one of {', '.join(choices)}; got {value!r}")
-        if not _is_number(self.shift_range) or not 0 <= self.shift_range <= _LARGEST:
+        if not is_finite_number(self.shift_range) or not 0 <= self.shift_range <= _LARGEST:
             raise ConfigError(f"shift_range must be a finite number >= 0; got {self.shift_range!r}")
         size = self.reference_size
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _LARGEST:
@@ -254,5 +254,6 @@ def _compile(name: str, pattern: str) -> None:
         raise ConfigError(f"{name} is not a valid regular expression: {pattern!r} ({error})") from error
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def is_finite_number(value: Any) -> bool:
+    """Whether a value is a number, and neither infinite nor nan nor a bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ..errors import SurgeryError
-from .config import name_matches
+from .config import is_finite_number, name_matches
 from .patched_model import all_geometry_layers, geometry_models
 from .stock_saving import stock_state_dict
 
@@ -32,7 +32,7 @@ def set_geoconv_scale(pipe_or_model: Any, scale: float, layers: str | tuple[str,
         >>> set_geoconv_scale(model, 0.0, layers=["2"])
         ['2']
     """
-    if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not abs(scale) < float("inf"):
+    if not is_finite_number(scale):
         raise SurgeryError(f"scale must be a finite number; got {scale!r}")
     present = all_geometry_layers(pipe_or_model)
     pattern = tuple(layers) if isinstance(layers, list) else layers

@@ -4,7 +4,7 @@ import pytest
 
 from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.finetuning.arguments import LEARNING_RATES, FinetuningArguments
-from geopos_diffusers.training.arguments import parse_arguments
+from geopos_diffusers.training.arguments import fixed_settings, parse_arguments
 
 GIVEN = {"dataset": "d", "output_dir": "o", "max_train_steps": 1}
 
@@ -84,7 +84,7 @@ def test_target_modules(given, read):
 
 def test_settings_of_a_run_are_json():
     args = FinetuningArguments(**GIVEN, validation_prompts=["x"])
-    settings = args.fixed_settings()
+    settings = fixed_settings(args)
     assert json.loads(json.dumps(settings)) == settings
     assert {"train", "seed", "shift_range", "train_batch_size", "resolution", "model"} <= set(settings)
     assert not set(settings) & {"dataset", "output_dir", "max_train_steps", "learning_rate", "overwrite", "num_workers"}

@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 from concatenation import concatenated_conv, concatenated_conv_transpose, extrapolated_conv
-from layer_cases import LAYERS, LAYOUTS, NORMALIZATIONS, SIZE, TRANSPOSED, image
+from layer_cases import LAYERS, LAYOUTS, NORMALIZATIONS, SIZE, TRANSPOSED, image, in_both_bases, make
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
@@ -20,11 +20,6 @@ from geopos_diffusers.patching.encoding import draw_shift
 
 CHANNELS_LAST = ((2, torch.channels_last), (3, torch.channels_last_3d))
 ENCODINGS = ("product", "squares", "sum", "cartesian", "cartesian_radius")
-
-
-def make(cls, layout: dict, **options):
-    torch.manual_seed(0)
-    return cls(4, 6, **layout, config=GeoPosConfig(**options)).double().eval()
 
 
 @pytest.fixture(params=["dense", "separable"])
@@ -139,9 +134,10 @@ class TestMemoryFormatAndPrecision:
             apply_geoconv(model)
             assert torch.equal(model(x), expected)
 
-    def test_no_view_is_returned_in_training(self):
+    @in_both_bases
+    def test_no_view_is_returned_in_training(self, basis):
         """Activations in place copy the memory of a view once more."""
-        layer = make(GeoConv2d, LAYOUTS["same size"]).train()
+        layer = make(GeoConv2d, LAYOUTS["same size"], basis=basis).train()
         for memory_format in (torch.contiguous_format, torch.channels_last):
             output = layer.to(memory_format=memory_format)(image(2).to(memory_format=memory_format))
             assert not output._is_view()
@@ -186,14 +182,16 @@ class TestMemoryFormatAndPrecision:
 
 
 class TestShift:
-    def test_only_in_training(self):
-        layer, x = make(GeoConv2d, LAYOUTS["same size"]), image(2)
+    @in_both_bases
+    def test_only_in_training(self, basis):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"], basis=basis), image(2)
         assert torch.equal(layer(x), layer(x))
         layer.train()
         assert not torch.equal(layer(x), layer(x))
 
-    def test_at_inference_leaves_the_global_generator_alone(self):
-        layer, x = make(GeoConv2d, LAYOUTS["same size"], shift_at_inference=True), image(2)
+    @in_both_bases
+    def test_at_inference_leaves_the_global_generator_alone(self, basis):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"], basis=basis, shift_at_inference=True), image(2)
         state = torch.get_rng_state()
         assert not torch.equal(layer(x), layer(x))
         assert torch.equal(torch.get_rng_state(), state)
@@ -241,8 +239,9 @@ class TestConstruction:
             outputs.append(layer(x))
         torch.testing.assert_close(outputs[2] - outputs[0], 2.5 * (outputs[1] - outputs[0]), rtol=0, atol=1e-12)
 
-    def test_copies_and_pickles(self):
-        layer, x = make(GeoConv2d, LAYOUTS["same size"]), image(2)
+    @in_both_bases
+    def test_copies_and_pickles(self, basis):
+        layer, x = make(GeoConv2d, LAYOUTS["same size"], basis=basis), image(2)
         for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
             assert torch.equal(twin(x), layer(x))
 

@@ -5,12 +5,13 @@ What test_layers.py asks of taps is asked of coefficients here.
 
 import copy
 import itertools
-import pickle
+from functools import partial
 
 import pytest
 import torch
 from concatenation import concatenated_conv
 from layer_cases import LAYERS, LAYOUTS, NORMALIZATIONS, SIZE, TRANSPOSED, image
+from layer_cases import make as make_in_taps
 from polynomials import multilinear_conv, plain, polynomial_term
 from torch import nn
 from torch._dynamo.testing import CompileCounter
@@ -29,9 +30,7 @@ TRANSPOSED_LAYOUTS = (
 )
 
 
-def make(cls, layout: dict, **options):
-    torch.manual_seed(0)
-    return cls(4, 6, **layout, config=GeoPosConfig(basis="multilinear", **options)).double().eval()
+make = partial(make_in_taps, basis="multilinear")
 
 
 @pytest.fixture(params=["dense", "separable"])
@@ -160,12 +159,6 @@ class TestMemoryFormatAndPrecision:
         assert output.is_contiguous(memory_format=torch.channels_last)
         close(output, expected)
 
-    def test_no_view_is_returned_in_training(self):
-        layer = make(GeoConv2d, LAYOUTS["same size"]).train()
-        for memory_format in (torch.contiguous_format, torch.channels_last):
-            output = layer.to(memory_format=memory_format)(image(2).to(memory_format=memory_format))
-            assert not output._is_view()
-
     @pytest.mark.parametrize("encoding", ENCODINGS)
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision_computes_coordinates_in_float32(self, dtype, encoding):
@@ -231,18 +224,6 @@ class TestMemoryFormatAndPrecision:
 
 
 class TestShift:
-    def test_only_in_training(self):
-        layer, x = make(GeoConv2d, LAYOUTS["same size"]), image(2)
-        assert torch.equal(layer(x), layer(x))
-        layer.train()
-        assert not torch.equal(layer(x), layer(x))
-
-    def test_at_inference_leaves_the_global_generator_alone(self):
-        layer, x = make(GeoConv2d, LAYOUTS["same size"], shift_at_inference=True), image(2)
-        state = torch.get_rng_state()
-        assert not torch.equal(layer(x), layer(x))
-        assert torch.equal(torch.get_rng_state(), state)
-
     def test_a_constant_draws_none(self):
         layer, x = make(GeoConv2d, LAYOUTS["same size"], encoding="constant").train(), image(2)
         state = torch.get_rng_state()
@@ -320,11 +301,6 @@ class TestConstruction:
             outputs.append(layer(x))
         assert torch.equal(outputs[0], plain(layer)(x))
         close(outputs[2] - outputs[0], 2.5 * (outputs[1] - outputs[0]))
-
-    def test_copies_and_pickles(self):
-        layer, x = make(GeoConv2d, LAYOUTS["same size"]), image(2)
-        for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-            assert torch.equal(twin(x), layer(x))
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
