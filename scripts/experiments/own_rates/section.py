@@ -219,8 +219,8 @@ def build_section(results: dict[str, Any], place: Place, common: dict[str, Any] 
     section.blocks = [
         Paragraph(
             f"The same networks and data, {settings['steps']} steps of {settings['batch_size']}, and for each variant "
-            "the learning rate with the lowest validation loss of a sweep: the mean over seeds that the comparison does "
-            f"not use ({settings['sweep_seeds']} of them), on a grid that grew until the best "
+            "the learning rate with the lowest validation loss of a sweep: the mean over seeds that the comparison "
+            f"does not use ({settings['sweep_seeds']} of them), on a grid that grew until the best "
             "rate had a worse one on both sides. Test images decided nothing. Intervals are 95% intervals of Student's "
             "t over seeds; ratios are of geometric means, paired by seed, by t on the logarithms. Losses are compared "
             "by ratios, accuracies by differences. **Multilinear** is GeoConv with the coefficients of 1, x, y and xy "
