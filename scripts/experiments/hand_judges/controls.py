@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval, bootstrap_means, mean
+from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval, mean
+from geopos_diffusers.metrics.comparison import compare_independent
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)  # of defective hands mixed into a set
 SHARE_TOLERANCE = 0.03  # by how much a share may gain from what adds no quality
@@ -39,10 +40,11 @@ def is_monotone(curve: Sequence[float], sign: int) -> bool:
     return bool((sign * np.diff(curve) < 0).all())
 
 
-def null_coverage(values: np.ndarray, draws: int, seed: int) -> float | None:
+def null_coverage(values: np.ndarray, kind: str, draws: int, seed: int) -> float | None:
     """Share of random halves of one set whose difference has an interval that holds 0: 0.95 if intervals are right.
 
-    None where the values do not differ, as nothing is at stake then.
+    The interval is the one that reports give for sets that do not pair. None where the values do not differ, as
+    nothing is at stake then.
     """
     known = values[~np.isnan(values)]
     if len(known) < 4 or np.ptp(known) == 0:
@@ -51,10 +53,8 @@ def null_coverage(values: np.ndarray, draws: int, seed: int) -> float | None:
     held = []
     for draw in range(draws):
         first, second = np.array_split(generator.permutation(values), 2)
-        difference = bootstrap_interval(
-            lambda left, right: mean(left) - mean(right), first, second, seed=draw, resamples=400
-        )
-        held.append(difference.low is not None and difference.low <= 0 <= difference.high)  # type: ignore[operator]
+        low, high = (getattr(compare_independent(first, second, kind, draw).difference, end) for end in ("low", "high"))
+        held.append(low is not None and low <= 0 <= high)
     return float(np.mean(held))
 
 
@@ -65,9 +65,6 @@ def gain(before: np.ndarray, after: np.ndarray, sign: int, seed: int) -> Interva
     could raise a score by hiding the bad hands.
     """
     columns = np.stack([before, after], axis=1)
-    (low_before, low_after) = bootstrap_means(columns, seed=seed)
-    if low_before.value is None or low_after.value is None:
-        return Interval(None, None, None)
     return bootstrap_interval(lambda rows: sign * (mean(rows[:, 1]) - mean(rows[:, 0])), columns, seed=seed)
 
 

@@ -82,7 +82,7 @@ def control_measure(
     gains = {name: gain(mixed, changed(name), sign, args.seed) for name in CHANGES}
     allowed_size = tolerance(mixed, measure.kind, *SIZE_TOLERANCES)
     sizes = {f"{side} px": gain(mixed, changed(f"{side} px"), sign, args.seed) for side in SIZES}
-    coverage = null_coverage(values[PROPER], args.draws, args.seed)
+    coverage = null_coverage(values[PROPER], measure.kind, args.draws, args.seed)
     return {
         "variant": measure.name,
         "kind": measure.kind,
