@@ -158,7 +158,7 @@ def score_folder(
             except DataError as error:
                 skipped.append((source.name, str(error)))
                 continue
-            detection = detector.detect(image)
+            detection = next(iter(detector.detect(image)), None)
             counted = None if detection is None else count_fingers(detection.landmarks)
             scored.append(ScoredImage(source, image.size, detection, counted))
             yield image
