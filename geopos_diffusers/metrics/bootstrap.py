@@ -8,6 +8,7 @@ import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+RESAMPLES_AT_ONCE = 100  # bounds the memory of many images
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,44 @@ def weighted_mean(rows: np.ndarray) -> float:
     known = ~np.isnan(values)
     total = weights[known].sum()
     return float((values[known] * weights[known]).sum() / total) if total > 0 else math.nan
+
+
+def bootstrap_means(
+    columns: np.ndarray, weights: np.ndarray | None = None, *, seed: int, resamples: int = RESAMPLES
+) -> list[Interval]:
+    """95% percentile bootstrap intervals of the means of K columns of the same N images, all from the same resamples.
+
+    It is `bootstrap_interval` of `mean` or `weighted_mean` for each column, by matrix products: for thousands of images
+    and dozens of measures it takes a second where the other takes minutes.
+
+    Args:
+        columns: [N, K]; nan where a value is not known, which is left out of its column's mean.
+        weights: [N] of the images, resampled with them.
+
+    Returns:
+        K intervals; one of None where a column has no known value.
+    """
+    count, width = columns.shape
+    known = ~np.isnan(columns)
+    weights = np.ones(count) if weights is None else weights
+    totals = np.concatenate([np.where(known, columns, 0.0), known], axis=1) * weights[:, None]
+    if count == 0:
+        return [Interval(None, None, None)] * width
+    generator = np.random.default_rng(seed)
+    sums = [totals.sum(0)]
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        # How often each image is drawn: N draws out of N, as a multinomial count.
+        drawn = generator.multinomial(count, np.full(count, 1 / count), min(RESAMPLES_AT_ONCE, resamples - start))
+        sums.extend(drawn.astype(np.float64) @ totals)
+    table = np.array(sums)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = table[:, :width] / table[:, width:]
+    tail = (1 - CONFIDENCE) / 2
+    intervals = []
+    for value, *drawn in means.T:
+        if not math.isfinite(value):
+            intervals.append(Interval(None, None, None))
+            continue
+        low, high = np.quantile([mean for mean in drawn if math.isfinite(mean)], [tail, 1 - tail])
+        intervals.append(Interval(float(value), float(low), float(high)))
+    return intervals

@@ -1,263 +1,286 @@
-"""Scores a folder of images of hands beside a folder of reference images."""
+"""Scores folders of images of hands, whatever made them, beside a folder of reference images, and compares them."""
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
 from ..errors import DataError
-from ..images.opening import open_image
-from .bootstrap import Interval
-from .detection_rate import (
-    MATCHED_BY_DEFAULT,
-    ReferenceMatch,
-    match_reference,
-    matched_rate,
-    rate,
-    rate_ratio,
-)
-from .features import EXTRACTOR, MobileNetV2, extract_features, load_mobilenet
-from .finger_count import COUNTS, confusion_matrix, count_fingers, count_scores
-from .hand_attributes import ATTRIBUTES, HandAttributes
-from .hand_detection import HandDetection, HandDetector
-from .image_folder import FolderImage, ImageFolder, list_images
-from .kid import MINIMUM_IMAGES, kid
+from .agreement import judges_agreement
+from .bootstrap import Interval, bootstrap_means
+from .comparison import Comparison, compare_models
+from .detection_rate import MATCHED_BY_DEFAULT, ReferenceMatch, match_reference, rate_ratio
+from .evaluation_cache import EvaluationCache
+from .finger_count import COUNTS, confusion_matrix
+from .folder_scoring import score_folders
+from .hand_attributes import ATTRIBUTES
+from .image_folder import list_images
+from .image_scoring import ScoringSettings
+from .measures import MEASURES, ReferenceModel
+from .records import ScoredFolder
+from .set_scores import set_scores
 
-KID_NAME = f"KID-{EXTRACTOR}"
+REFERENCE = "reference"  # its name beside those of the folders
+DEFAULT_EXTRACTORS = ("mobilenet",)
 
 
 @dataclass(frozen=True)
-class ScoredImage:
-    """An image with the hand that was found (None: no hand) and its raised fingers."""
+class FingerScores:
+    """Found and count right, if found, for each number of raised fingers asked for; unweighted.
 
-    source: FolderImage
-    size: tuple[int, int]
-    detection: HandDetection | None
-    counted: int | None
-
-
-@dataclass(frozen=True)
-class ScoredFolder:
-    """A folder after detection. skipped: name and reason of each unreadable image. features: [N, 1280] or None.
-
-    task_sha256: of the detector's model.
+    images: number of images. found, count_right: intervals. Each by number, 0 to 5.
+    confusion: [6, 7], see `confusion_matrix`.
     """
 
-    folder: ImageFolder
-    entries: tuple[ScoredImage, ...]
-    skipped: tuple[tuple[str, str], ...]
-    features: np.ndarray | None
-    task_sha256: str
-
-    @property
-    def attributes(self) -> list[HandAttributes]:
-        return [scored.source.attributes for scored in self.entries]
-
-
-@dataclass(frozen=True)
-class HandScores:
-    """Scores of one set of images, with 95% intervals; the reference's are matched to the evaluated set.
-
-    found: share of images with a hand. score: MediaPipe's mean score where a hand was found.
-    count_right: share of images with the right number of raised fingers among those with a hand and a known number;
-    found_and_right: the same among all with a known number. count_error: mean absolute error in fingers.
-    found_by_fingers, right_by_fingers: found and count_right for each number of fingers. All of it is unweighted.
-    confusion: [6, 7], see `confusion_matrix`. Unweighted.
-    """
-
-    found: Interval
-    score: Interval
-    count_right: Interval
-    found_and_right: Interval
-    count_error: Interval
-    images_by_fingers: dict[int, int]
-    found_by_fingers: dict[int, Interval]
-    right_by_fingers: dict[int, Interval]
+    images: dict[int, int]
+    found: dict[int, Interval]
+    count_right: dict[int, Interval]
     confusion: np.ndarray
 
 
 @dataclass(frozen=True)
-class EvaluationReport:
-    """The evaluated set beside the reference. `report.py` turns it into JSON, a table and a contact sheet.
+class FolderEvaluation:
+    """All scores of one folder.
 
-    found_ratio: found of the images (those with a match) over found of the matched
-    reference. reference_found_unmatched: the reference's
-    plain rate. kid: kernel distance of the two sets, kid_floor: of the reference's two halves, None if not asked for.
+    values: by measure, [N]; nan where the measure does not apply. scores: their means with 95% intervals.
+    reference_scores: the reference's, weighted to agree with this folder; None of the reference itself.
+    found_ratio: found of the images that have a match over found of the matched reference.
+    match: the weights; None of the reference itself.
+    quality: scores of the set, by "images/EXTRACTOR/SCORE" and "crops/EXTRACTOR/SCORE"; of the reference those of its
+    two halves, which are the floor of what can be reached.
+    agreement: of the two judges.
+    """
+
+    scored: ScoredFolder
+    values: dict[str, np.ndarray]
+    scores: dict[str, Interval]
+    fingers: FingerScores
+    quality: dict[str, Interval]
+    agreement: dict[str, Interval]
+    reference_scores: dict[str, Interval] | None = None
+    found_ratio: Interval | None = None
+    match: ReferenceMatch | None = None
+
+    @property
+    def name(self) -> str:
+        return self.scored.name
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Folders beside a reference; `report.py` turns it into files.
+
+    folders: in the order given; the first is the baseline of the comparisons.
+    comparisons: of each other folder with the first, in each measure. measures: names, in order.
     notes: what a reader must know to trust the figures, one sentence each.
     """
 
-    images: ScoredFolder
-    reference: ScoredFolder
-    image_scores: HandScores
-    reference_scores: HandScores
-    reference_found_unmatched: Interval
-    found_ratio: Interval
-    match: ReferenceMatch
+    folders: tuple[FolderEvaluation, ...]
+    reference: FolderEvaluation
+    measures: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
     match_on: tuple[str, ...]
-    kid: Interval | None
-    kid_floor: Interval | None
+    settings: ScoringSettings
     seed: int
     notes: tuple[str, ...]
 
+    def __getitem__(self, name: str) -> FolderEvaluation:
+        """The folder of that name. Raises KeyError."""
+        for folder in (*self.folders, self.reference):
+            if folder.name == name:
+                return folder
+        raise KeyError(name)
+
 
 def evaluate_hands(
-    images_dir: str | os.PathLike,
-    reference_dir: str | os.PathLike,
+    images: str | os.PathLike | Sequence[str | os.PathLike],
+    reference: str | os.PathLike,
     *,
-    task: str | os.PathLike | None = None,
-    seed: int = 0,
-    max_images: int | None = None,
-    with_kid: bool = True,
+    names: Sequence[str] | None = None,
+    measures: Sequence[str] | None = None,
     match_on: Sequence[str] = MATCHED_BY_DEFAULT,
+    extractors: Sequence[str] = DEFAULT_EXTRACTORS,
+    judge: bool = True,
+    presence: bool = True,
+    task: str | os.PathLike | None = None,
+    max_images: int | None = None,
+    seed: int = 0,
+    num_workers: int | None = None,
+    use_cache: bool = True,
     progress: bool = True,
-) -> EvaluationReport:
-    """Score the images of `images_dir` beside those of `reference_dir`.
+) -> Evaluation:
+    """Score one or more folders of images of hands beside a reference folder, and compare them with each other.
 
     Args:
-        task: a HandLandmarker `.task` bundle; by default `hand_landmarker_task()`.
-        seed: of the bootstrap and of the choice of images where there are more than `max_images`.
-        max_images: at most so many images of each folder.
-        with_kid: also compute the KID of features, `KID_NAME`.
+        images: a folder, or several; the first is the baseline of comparisons. Images are paired by what their
+            `metadata.jsonl` says (prompt and seed), else by file name.
+        reference: a folder of real or rendered hands.
+        names: of the folders in tables; by default each folder's own name.
+        measures: names out of `MEASURES`; by default all that have a value.
         match_on: the attributes in which reference images must agree, of fingers, view, handedness and tone.
+        extractors: for scores of sets, names as of `extractor`; () leaves these scores out.
+        judge: ask the second judge. presence: compute the landmark network's presence.
+        task: a HandLandmarker `.task` bundle; by default `hand_landmarker_task()`.
+        max_images: at most so many images of each folder, the same places in each.
+        seed: of intervals and of random choices.
+        num_workers: processes; by default one a core.
+        use_cache: keep what is computed in the user's cache, and take what is there.
         progress: show a progress bar on standard error.
 
     Raises:
         DataError: a folder that is missing, empty or has no readable image; a bad argument.
         MissingDependencyError: mediapipe or a model is missing and cannot be fetched.
     """
-    check_match(match_on)
-    folders = [list_images(folder, max_images, seed) for folder in (images_dir, reference_dir)]
-    network = load_mobilenet() if with_kid else None
-    total = sum(len(folder.entries) for folder in folders)
-    with HandDetector(task) as detector, tqdm(total=total, unit="image", disable=not progress) as bar:
-        images, reference = (score_folder(folder, detector, network, bar) for folder in folders)
-    return compare_folders(images, reference, seed=seed, match_on=match_on)
+    paths = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    names = check_names(paths, names)
+    check_choices("match on", match_on, ATTRIBUTES)
+    check_choices("compute the measure", measures or (), tuple(MEASURES))
+    if num_workers is not None and num_workers < 1:
+        raise DataError(f"the number of workers is {num_workers}; give 1 or more")
+    folders = [list_images(path, max_images, seed) for path in (*paths, reference)]
+    settings = ScoringSettings(
+        None if task is None else os.fspath(task), tuple(extractors), judge, presence
+    )
+    with EvaluationCache.default() if use_cache else EvaluationCache(None) as cache:
+        *scored, scored_reference = score_folders(
+            list(zip((*names, REFERENCE), folders, strict=True)),
+            settings,
+            cache=cache,
+            num_workers=num_workers,
+            progress=progress,
+        )
+        return evaluate_scored(
+            scored, scored_reference, settings, measures=measures, match_on=match_on, seed=seed, cache=cache
+        )
 
 
-def score_folder(
-    folder: ImageFolder, detector: HandDetector, network: MobileNetV2 | None = None, bar: tqdm | None = None
-) -> ScoredFolder:
-    """Find the hand in each image of a folder and, with a network, compute the features.
-
-    Unreadable images are left out and listed. Raises DataError if there is no readable one.
-    """
-    scored: list[ScoredImage] = []
-    skipped: list[tuple[str, str]] = []
-
-    def read_and_detect() -> Iterator[Image.Image]:
-        for source in folder.entries:
-            if bar is not None:
-                bar.update()
-            try:
-                image = open_image(source.path)
-            except DataError as error:
-                skipped.append((source.name, str(error)))
-                continue
-            detection = detector.detect(image)
-            counted = None if detection is None else count_fingers(detection.landmarks)
-            scored.append(ScoredImage(source, image.size, detection, counted))
-            yield image
-
-    features = None
-    if network is not None:
-        features = extract_features(network, read_and_detect())
-    else:
-        for _ in read_and_detect():
-            pass
-    if not scored:
-        name, reason = skipped[0]
-        raise DataError(f"{folder.path}: none of its {len(skipped)} images can be read (first: {name}, {reason})")
-    return ScoredFolder(folder, tuple(scored), tuple(skipped), features, detector.task_sha256)
-
-
-def compare_folders(
-    images: ScoredFolder,
+def evaluate_scored(
+    folders: Sequence[ScoredFolder],
     reference: ScoredFolder,
+    settings: ScoringSettings,
     *,
-    seed: int = 0,
+    measures: Sequence[str] | None = None,
     match_on: Sequence[str] = MATCHED_BY_DEFAULT,
-) -> EvaluationReport:
-    """The report of a scored folder beside a scored reference. Raises DataError for attributes that do not exist."""
-    check_match(match_on)
-    match = match_reference(images.attributes, reference.attributes, match_on)
-    reference_found = found_values(reference)
-    comparable = np.delete(found_values(images), match.unmatched)
-    notes = list(describe_match(match, match_on, images, reference))
-    distance = floor = None
-    if images.features is not None and reference.features is not None:
-        if min(len(images.entries), len(reference.entries)) < MINIMUM_IMAGES:
-            notes.append(f"{KID_NAME} was left out: it needs at least {MINIMUM_IMAGES} readable images in each folder.")
-        else:
-            distance = kid(images.features, reference.features, seed)
-            # Rendered sets come in an order; halves must not differ by it.
-            order = np.random.default_rng(seed).permutation(len(reference.entries))
-            first, second = (reference.features[half] for half in np.array_split(order, 2))
-            floor = kid(first, second, seed) if len(second) >= MINIMUM_IMAGES else None
-    return EvaluationReport(
-        images=images,
-        reference=reference,
-        image_scores=score_set(images, None, seed),
-        reference_scores=score_set(reference, match.weights, seed),
-        reference_found_unmatched=rate(reference_found, seed),
-        found_ratio=rate_ratio(comparable, reference_found, match.weights, seed),
-        match=match,
+    seed: int = 0,
+    cache: EvaluationCache,
+) -> Evaluation:
+    """The evaluation of scored folders. `cache` keeps the scores of sets, which take longest."""
+    model = ReferenceModel.of(reference)
+    results = [evaluate_folder(folder, model, match_on, seed, cache) for folder in folders]
+    of_reference = evaluate_folder(reference, model, (), seed, cache)
+    if measures is None:
+        every = (*results, of_reference)
+        measures = [name for name in MEASURES if any(np.isfinite(result.values[name]).any() for result in every)]
+    notes = [*set_notes(results, of_reference, measures)]
+    for result in results:
+        prefix = f"{result.name}: " if len(results) > 1 else ""
+        notes += [prefix + sentence for sentence in describe_match(result, match_on, of_reference)]
+    comparisons, pairing_notes = compare_models(
+        {result.name: [row.source for row in result.scored.entries] for result in results},
+        {result.name: result.values for result in results},
+        {name: MEASURES[name] for name in measures},
+        seed,
+    )
+    notes += pairing_notes
+    return Evaluation(
+        folders=tuple(results),
+        reference=of_reference,
+        measures=tuple(measures),
+        comparisons=comparisons,
         match_on=tuple(match_on),
-        kid=distance,
-        kid_floor=floor,
+        settings=settings,
         seed=seed,
         notes=tuple(notes),
     )
 
 
-def score_set(scored: ScoredFolder, weights: np.ndarray | None, seed: int) -> HandScores:
-    """The scores of a set; with `weights` [N] of a reference match, the overall ones are weighted."""
+def evaluate_folder(
+    scored: ScoredFolder, model: ReferenceModel, match_on: Sequence[str], seed: int, cache: EvaluationCache
+) -> FolderEvaluation:
+    """All scores of a folder, and the reference's matched to it. For the reference itself, `match_on` says nothing."""
+    reference = model.reference
+    values = {name: measure.values(scored, model) for name, measure in MEASURES.items()}
+    table = np.stack(list(values.values()), axis=1)
+    result = FolderEvaluation(
+        scored=scored,
+        values=values,
+        scores=dict(zip(values, bootstrap_means(table, seed=seed), strict=True)),
+        fingers=score_fingers(scored, values, seed),
+        quality=set_scores(scored, reference, seed, cache),
+        agreement=judges_agreement(scored, values, seed),
+    )
+    if scored is reference:
+        return result
+    match = match_reference(scored.attributes, reference.attributes, match_on)
+    of_reference = np.stack([measure.values(reference, model) for measure in MEASURES.values()], axis=1)
+    rows = match.weights > 0
+    weighted = bootstrap_means(of_reference[rows], match.weights[rows], seed=seed)
+    comparable = np.delete(values["found"], match.unmatched)
+    found_column = list(MEASURES).index("found")
+    return replace(
+        result,
+        reference_scores=dict(zip(MEASURES, weighted, strict=True)),
+        found_ratio=rate_ratio(comparable, of_reference[:, found_column], match.weights, seed),
+        match=match,
+    )
 
-    def estimate(values: np.ndarray) -> Interval:
-        return rate(values, seed) if weights is None else matched_rate(values, weights, seed)
 
-    found = found_values(scored)
-    scores = np.array([math.nan if row.detection is None else row.detection.score for row in scored.entries])
+def score_fingers(scored: ScoredFolder, values: dict[str, np.ndarray], seed: int) -> FingerScores:
+    """Scores by the number of raised fingers asked for."""
     expected = [row.source.attributes.fingers for row in scored.entries]
-    counted = [row.counted for row in scored.entries]
-    right, errors = count_scores(expected, counted)
-    known = np.array([wanted is not None for wanted in expected])
-    found_and_right = np.where(known, np.nan_to_num(right), np.nan)
-    of_count = {number: np.array([wanted == number for wanted in expected]) for number in COUNTS}
-    pairs = [(wanted, count) for wanted, count in zip(expected, counted, strict=True) if wanted is not None]
-    return HandScores(
-        found=estimate(found),
-        score=estimate(scores),
-        count_right=estimate(right),
-        found_and_right=estimate(found_and_right),
-        count_error=estimate(errors),
-        images_by_fingers={number: int(chosen.sum()) for number, chosen in of_count.items()},
-        found_by_fingers={number: rate(found[chosen], seed) for number, chosen in of_count.items()},
-        right_by_fingers={number: rate(right[chosen], seed) for number, chosen in of_count.items()},
+    pairs = [(wanted, row.counted) for wanted, row in zip(expected, scored.entries, strict=True) if wanted is not None]
+    table = np.stack([values["found"], values["count_right"]], axis=1)
+    chosen = {number: np.array([wanted == number for wanted in expected]) for number in COUNTS}
+    intervals = {number: bootstrap_means(table[rows], seed=seed) for number, rows in chosen.items()}
+    return FingerScores(
+        images={number: int(rows.sum()) for number, rows in chosen.items()},
+        found={number: found for number, (found, _) in intervals.items()},
+        count_right={number: right for number, (_, right) in intervals.items()},
         confusion=confusion_matrix([wanted for wanted, _ in pairs], [count for _, count in pairs]),
     )
 
 
-def found_values(scored: ScoredFolder) -> np.ndarray:
-    """[N] of 1.0 where a hand was found and 0.0 where not."""
-    return np.array([float(row.detection is not None) for row in scored.entries])
+def check_names(paths: Sequence[str | os.PathLike], names: Sequence[str] | None) -> list[str]:
+    """One name a folder, by default the folder's own; with its parent's where two are equal.
+
+    Raises:
+        DataError: no folders, another number of names, an empty name, "reference", or names that are equal.
+    """
+    if not paths:
+        raise DataError("no folder of images was given")
+    if names is None:
+        own = [Path(path).resolve() for path in paths]
+        names = [path.name for path in own]
+        if len(set(names)) < len(names):
+            names = [f"{path.parent.name}/{path.name}" for path in own]
+    if len(names) != len(paths):
+        raise DataError(f"{len(names)} names were given for {len(paths)} folders; give one for each")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise DataError(f"{count} folders are called {name!r}; give each its own name (--names)")
+        if not name.strip():
+            raise DataError("a folder's name is empty; give one that can be read (--names)")
+        if name == REFERENCE and len(paths) > 1:
+            raise DataError(f"a folder is called {REFERENCE!r}, as the reference is; give it another name (--names)")
+    return list(names)
 
 
-def check_match(names: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in ATTRIBUTES]
-    if unknown:
-        raise DataError(f"cannot match on {unknown[0]!r}; known attributes are {', '.join(ATTRIBUTES)}")
+def check_choices(purpose: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise DataError(f"cannot {purpose} {name!r}; known are {', '.join(known)}")
 
 
 def describe_match(
-    match: ReferenceMatch, match_on: Sequence[str], images: ScoredFolder, reference: ScoredFolder
+    result: FolderEvaluation, match_on: Sequence[str], reference: FolderEvaluation
 ) -> Iterator[str]:
-    """Sentences on how the reference was matched and on what was left out."""
-    count = len(images.entries)
+    """Sentences on how the reference was matched to a folder and on what was left out."""
+    match, count = result.match, len(result.scored.entries)
+    if match is None:
+        return
     if match.attributes:
         yield f"The reference is weighted to agree with the images in {', '.join(match.attributes)}."
         if missing := [name for name in match_on if name not in match.attributes]:
@@ -268,17 +291,28 @@ def describe_match(
         yield f"{match.unknown} of {count} images say nothing of these; each was compared with the whole reference."
     if match.unmatched:
         yield f"{len(match.unmatched)} of {count} images have no such reference; the ratio leaves them out."
-    for name, scored in (("images", images), ("reference", reference)):
-        if scored.skipped:
-            first = ", ".join(f"{file} ({reason})" for file, reason in scored.skipped[:3])
-            more = f" and {len(scored.skipped) - 3} more" if len(scored.skipped) > 3 else ""
-            yield f"{len(scored.skipped)} of the {name} could not be read and were skipped: {first}{more}."
-    sizes = [Counter(row.size for row in scored.entries).most_common(1)[0][0] for scored in (images, reference)]
+    sizes = [
+        Counter(row.size for row in scored.entries).most_common(1)[0][0] for scored in (result.scored, reference.scored)
+    ]
     if sizes[0] != sizes[1]:
         (width, height), (other_width, other_height) = sizes
         yield (
             f"Most images are {width}x{height} and most of the reference {other_width}x{other_height} pixels; "
             "rates and distances depend on the size."
         )
-    if all(row.source.attributes.fingers is None for row in images.entries):
+    if all(row.source.attributes.fingers is None for row in result.scored.entries):
         yield "No image says how many fingers it should show, so counts are not scored."
+
+
+def set_notes(
+    results: Sequence[FolderEvaluation], reference: FolderEvaluation, measures: Sequence[str]
+) -> Iterator[str]:
+    """Sentences on what could not be read, on measures that have no value, and on those that fail a control."""
+    for result in (*results, reference):
+        if skipped := result.scored.skipped:
+            first = ", ".join(f"{file} ({reason})" for file, reason in skipped[:3])
+            more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+            yield f"{len(skipped)} images of {result.name} could not be read and were skipped: {first}{more}."
+    for name in measures:
+        if warning := MEASURES[name].warning:
+            yield f"{MEASURES[name].title}: {warning}"
