@@ -17,6 +17,7 @@ function el(tag, attributes, ...children) {
   return element;
 }
 
+const collator = new Intl.Collator("en", { numeric: true });  // much faster than localeCompare
 const isNumber = (value) => typeof value === "number";
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const signed = (text, value) => (value > 0 ? `+${text}` : text);
@@ -115,7 +116,7 @@ class DataTable {
       const keyed = this.shown.map((row) => [value(row), row]);
       keyed.sort(([a], [b]) => {
         if (empty(a) || empty(b)) return empty(a) - empty(b);
-        return sign * (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
+        return sign * (typeof a === "string" ? collator.compare(a, b) : a - b);
       });
       this.shown = keyed.map(([, row]) => row);
     }
