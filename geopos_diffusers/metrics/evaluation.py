@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -168,9 +168,9 @@ def evaluate_scored(
     cache: EvaluationCache,
 ) -> Evaluation:
     """The evaluation of scored folders. `cache` keeps the scores of sets, which take longest."""
-    model = ReferenceModel.of(reference)
-    results = [evaluate_folder(folder, model, match_on, seed, cache) for folder in folders]
-    of_reference = evaluate_folder(reference, model, (), seed, cache)
+    model, identities = ReferenceModel.of(reference), settings.identities()
+    results = [evaluate_folder(folder, model, identities, match_on, seed, cache) for folder in folders]
+    of_reference = evaluate_folder(reference, model, identities, (), seed, cache)
     if measures is None:
         every = (*results, of_reference)
         measures = [name for name in MEASURES if any(np.isfinite(result.values[name]).any() for result in every)]
@@ -198,7 +198,12 @@ def evaluate_scored(
 
 
 def evaluate_folder(
-    scored: ScoredFolder, model: ReferenceModel, match_on: Sequence[str], seed: int, cache: EvaluationCache
+    scored: ScoredFolder,
+    model: ReferenceModel,
+    identities: Mapping[str, str],
+    match_on: Sequence[str],
+    seed: int,
+    cache: EvaluationCache,
 ) -> FolderEvaluation:
     """All scores of a folder, and the reference's matched to it. For the reference itself, `match_on` says nothing."""
     reference = model.reference
@@ -209,7 +214,7 @@ def evaluate_folder(
         values=values,
         scores=dict(zip(values, bootstrap_means(table, seed=seed), strict=True)),
         fingers=score_fingers(scored, values, seed),
-        quality=set_scores(scored, reference, seed, cache),
+        quality=set_scores(scored, reference, identities, seed, cache),
         agreement=judges_agreement(scored, values, seed),
     )
     if scored is reference:

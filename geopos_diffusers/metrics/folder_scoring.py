@@ -182,7 +182,7 @@ def _collect(
     features, crops = {}, {}
     order = [entry.sha256 for entry in entries]
     crop_index = np.array([index for index, entry in enumerate(entries) if entry.hands], dtype=np.int64)
-    for extractor_name in settings.extractors:
+    for extractor_name in settings.identities():
         whole = cache.read(components[image_part(extractor_name)], keys)
         features[extractor_name] = np.stack([decode_features(whole[sha]) for sha in order])
         cropped = cache.read(components[crop_part(extractor_name)], keys)
