@@ -141,9 +141,7 @@ def evaluate_hands(
     if num_workers is not None and num_workers < 1:
         raise DataError(f"the number of workers is {num_workers}; give 1 or more")
     folders = [list_images(path, max_images, seed) for path in (*paths, reference)]
-    settings = ScoringSettings(
-        None if task is None else os.fspath(task), tuple(extractors), judge, presence
-    )
+    settings = ScoringSettings(None if task is None else os.fspath(task), tuple(extractors), judge, presence)
     with EvaluationCache.default() if use_cache else EvaluationCache(None) as cache:
         *scored, scored_reference = score_folders(
             list(zip((*names, REFERENCE), folders, strict=True)),
@@ -279,9 +277,7 @@ def check_choices(purpose: str, names: Sequence[str], known: Sequence[str]) -> N
             raise DataError(f"cannot {purpose} {name!r}; known are {', '.join(known)}")
 
 
-def describe_match(
-    result: FolderEvaluation, match_on: Sequence[str], reference: FolderEvaluation
-) -> Iterator[str]:
+def describe_match(result: FolderEvaluation, match_on: Sequence[str], reference: FolderEvaluation) -> Iterator[str]:
     """Sentences on how the reference was matched to a folder and on what was left out."""
     match, count = result.match, len(result.scored.entries)
     if match is None:

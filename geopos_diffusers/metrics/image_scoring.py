@@ -185,7 +185,9 @@ def decode_hands(value: bytes) -> tuple[tuple[int, int], tuple[HandDetection, ..
     """The inverse of `encode_hands`."""
     row = json.loads(value)
     width, height = row["size"]
-    return (width, height), tuple(HandDetection(**_arrays(hand, "landmarks", "world_landmarks")) for hand in row["hands"])
+    return (width, height), tuple(
+        HandDetection(**_arrays(hand, "landmarks", "world_landmarks")) for hand in row["hands"]
+    )
 
 
 def encode_judgement(judgement: Judgement) -> bytes:

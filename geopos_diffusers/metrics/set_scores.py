@@ -9,9 +9,9 @@ from PIL import Image
 
 from ..images.opening import open_image
 from .bootstrap import Interval
+from .diversity import diversity_scores
 from .evaluation_cache import EvaluationCache
 from .hand_crops import MARGIN, crop_hand, hand_box
-from .diversity import diversity_scores
 from .quality import half_quality_scores, quality_scores
 from .records import ScoredFolder, ScoredImage
 from .wheel_files import sha256_of

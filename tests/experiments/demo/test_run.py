@@ -169,7 +169,9 @@ class TestPage:
         assert "better than a bias alone (difference -0.050" in verdict
 
     def test_is_one_small_file(self, demo, page):
-        assert [address for address in page.addresses if not address.startswith("data:image/")] == ["scores/report.html"]
+        assert [address for address in page.addresses if not address.startswith("data:image/")] == [
+            "scores/report.html"
+        ]
         assert (demo / "scores" / "report.html").is_file()
         assert not {"link", "iframe"} & set(page.tags)
         assert (demo / "index.html").stat().st_size < 5e6
