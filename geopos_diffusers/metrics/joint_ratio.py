@@ -47,9 +47,8 @@ def mean_joint_ratios(reference: np.ndarray) -> np.ndarray:
     """
     ratios = joint_ratios(reference)
     if ratios.ndim != 2 or len(ratios) == 0:
-        raise DataError(
-            f"reference has shape {list(np.shape(reference))}; it must be [hands, 21, 3] with a hand or more"
-        )
+        shape = list(np.shape(reference))
+        raise DataError(f"reference has shape {shape}; it must be [hands, 21, 3] with a hand or more")
     return ratios.mean(axis=0)
 
 

@@ -44,8 +44,8 @@ class SharePlan:
 def images_for_shares(first: float, second: float) -> int:
     """Images of each of two models with these true shares that show the difference without pairs.
 
-    Fleiss, Levin and Paik, Statistical Methods for Rates and Proportions (2003), section 4.2, without the correction for
-    continuity: for the test of two proportions with the pooled variance.
+    Fleiss, Levin and Paik, Statistical Methods for Rates and Proportions (2003), chapter 4, without the correction for
+    continuity: for the chi-squared test of two proportions, with the pooled variance.
 
     Raises:
         DataError: shares outside 0 to 1, or equal ones.
@@ -62,7 +62,7 @@ def images_for_shares(first: float, second: float) -> int:
 
 
 def pairs_for_shares(discordant: float, difference: float) -> int:
-    """Pairs that show a difference of two shares, of which a share `discordant` differ at all, with McNemar's exact test.
+    """Pairs that show a difference of two shares with McNemar's exact test, where a share `discordant` of them differ.
 
     The smallest number at which the exact test's power reaches POWER, searched from Connor's formula (Biometrics 43,
     1987), which is for the test without exactness and returned where more than MOST_EXACT pairs differ.
@@ -98,7 +98,10 @@ def mcnemar_power(pairs: int, discordant: float, rejected: np.ndarray) -> float:
 
 
 def rejection_chances(share: float) -> np.ndarray:
-    """Chance that McNemar's exact test rejects if 0, 1, ... TABLE - 1 pairs differ, a `share` of them as wins. [TABLE]"""
+    """Chance that McNemar's exact test rejects where 0, 1, ... TABLE - 1 pairs differ: [TABLE].
+
+    `share` is the true chance that a pair that differs is a win.
+    """
     return lower_tails(share) + lower_tails(1 - share)
 
 
@@ -131,7 +134,7 @@ def critical_counts() -> tuple[int, ...]:
 
 
 def pairs_for_means(difference: float, deviation: float) -> int:
-    """Pairs that show a mean difference, of which `deviation` is the standard deviation over pairs, with a paired t test.
+    """Pairs that show a mean difference with a paired t test; `deviation`: standard deviation of the differences.
 
     Guenther, The American Statistician 35 (1981): the normal formula and half the squared quantile of the level more.
 
@@ -201,8 +204,9 @@ def format_plan(
     means = "  ".join(f"{effect:g} sd: {pairs_for_means(effect, 1.0):,}" for effect in EFFECTS)
     return (
         f"Images of each model that show a difference with {POWER:.0%} power (two-sided, level {LEVEL:.0%}).\n"
-        f'"images": the two models\' images are not paired. "pairs": they have the same prompts and seeds, and so many\n'
-        f"pairs differ (McNemar's exact test); pairs need fewer images where few of them differ.\n\n"
+        "images: of each model, where the two models' images are not paired. pairs: where they have the same prompts\n"
+        "and seeds, and so many pairs differ (McNemar's exact test). A share without a measured one counts pairs as\n"
+        "independent: the worst case, as images of one seed are often alike.\n\n"
         f"{plan_table(plan(rates, discordant, difference))}\n\n"
         f"A numeric measure, by the difference in standard deviations of the pairs' differences (paired t test):\n"
         f"{means} pairs\n"

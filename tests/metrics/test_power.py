@@ -151,13 +151,13 @@ class TestPlan:
 
 class TestBadInput:
     def test_shares(self):
-        with pytest.raises(DataError, match="from 0 to 1; got 1.2"):
+        with pytest.raises(DataError, match=r"from 0 to 1; got 1\.2"):
             plan({"found": 1.2})
         with pytest.raises(DataError, match="the shares must differ"):
             images_for_shares(0.5, 0.5)
         with pytest.raises(DataError, match="discordant share of that much or more"):
             pairs_for_shares(0.02, 0.05)
-        with pytest.raises(DataError, match="cannot differ by 0.7"):
+        with pytest.raises(DataError, match=r"cannot differ by 0\.7"):
             plan({"found": 0.5}, difference=0.7)
         with pytest.raises(DataError, match="cannot differ by 0"):
             plan({"found": 0.5}, difference=0.0)
