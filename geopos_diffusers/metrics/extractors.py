@@ -6,14 +6,18 @@ network of the FID of papers; their weights are in no package registry, so they 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from . import features
+from . import features, inception
+from .hub_extractors import load_hub_model
 
 BATCH_SIZE = 16
+HUB_IDS = {"dinov2": "facebook/dinov2-base", "clip": "openai/clip-vit-large-patch14-336"}
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,18 @@ def extractor(name: str = "mobilenet") -> Extractor:
         MissingDependencyError: the weights, or a package that they need, are missing and cannot be fetched.
         DataError: a folder or Hub id of another kind of model.
     """
-    loaders: dict[str, Callable[[], Extractor]] = {"mobilenet": _mobilenet}
-    return loaders[name]()
+    if name == "mobilenet":
+        return Extractor(
+            features.EXTRACTOR, features.FEATURE_COUNT, features.to_pixels, features.load_mobilenet(), None
+        )
+    if name == "inception":
+        network = inception.load_inception()
+        first = partial(_first_output, network)
+        return Extractor(inception.NAME, inception.FEATURE_COUNT, inception.to_bytes, first, inception.USUAL_IMAGES)
+    path = HUB_IDS.get(name, name)
+    model = load_hub_model(path)
+    return Extractor(Path(path).name, model.width, model.prepare, model.network, model.usual_images)
 
 
-def _mobilenet() -> Extractor:
-    network = features.load_mobilenet()
-    return Extractor(features.EXTRACTOR, features.FEATURE_COUNT, features.to_pixels, network, usual_images=None)
+def _first_output(network: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], pixels: torch.Tensor) -> torch.Tensor:
+    return network(pixels)[0]
