@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folders of images, the baseline first; a metadata.jsonl in one says what its images should show",
     )
-    parser.add_argument(
-        "--reference", type=Path, metavar="DIR", help="folder of rendered or real hands to compare with"
-    )
+    parser.add_argument("--reference", type=Path, metavar="DIR", help="folder of rendered or real hands beside them")
     parser.add_argument(
         "--output", type=Path, default=Path("evaluation"), metavar="DIR", help="folder for the report (%(default)s)"
     )
@@ -122,9 +120,7 @@ def check_folders(args: argparse.Namespace) -> None:
     """Raises DataError where --images or --reference is missing."""
     missing = [f"--{name}" for name in ("images", "reference") if not getattr(args, name)]
     if missing:
-        raise DataError(
-            f"{' and '.join(missing)} missing: give folders, or --plan alone to see how many images to make"
-        )
+        raise DataError(f"{' and '.join(missing)} missing: give folders, or --plan alone to see how many to make")
 
 
 def check_apart(output: Path, folders: list[Path]) -> None:

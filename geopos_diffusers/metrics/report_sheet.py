@@ -1,4 +1,4 @@
-"""evaluation.png: images of each model with their landmarks, a frame by outcome and the fingers asked for and counted."""
+"""evaluation.png: images of each model with landmarks, a frame by outcome and the fingers asked for and counted."""
 
 from pathlib import Path
 from typing import Any

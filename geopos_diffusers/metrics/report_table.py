@@ -27,10 +27,8 @@ def format_table(document: dict[str, Any]) -> str:
     """The figures of a report's document as text: a column for each model, and the reference."""
     parts = [*main_tables(document), legend(document)]
     if document["comparisons"]:
-        parts += [
-            f"Differences from {document['folders'][0]['name']}; of shares, in points:",
-            *difference_tables(document),
-        ]
+        baseline = document["folders"][0]["name"]
+        parts += [f"Differences from {baseline}; of shares, in points:", *difference_tables(document)]
     for folder in document["folders"]:
         if any(row["images"] for row in folder["fingers"]["by_number"].values()):
             parts.append(fingers_table(folder, document["reference"], len(document["folders"]) > 1))
@@ -95,10 +93,7 @@ def table_rows(document: dict[str, Any]) -> list[tuple[str, Callable[[Column], s
     return [
         ("images", lambda column: image_count(column.folder)),
         *((titled(measure), measured(measure)) for measure in document["measures"]),
-        (
-            "found, images / reference",
-            lambda column: decimal(column.folder["found_ratio"], 3) if column.is_model else "",
-        ),
+        ("found, images / reference", lambda column: decimal(column.folder["found_ratio"], 3)),
         *(
             (f"{row['name'].partition('/')[0]}: {row['title']}", of_set(row["name"], 4, "quality"))
             for row in document["quality_measures"]
@@ -112,9 +107,7 @@ def titled(measure: dict[str, Any]) -> str:
 
 
 def legend(document: dict[str, Any]) -> str:
-    lines = [
-        "In brackets: 95% intervals. Scores of sets beside the reference; the reference's are those of its halves."
-    ]
+    lines = ["In brackets: 95% intervals. Scores of sets are beside the reference; its own are those of its halves."]
     if document["comparisons"]:
         lines.append(
             f"{SURE} differs from {document['folders'][0]['name']} at 5% after Holm's correction for all comparisons, "
@@ -136,7 +129,9 @@ def difference_tables(document: dict[str, Any]) -> list[str]:
             difference = interval_text(row["difference"], measures[row["measure"]], "+")
             counts = (str(row[name]) for name in ("wins", "losses", "ties"))
             title = measures[row["measure"]]["title"]
-            rows.append((title, f"{difference}{significance(row)}", *counts, p_text(row["p"]), p_text(row["p_holm"])))
+            rows.append(
+                (title, f"{difference}{significance(row)}", *counts, p_text(row["p"]), p_text(row["p_holm"]))
+            )
         tables.append(align(rows))
     return tables
 

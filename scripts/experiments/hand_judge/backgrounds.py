@@ -25,7 +25,9 @@ def _draw(kind: str, size: int, heads: np.ndarray, generator: np.random.Generato
         bright = generator.uniform(150.0, 245.0) + generator.uniform(-12.0, 12.0, 3)
         first, second = bright, bright * generator.uniform(0.35, 0.9)
         axis = np.linspace(-1.0, 1.0, size)
-        distance = (axis[None] - generator.uniform(-0.5, 0.5)) ** 2 + (axis[:, None] - generator.uniform(-0.5, 0.5)) ** 2
+        distance = (axis[None] - generator.uniform(-0.5, 0.5)) ** 2 + (
+            axis[:, None] - generator.uniform(-0.5, 0.5)
+        ) ** 2
         share = np.clip(distance * generator.uniform(0.15, 0.6), 0.0, 1.0)
     elif kind == "noise":
         share = noise_field(size, generator)
