@@ -62,7 +62,7 @@ def measure(detector: HandDetector, photographs: list[tuple[Image.Image, object]
     hands: list[str] = []
     started = time.process_time()
     for image, _ in tqdm(photographs, unit="image", leave=False):
-        detection = detector.detect(change(image))
+        detection = next(iter(detector.detect(change(image))), None)
         counted.append(None if detection is None else count_fingers(detection.landmarks))
         if detection is not None:
             hands.append(detection.handedness)

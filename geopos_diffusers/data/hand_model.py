@@ -52,7 +52,8 @@ class HandModel:
 
     `faces` [F, 3] are wound so that normals point outwards, `mirrored_faces` so that they do on the mirrored hand. A
     forearm is stretched from the wrist's open edge; the vertices before `hand_vertices` are the hand without it.
-    `nail_share` and `palm_share` [V] say how much each vertex is fingernail and palm side, 0 to 1.
+    `nail_share` and `palm_share` [V] say how much each vertex is fingernail and palm side, 0 to 1. `size` is V. `chains`
+    [5, 3] are the joints of each finger, thumb first, as indices into `HandShape.joints`.
     """
 
     def __init__(self) -> None:
@@ -63,20 +64,21 @@ class HandModel:
         labels = model.bone_labels
         chains = [["finger1-1.R", "finger1-2.R", "finger1-3.R"]]
         chains += [[f"finger{i}-{j}.R" for j in (1, 2, 3)] for i in range(2, 6)]
-        self._chains = [[labels.index(name) for name in chain] for chain in chains]
+        self.chains = np.array([[labels.index(name) for name in chain] for chain in chains])
         self._wrist = labels.index("wrist.R")
         count = model.template_vertices.shape[0]
         weights = np.zeros((count, len(labels)))
         indices = model.vertex_bone_indices.numpy()
         np.add.at(weights, (np.arange(count)[:, None], indices), model.vertex_bone_weights.numpy())
         # Bones outside the five chains (root, wrist, metacarpals) do not move: one column, the palm's, for them all.
-        moving = np.concatenate(self._chains)
+        moving = self.chains.ravel()
         self._weights = np.concatenate([1.0 - weights[:, moving].sum(1, keepdims=True), weights[:, moving]], axis=1)
         mesh_faces = model.faces.numpy()
         self._rim = open_edge(mesh_faces)
         self.faces = np.concatenate([mesh_faces, tube_faces(self._rim, count)]).astype(np.int32)
         self.mirrored_faces = np.ascontiguousarray(self.faces[:, ::-1])
         self.hand_vertices = count
+        self.size = count + self._forearm_size
         mask = texture_mask("mpfb_fingernails.jpg", model)
         self.nail_share = np.concatenate([spread_to_vertices(mask, mesh_faces, count), np.zeros(self._forearm_size)])
         self.palm_share = np.concatenate([self._palm_share(mesh_faces), np.full(self._forearm_size, 0.2)])
@@ -106,7 +108,7 @@ class HandModel:
         return [self._in_hand_frame(vertices[i], joints[i]) for i in range(len(generators))]
 
     def _in_hand_frame(self, vertices: np.ndarray, joints: np.ndarray) -> HandShape:
-        knuckles = joints[[chain[0] for chain in self._chains]]
+        knuckles = joints[[chain[0] for chain in self.chains]]
         wrist = joints[self._wrist]
         forward = knuckles[2:4].mean(0) - wrist
         scale = np.linalg.norm(knuckles[2] - wrist)
@@ -126,7 +128,7 @@ class HandModel:
         (shape,) = self.sample_shapes([np.random.default_rng(0)])
         normals = vertex_normals(faces, face_normals(shape.vertices, faces), len(shape.vertices))
         inward = np.tile(np.array([0.0, 0.0, -1.0]), (self.hand_vertices, 1))
-        bones = np.diff(shape.joints[self._chains[0]], axis=0)
+        bones = np.diff(shape.joints[self.chains[0]], axis=0)
         pad = cross(cross(bones[0], bones[1]), bones[1])
         on_thumb = self._weights[:, 2:4].sum(1, keepdims=True)
         inward = (1.0 - on_thumb) * inward + on_thumb * pad / np.linalg.norm(pad)
@@ -137,7 +139,7 @@ class HandModel:
         """[5, V] weights that average the skin around each fingertip."""
         (shape,) = self.sample_shapes([np.random.default_rng(0)])
         rows = []
-        for finger, chain in enumerate(self._chains):
+        for finger, chain in enumerate(self.chains):
             on_bone = self._weights[:, 1 + 3 * finger + 2] > 0.9
             direction = shape.vertices[on_bone].mean(0) - shape.joints[chain[2]]
             along = (shape.vertices - shape.joints[chain[2]]) @ (direction / np.linalg.norm(direction))
@@ -146,12 +148,34 @@ class HandModel:
             rows.append(chosen / chosen.sum())
         return np.stack(rows)
 
-    def pose(self, shape: HandShape, pose: HandPose) -> tuple[np.ndarray, np.ndarray]:
-        """Posed vertices [V, 3] (forearm included) and keypoints [21, 3] in MediaPipe's order."""
-        chains = np.asarray(self._chains)
-        tips = self._tip_weights @ shape.vertices
-        points = np.concatenate([shape.joints[chains], tips[:, None]], axis=1)  # [5 fingers, 4, 3]
+    def tips(self, shape: HandShape) -> np.ndarray:
+        """Fingertips [5, 3] of a resting hand, thumb first."""
+        return self._tip_weights @ shape.vertices
+
+    def finger_weights(self, finger: int) -> np.ndarray:
+        """How much each vertex of the hand belongs to the three parts of a finger (0 is the thumb), [V, 3] in [0, 1]."""
+        return self._weights[:, 1 + 3 * finger : 4 + 3 * finger]
+
+    def finger_patch(self, finger: int, least: float) -> tuple[np.ndarray, np.ndarray]:
+        """The vertices [N] that belong to a finger by at least `least`, and the faces [F, 3] among them, from 0."""
+        chosen = np.flatnonzero(self.finger_weights(finger).sum(1) >= least)
+        place = np.full(self.size, -1)
+        place[chosen] = np.arange(len(chosen))
+        faces = place[self.faces]
+        return chosen, faces[(faces >= 0).all(1)]
+
+    def pose(
+        self, shape: HandShape, pose: HandPose, turns_within: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Posed vertices [V, 3] (forearm included) and keypoints [21, 3] in MediaPipe's order.
+
+        `turns_within` [5, 3, 3, 3] are rotations of each finger's joints, made before those of the pose, about axes
+        fixed in the resting hand: turns that no `HandPose` has.
+        """
+        points = np.concatenate([shape.joints[self.chains], self.tips(shape)[:, None]], axis=1)  # [5 fingers, 4, 3]
         turns = joint_rotations(points, pose)
+        if turns_within is not None:
+            turns = turns @ turns_within
         # From the knuckle outwards: each joint turns about where the resting joint is, then follows its parent.
         linear, offset = np.tile(np.eye(3), (5, 1, 1)), np.zeros((5, 3))
         transforms, posed = [], []

@@ -9,19 +9,22 @@ from PIL import Image
 
 from ..errors import DataError
 from .captions import describe_hand, pick
-from .hand_model import SHAPE_BATCH, HandModel, HandShape
-from .hand_poses import POSES, sample_pose
+from .hand_defects import DEFECTS, DefectRequest, HandMesh, make_defect, pose_hand
+from .hand_model import FINGERS, SHAPE_BATCH, HandModel, HandShape
+from .hand_poses import POSES
+from .hand_scenes import HANDS, VIEWS, Drawing, Scene, changed_share, sample_scene
 from .image_folder import DrawRange
-from .options import check_choices, check_count, check_degrees, check_drawing, check_image
+from .options import check_choices, check_count, check_degrees, check_drawing, check_image, check_share
 from .rendering import RayCaster, Surface, frame_camera, to_srgb
-from .skin import BACKGROUND_KINDS, BACKGROUNDS, name_tone, sample_background, sample_light, skin_albedo
-from .vectors import bounds, rotations
+from .skin import BACKGROUND_KINDS, BACKGROUNDS, name_tone
+from .vectors import bounds
 
-VIEWS = ("palm", "back", "side")
-HANDS = ("left", "right")
 _SMALLEST_FRAME = (
     1.6  # a fist is not blown up to an open hand's size: the frame shows at least this much, in palm lengths
 )
+# Share of the hand's and arm's pixels that a defect must change. Flesh between two fingers is seen in few.
+VISIBLE_CHANGE = dict.fromkeys(DEFECTS, 0.04) | {"fused": 0.02}
+_TRIES, _TRIES_IN_SCENE = 150, 3
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class HandOptions:
     focal: focal length in image sides of a camera that comes as near as `fill` asks for; None for one that stands at
         7 palm lengths and zooms.
     samples: rays per pixel side.
+    defects: share of the hands that are not well formed, 0 to 1. Above 0, attributes gain "well_formed" (bool),
+        "defect" (its kind, or None) and "defect_fingers" (names); the others, with the caption, say what the hand
+        would show without its defect. A defect that changes too little of the picture is drawn again, if need be in
+        another pose; a hand stays well formed where that does not help.
+    defect_kinds: of DEFECTS; see `hand_defects` for what each is, and where its key points lie.
     """
 
     views: tuple[str, ...] = VIEWS
@@ -51,8 +59,12 @@ class HandOptions:
     fill: tuple[float, float] = (0.6, 0.92)
     focal: float | None = None
     samples: int = 2
+    defects: float = 0.0
+    defect_kinds: tuple[str, ...] = DEFECTS
 
     def __post_init__(self) -> None:
+        check_choices("defect_kinds", self.defect_kinds, DEFECTS)
+        check_share("defects", self.defects)
         check_choices("views", self.views, VIEWS)
         check_choices("handedness", self.handedness, HANDS)
         check_choices("poses", (self.poses,), POSES)
@@ -95,66 +107,93 @@ class HandRenderer:
             shapes = self._model.sample_shapes(generators)
             for index, generator, shape in zip(indices, generators, shapes, strict=True):
                 if start <= index < stop:
-                    yield self._draw_one(generator, shape)
+                    yield self._draw_one(index, generator, shape)
 
-    def _draw_one(self, generator: np.random.Generator, shape: HandShape) -> RenderedHand:
+    def _draw_one(self, index: int, generator: np.random.Generator, shape: HandShape) -> RenderedHand:
+        scene = sample_scene(generator, self.options, self.size)
+        if not self.options.defects:
+            hand = self._render(scene, pose_hand(self._model, shape, scene.pose))
+            return self._describe(hand, scene, generator)
+        # A generator of its own: the hands that are well formed are the same whatever the share of defects.
+        own = np.random.default_rng(np.random.SeedSequence([self.seed, index], spawn_key=(1,)))
+        found = self._draw_defect(scene, shape, own) if own.random() < self.options.defects else None
+        if found is None:
+            hand = self._render(scene, pose_hand(self._model, shape, scene.pose))
+            return self._describe(hand, scene, generator, {"well_formed": True, "defect": None, "defect_fingers": []})
+        hand, scene, defect = found
+        return self._describe(hand, scene, generator, defect)
+
+    def _draw_defect(
+        self, scene: Scene, shape: HandShape, generator: np.random.Generator
+    ) -> tuple[Drawing, Scene, dict[str, Any]] | None:
+        """A hand with a defect that can be seen; None if there was none after many tries.
+
+        After every few tries the pose, view and the rest are drawn anew: in a fist hardly anything shows.
+        """
+        kind = pick(generator, self.options.defect_kinds)
+        for attempt in range(_TRIES):
+            if attempt and attempt % _TRIES_IN_SCENE == 0:
+                scene = sample_scene(generator, self.options, self.size)
+            request = DefectRequest(self._model, shape, scene.pose, scene.raised, scene.view, generator)
+            defect = make_defect(kind, request)
+            if defect is None:
+                scene = sample_scene(generator, self.options, self.size)
+                continue
+            drawn = self._render(scene, defect.mesh)
+            if changed_share(drawn, self._render(scene, defect.sound, drawn)) > VISIBLE_CHANGE[kind]:
+                names = [FINGERS[finger] for finger in defect.fingers]
+                return drawn, scene, {"well_formed": False, "defect": kind, "defect_fingers": names}
+        return None
+
+    def _render(self, scene: Scene, mesh: HandMesh, like: Drawing | None = None) -> Drawing:
+        """Draw a mesh in a scene, framed by itself or from the camera of another drawing."""
         options, model = self.options, self._model
-        raised, pose = sample_pose(generator, options.poses)
-        view = pick(generator, options.views)
-        handedness = pick(generator, options.handedness)
-        vertices, keypoints = model.pose(shape, pose)
-        turn = self._orientation(generator, view)
-        mirror = np.array([-1.0 if handedness == "left" else 1.0, 1.0, 1.0])
-        vertices, keypoints = (vertices @ turn.T) * mirror, (keypoints @ turn.T) * mirror
-        faces = model.mirrored_faces if handedness == "left" else model.faces
-        low, high = bounds(vertices[: model.hand_vertices])
-        centre = (high + low) / 2
+        mirror = np.array([-1.0 if scene.handedness == "left" else 1.0, 1.0, 1.0])
+        vertices, keypoints = (mesh.vertices @ scene.turn.T) * mirror, (mesh.keypoints @ scene.turn.T) * mirror
+        if scene.handedness == "right":
+            faces = mesh.faces
+        else:
+            faces = model.mirrored_faces if mesh.faces is model.faces else np.ascontiguousarray(mesh.faces[:, ::-1])
+        on_hand = np.r_[: model.hand_vertices, model.size : len(vertices)]
+        low, high = bounds(vertices[on_hand])
+        centre = (high + low) / 2 if like is None else like.centre
         vertices, keypoints = vertices - centre, keypoints - centre
-        hand = vertices[: model.hand_vertices]
-        extent = (high - low)[:2].max()
-        fill = generator.uniform(*options.fill) * min(1.0, extent / _SMALLEST_FRAME)
-        shift = tuple(generator.uniform(-0.5, 0.5, 2))
-        camera = frame_camera(hand, self.size, fill, shift, 7.0, options.focal)
-        monk = generator.uniform(1.0, 10.0)
-        outer, inner = skin_albedo(monk, generator.uniform(-1.0, 1.0))
-        light = sample_light(generator)
-        name, background = sample_background(
-            generator, self.size, options.backgrounds, options.colours, inner if view == "palm" else outer
-        )
-        rendering = self._caster.render(vertices, faces, camera, light, self._skin(outer, inner), options.samples)
-        colour = rendering.colour + (1.0 - rendering.mask[..., None]) * background
-        pixels = camera.project(keypoints)
+        hand = vertices[on_hand]
+        if like is None:
+            fill = scene.fill * min(1.0, (high - low)[:2].max() / _SMALLEST_FRAME)
+            camera = frame_camera(hand, self.size, fill, scene.shift, 7.0, options.focal)
+        else:
+            camera = like.camera
+        skin = self._skin(scene.outer, scene.inner, mesh.skin)
+        rendering = self._caster.render(vertices, faces, camera, scene.light, skin, options.samples)
+        colour = rendering.colour + (1.0 - rendering.mask[..., None]) * scene.background
         corners = np.concatenate(bounds(camera.project(hand)))
+        return Drawing(to_srgb(colour), rendering, camera, centre, camera.project(keypoints), corners)
+
+    def _describe(
+        self, drawn: Drawing, scene: Scene, generator: np.random.Generator, defect: dict[str, Any] | None = None
+    ) -> RenderedHand:
         attributes = {
-            "fingers": int(sum(raised)),
-            "handedness": handedness,
-            "view": view,
-            "tone": name_tone(monk),
-            "background": name,
-            "pose": list(raised),
-            "keypoints": [[round(float(x), 2), round(float(y), 2)] for x, y in pixels],
-            "box": [round(float(value), 2) for value in corners],
+            "fingers": int(sum(scene.raised)),
+            "handedness": scene.handedness,
+            "view": scene.view,
+            "tone": name_tone(scene.monk),
+            "background": scene.background_name,
+            "pose": list(scene.raised),
+            "keypoints": [[round(float(x), 2), round(float(y), 2)] for x, y in drawn.keypoints],
+            "box": [round(float(value), 2) for value in drawn.box],
+            **(defect or {}),
         }
         attributes = {"text": describe_hand(attributes, generator), **attributes}
-        return RenderedHand(Image.fromarray(to_srgb(colour)), attributes, rendering.mask, rendering.depth)
+        return RenderedHand(Image.fromarray(drawn.pixels), attributes, drawn.rendering.mask, drawn.rendering.depth)
 
-    def _orientation(self, generator: np.random.Generator, view: str) -> np.ndarray:
-        """Rotation [3, 3] of the right hand into the camera's frame, fingers up before tilt and rotation."""
-        facing = {"back": 0.0, "palm": 180.0, "side": 90.0 if generator.random() < 0.5 else -90.0}[view]
-        angle = generator.uniform(0.0, 2.0 * np.pi)
-        tilt = generator.uniform(0.0, self.options.max_tilt)
-        turn = generator.uniform(-self.options.max_rotation, self.options.max_rotation)
-        axes = np.array([[0.0, 0.0, 1.0], [np.cos(angle), np.sin(angle), 0.0], [0.0, 1.0, 0.0]])
-        first, second, third = rotations(axes, np.array([turn, tilt, facing]))
-        return first @ second @ third
-
-    def _skin(self, outer: np.ndarray, inner: np.ndarray) -> Surface:
-        palm = self._model.palm_share[:, None]
-        nail = self._model.nail_share[:, None]
+    def _skin(self, outer: np.ndarray, inner: np.ndarray, of: np.ndarray) -> Surface:
+        palm = self._model.palm_share[of, None]
+        nail = self._model.nail_share[of, None]
         albedo = (1.0 - palm) * outer + palm * inner
         nail_colour = 0.45 * inner + 0.55 * np.array([0.80, 0.52, 0.46])
         albedo = (1.0 - 0.7 * nail) * albedo + 0.7 * nail * nail_colour
-        shine = 0.05 + 0.2 * self._model.nail_share
+        shine = 0.05 + 0.2 * self._model.nail_share[of]
         return Surface(albedo=albedo, shine=shine, scatter=np.array([0.5, 0.25, 0.15]))
 
 

@@ -23,6 +23,12 @@ def check_degrees(name: str, value: float, high: float) -> None:
         raise DataError(f"{name} is {value}; it must be between 0 and {high:g} degrees")
 
 
+def check_share(name: str, value: float) -> None:
+    """`value` is in [0, 1]."""
+    if not 0.0 <= value <= 1.0:
+        raise DataError(f"{name} is {value}; it must be a share between 0 and 1")
+
+
 def check_drawing(fill: tuple[float, float], samples: int, focal: float | None = None) -> None:
     """The range of the subject's share of the image, the rays per pixel side, and the focal length in image sides.
 

@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
 from .agreement import judges_agreement
 from .bootstrap import Interval, bootstrap_means
-from .comparison import Comparison, compare_folders
+from .comparison import Comparison, compare_models
 from .detection_rate import MATCHED_BY_DEFAULT, ReferenceMatch, match_reference, rate_ratio
 from .evaluation_cache import EvaluationCache
 from .finger_count import COUNTS, confusion_matrix
@@ -84,7 +83,7 @@ class Evaluation:
     measures: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     match_on: tuple[str, ...]
-    settings: dict[str, Any]
+    settings: ScoringSettings
     seed: int
     notes: tuple[str, ...]
 
@@ -153,21 +152,23 @@ def evaluate_hands(
             num_workers=num_workers,
             progress=progress,
         )
-        return evaluate_scored(scored, scored_reference, measures=measures, match_on=match_on, seed=seed, cache=cache)
+        return evaluate_scored(
+            scored, scored_reference, settings, measures=measures, match_on=match_on, seed=seed, cache=cache
+        )
 
 
 def evaluate_scored(
     folders: Sequence[ScoredFolder],
     reference: ScoredFolder,
+    settings: ScoringSettings,
     *,
     measures: Sequence[str] | None = None,
     match_on: Sequence[str] = MATCHED_BY_DEFAULT,
     seed: int = 0,
-    cache: EvaluationCache | None = None,
+    cache: EvaluationCache,
 ) -> Evaluation:
     """The evaluation of scored folders. `cache` keeps the scores of sets, which take longest."""
     model = ReferenceModel.of(reference)
-    cache = cache or EvaluationCache(None)
     results = [evaluate_folder(folder, model, match_on, seed, cache) for folder in folders]
     of_reference = evaluate_folder(reference, model, (), seed, cache)
     if measures is None:
@@ -177,19 +178,20 @@ def evaluate_scored(
     for result in results:
         prefix = f"{result.name}: " if len(results) > 1 else ""
         notes += [prefix + sentence for sentence in describe_match(result, match_on, of_reference)]
-    comparisons: list[Comparison] = []
-    if len(results) > 1:
-        comparisons, pairing_notes = compare_folders(
-            results[0].scored, [(other.scored, other.values) for other in results[1:]], results[0].values, measures, seed
-        )
-        notes += pairing_notes
+    comparisons, pairing_notes = compare_models(
+        {result.name: [row.source for row in result.scored.entries] for result in results},
+        {result.name: result.values for result in results},
+        {name: MEASURES[name] for name in measures},
+        seed,
+    )
+    notes += pairing_notes
     return Evaluation(
         folders=tuple(results),
         reference=of_reference,
         measures=tuple(measures),
-        comparisons=tuple(comparisons),
+        comparisons=comparisons,
         match_on=tuple(match_on),
-        settings={},
+        settings=settings,
         seed=seed,
         notes=tuple(notes),
     )

@@ -6,7 +6,8 @@ they are taken out of it once, checked, and kept as safetensors.
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -140,16 +141,22 @@ def to_pixels(image: Image.Image) -> torch.Tensor:
     return (pixels - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
 
 
-@torch.inference_mode()
 def extract_features(network: MobileNetV2, images: Iterable[Image.Image], batch_size: int = 16) -> np.ndarray:
     """Features [N, 1280] float32 of N images, which are taken from `images` batch by batch."""
-    batches: list[np.ndarray] = []
-    waiting: list[torch.Tensor] = []
-    for image in images:
-        waiting.append(to_pixels(image))
-        if len(waiting) == batch_size:
-            batches.append(network(torch.stack(waiting)).numpy())
-            waiting = []
-    if waiting:
-        batches.append(network(torch.stack(waiting)).numpy())
-    return np.concatenate(batches) if batches else np.empty((0, FEATURE_COUNT), dtype=np.float32)
+    return extract_in_batches(to_pixels, network, images, FEATURE_COUNT, batch_size)
+
+
+@torch.inference_mode()
+def extract_in_batches(
+    to_pixels: Callable[[Image.Image], torch.Tensor],
+    network: Callable[[torch.Tensor], torch.Tensor],
+    images: Iterable[Image.Image],
+    width: int,
+    batch_size: int,
+) -> np.ndarray:
+    """Features [N, width] float32 of N images; `to_pixels` makes equal tensors of them, `network` takes a batch."""
+    batches = [np.empty((0, width), dtype=np.float32)]
+    remaining = iter(images)
+    while chunk := [to_pixels(image) for image in islice(remaining, batch_size)]:
+        batches.append(network(torch.stack(chunk)).float().numpy())
+    return np.concatenate(batches)

@@ -1,4 +1,4 @@
-"""Finds a hand and its 21 landmarks in an image, with MediaPipe's HandLandmarker.
+"""Finds the hands of an image and the 21 landmarks of each, with MediaPipe's HandLandmarker.
 
 The current `mediapipe` package has the code but no model. The two networks are taken from an older wheel of the same
 package (Apache-2.0) and put together as the `.task` bundle that the HandLandmarker reads; see `hand_landmarker_task`.
@@ -10,11 +10,12 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -51,6 +52,7 @@ BORDER = 0.25
 
 # The score with which a landmark network's hand counts as one; MediaPipe's default.
 MINIMUM_CONFIDENCE = 0.5
+MAXIMUM_HANDS = 4
 SYSTEM_LIBRARIES = "on Debian and Ubuntu its system libraries come with: apt-get install libegl1 libgles2 libgl1"
 LIBRARY_NOISE = re.compile(r"^([IW]\d{4} \d\d:\d\d:|INFO: |WARNING: |$)")
 _stderr_lock = threading.Lock()
@@ -61,24 +63,34 @@ class HandDetection:
     """A hand that was found.
 
     score: certainty of the handedness in [0, 1], the only score MediaPipe gives. It is not a quality of the image.
+    presence: the landmark network's own score in [0, 1] that there is a hand at all; None where it was not computed.
     landmarks: [21, 3] float64 in MediaPipe's order; x, y in pixels of the image as it was given (they may lie
         outside it), z in the same unit, smaller is nearer, 0 at the wrist.
+    world_landmarks: [21, 3] float64, metres, the network's guess of the hand's true shape; the axes are those of
+        `landmarks`, the origin is the hand's centre. MediaPipe rounds nothing here and the network saw one camera:
+        lengths are those of a hand of usual size, whatever the size of the one shown.
     handedness: "left" or "right", the hand of the person shown, in an image that is not mirrored.
     """
 
     score: float
+    presence: float | None
     landmarks: np.ndarray
+    world_landmarks: np.ndarray
     handedness: str
 
 
 class HandDetector:
-    """Finds at most one hand in an image. Use it as a context manager, or call `close`."""
+    """Finds the hands of an image. Use it as a context manager, or call `close`."""
 
-    def __init__(self, task: str | os.PathLike | None = None, border: float = BORDER) -> None:
+    def __init__(
+        self, task: str | os.PathLike | None = None, border: float = BORDER, max_hands: int = MAXIMUM_HANDS
+    ) -> None:
         """Load the networks, from the `.task` bundle `task` or from `hand_landmarker_task()`.
 
-        `border` is what is added on each side of an image, as a share of its size; rates of different borders are
-        not comparable.
+        Args:
+            border: what is added on each side of an image, as a share of its size; rates of different borders are
+                not comparable.
+            max_hands: so many hands are looked for, 1 or more.
 
         Raises:
             MissingDependencyError: mediapipe is not installed, or the model is neither cached nor to be fetched.
@@ -104,13 +116,15 @@ class HandDetector:
             # Read here, since the library cannot open every path (non-ASCII ones on Windows).
             base_options=BaseOptions(model_asset_buffer=bundle),
             running_mode=vision.RunningMode.IMAGE,
-            num_hands=1,
+            num_hands=max_hands,
             min_hand_detection_confidence=MINIMUM_CONFIDENCE,
             min_hand_presence_confidence=MINIMUM_CONFIDENCE,
         )
         with quiet_library():
             try:
                 self._landmarker = vision.HandLandmarker.create_from_options(options)
+                # The library's warnings come with the first image; later ones are silent.
+                self.detect(Image.new("RGB", (ENLARGED_SIZE, ENLARGED_SIZE)))
             except OSError as error:
                 raise MissingDependencyError(f"mediapipe cannot be loaded: {error}; {SYSTEM_LIBRARIES}") from error
             except (RuntimeError, ValueError) as error:
@@ -128,22 +142,37 @@ class HandDetector:
         with quiet_library():
             self._landmarker.close()
 
-    def detect(self, image: Image.Image) -> HandDetection | None:
-        """Return the hand found in `image` (any mode and size), or None.
+    def detect(self, image: Image.Image) -> list[HandDetection]:
+        """Return the hands found in `image` (any mode and size), the one whose palm was clearest first.
 
         Small images are enlarged and every image gets a border first (see ENLARGED_SIZE and BORDER).
         """
         prepared, scale, offset = surround(image, self.border)
         frame = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=prepared)
-        with quiet_library():
-            result = self._landmarker.detect(frame)
-        if not result.hand_landmarks:
-            return None
+        result = self._landmarker.detect(frame)
         height, width, _ = prepared.shape
-        points = np.array([[point.x * width, point.y * height, point.z * width] for point in result.hand_landmarks[0]])
-        points[:, :2] -= offset
-        category = result.handedness[0][0]
-        return HandDetection(float(category.score), points / scale, category.category_name.lower())
+        hands = []
+        for image_points, world_points, categories in zip(
+            result.hand_landmarks, result.hand_world_landmarks, result.handedness, strict=True
+        ):
+            points = coordinates(image_points) * (width, height, width)
+            points[:, :2] -= offset
+            category = categories[0]
+            hands.append(
+                HandDetection(
+                    score=float(category.score),
+                    presence=None,
+                    landmarks=points / scale,
+                    world_landmarks=coordinates(world_points),
+                    handedness=category.category_name.lower(),
+                )
+            )
+        return hands
+
+
+def coordinates(points: Iterable[Any]) -> np.ndarray:
+    """[N, 3] of points with x, y and z."""
+    return np.array([(point.x, point.y, point.z) for point in points], dtype=np.float64)
 
 
 def surround(image: Image.Image, border: float = BORDER) -> tuple[np.ndarray, float, np.ndarray]:

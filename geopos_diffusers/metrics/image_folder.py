@@ -21,6 +21,8 @@ class FolderImage:
     path: Path
     name: str
     attributes: HandAttributes
+    text: str | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)

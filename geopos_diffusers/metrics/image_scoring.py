@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..images.opening import open_image
 from .extractors import Extractor, extractor, extractor_identity
 from .hand_crops import MARGIN, crop_hand, hand_box
-from .hand_detection import BORDER, MAX_HANDS, HandDetection, HandDetector, hand_landmarker_task
+from .hand_detection import BORDER, MAXIMUM_HANDS, HandDetection, HandDetector, hand_landmarker_task
 from .hand_judge import WEIGHTS_SHA256 as JUDGE_SHA256
 from .hand_judge import HandJudge, Judgement, load_hand_judge
 from .wheel_files import sha256_of
@@ -40,7 +40,7 @@ class ScoringSettings:
     extractors: tuple[str, ...] = ("mobilenet",)
     judge: bool = True
     presence: bool = True
-    max_hands: int = MAX_HANDS
+    max_hands: int = MAXIMUM_HANDS
 
     def components(self) -> dict[str, str]:
         """Name of each part -> what its values depend on beside the image: the cache's component.

@@ -4,6 +4,8 @@ The number depends on the features, so it is named after them: "KID-MobileNetV2-
 papers, which use another network. Smaller is better; 0 means that the two sets look alike to the features.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..errors import DataError
@@ -14,30 +16,38 @@ SUBSETS = 200
 # Kernel matrices of more images would not fit into memory; the others are left out, chosen by the seed.
 MAXIMUM_IMAGES = 4000
 
+# k(left [N, D], right [M, D]) -> [N, M]
+Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 
 def polynomial_kernel(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """k(a, b) = (a.b / D + 1)^3 for features [N, D] and [M, D] -> [N, M], as in arXiv 1801.01401, section 4."""
     return (left @ right.T / left.shape[1] + 1) ** 3
 
 
-def unbiased_mmd2(left: np.ndarray, right: np.ndarray) -> float:
+def unbiased_mmd2(left: np.ndarray, right: np.ndarray, kernel: Kernel = polynomial_kernel) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy of features [N, D] and [M, D], N and M at least 2.
 
     It can fall below 0 where the two sets do not differ.
     """
     subset_left, subset_right = np.ones((1, len(left))), np.ones((1, len(right)))
-    return float(subset_mmd2(left, right, subset_left, subset_right)[0])
+    return float(subset_mmd2(left, right, subset_left, subset_right, kernel)[0])
 
 
-def subset_mmd2(left: np.ndarray, right: np.ndarray, chosen_left: np.ndarray, chosen_right: np.ndarray) -> np.ndarray:
+def subset_mmd2(
+    left: np.ndarray,
+    right: np.ndarray,
+    chosen_left: np.ndarray,
+    chosen_right: np.ndarray,
+    kernel: Kernel = polynomial_kernel,
+) -> np.ndarray:
     """`unbiased_mmd2` of S subsets, [S, N] and [S, M] of 0 and 1, with every kernel value computed once. -> [S]"""
     count_left, count_right = chosen_left.sum(1), chosen_right.sum(1)
-    within_left = polynomial_kernel(left, left)
-    within_right = polynomial_kernel(right, right)
+    within_left, within_right = kernel(left, left), kernel(right, right)
     # An image's likeness to itself says nothing of the distribution: without it, the estimate has no bias.
     np.fill_diagonal(within_left, 0)
     np.fill_diagonal(within_right, 0)
-    between = polynomial_kernel(left, right)
+    between = kernel(left, right)
     sum_left = ((chosen_left @ within_left) * chosen_left).sum(1)
     sum_right = ((chosen_right @ within_right) * chosen_right).sum(1)
     sum_between = ((chosen_left @ between) * chosen_right).sum(1)
@@ -49,7 +59,12 @@ def subset_mmd2(left: np.ndarray, right: np.ndarray, chosen_left: np.ndarray, ch
 
 
 def kid(evaluated: np.ndarray, reference: np.ndarray, seed: int) -> Interval:
-    """Kernel distance of features [N, D] and [M, D] with its 95% interval.
+    """Kernel inception distance of features [N, D] and [M, D] with its 95% interval: see `kernel_distance`."""
+    return kernel_distance(evaluated, reference, polynomial_kernel, seed)
+
+
+def kernel_distance(evaluated: np.ndarray, reference: np.ndarray, kernel: Kernel, seed: int) -> Interval:
+    """Squared maximum mean discrepancy of features [N, D] and [M, D] with its 95% interval.
 
     The value is the unbiased estimate from all images (up to MAXIMUM_IMAGES of each). The interval is that of SUBSETS
     random halves of both sets: an estimate from half of the images, drawn without replacement, scatters about the
@@ -73,7 +88,8 @@ def kid(evaluated: np.ndarray, reference: np.ndarray, seed: int) -> Interval:
     )
     chosen = [half_subsets(len(features), generator) for features in (evaluated, reference)]
     everything = [np.ones((1, len(features))) for features in (evaluated, reference)]
-    values = subset_mmd2(evaluated, reference, *(np.concatenate(pair) for pair in zip(everything, chosen, strict=True)))
+    subsets = [np.concatenate(pair) for pair in zip(everything, chosen, strict=True)]
+    values = subset_mmd2(evaluated, reference, subsets[0], subsets[1], kernel)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values[1:], [tail, 1 - tail])
     return Interval(float(values[0]), float(low), float(high))

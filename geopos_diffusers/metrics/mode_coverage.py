@@ -53,7 +53,7 @@ def fit_bins(real: np.ndarray, bins: int, seed: int) -> ModeBins:
     centers = first_centers(real, bins, np.random.default_rng(seed))
     assigned = None
     for _ in range(ITERATIONS):
-        nearest = squared_distances(real, centers).argmin(1)
+        nearest = nearest_centers(real, centers)
         if assigned is not None and (nearest == assigned).all():
             break
         assigned = nearest
@@ -119,11 +119,16 @@ def jensen_shannon_divergence(first: np.ndarray, second: np.ndarray) -> float:
 
 def count_in_bins(features: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """[K]: how many of features [N, D] are nearest to each of centres [K, D]."""
-    return np.bincount(squared_distances(features, centers).argmin(1), minlength=len(centers))
+    return np.bincount(nearest_centers(features, centers), minlength=len(centers))
 
 
-def squared_distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """[N, M] squared Euclidean distances of features [N, D] and [M, D], in double precision, never below 0."""
-    left, right = left.astype(np.float64), right.astype(np.float64)
+def nearest_centers(features: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """[N]: which of centres [K, D] is nearest to each of features [N, D]."""
+    return squared_distances(features, centers).argmin(1)
+
+
+def squared_distances(left: np.ndarray, right: np.ndarray, precision: type = np.float64) -> np.ndarray:
+    """[N, M] squared Euclidean distances of features [N, D] and [M, D], computed in `precision`, never below 0."""
+    left, right = left.astype(precision, copy=False), right.astype(precision, copy=False)
     squares = (left**2).sum(1)[:, None] + (right**2).sum(1)[None] - 2 * left @ right.T
-    return np.maximum(squares, 0.0)
+    return np.maximum(squares, 0.0, out=squares)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from geopos_diffusers.metrics.bootstrap import CONFIDENCE, Interval
+from geopos_diffusers.metrics.paired_tests import holm as holm
 
 UPPER_TAIL = (1 + CONFIDENCE) / 2
 
@@ -94,17 +95,6 @@ def exponential(estimate: Estimate) -> Estimate:
     """The estimate of exp(x), of which no effect is 1, from that of x."""
     ends = (estimate.value, estimate.low, estimate.high)
     return Estimate(*(None if end is None else math.exp(end) for end in ends), estimate.p, estimate.count)
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979); None stays None."""
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, index) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))
-        corrected[index] = largest
-    return corrected
 
 
 def _estimate(value: float, error: float, freedom: float, count: int, null: float = 0.0) -> Estimate:

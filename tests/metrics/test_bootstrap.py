@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval, mean, weighted_mean
+from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval, bootstrap_means, mean, weighted_mean
 
 
 class TestInterval:
@@ -54,3 +54,28 @@ class TestMeans:
     def test_weighted_mean(self):
         assert weighted_mean(np.array([[1.0, 3.0], [0.0, 1.0], [np.nan, 9.0]])) == 0.75
         assert math.isnan(weighted_mean(np.array([[1.0, 0.0]])))
+
+
+class TestMeans:
+    def test_agrees_with_the_plain_bootstrap(self):
+        generator = np.random.default_rng(5)
+        columns = generator.normal(size=(300, 3)) + np.arange(3)
+        columns[generator.random((300, 3)) < 0.1] = np.nan
+        weights = generator.random(300)
+        for column, fast in zip(columns.T, bootstrap_means(columns, seed=0), strict=True):
+            slow = bootstrap_interval(mean, column, seed=1)
+            assert fast.value == pytest.approx(slow.value)
+            assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high), abs=0.015)
+        for column, fast in zip(columns.T, bootstrap_means(columns, weights, seed=0), strict=True):
+            slow = bootstrap_interval(weighted_mean, np.stack([column, weights], 1), seed=1)
+            assert fast.value == pytest.approx(slow.value)
+            assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high), abs=0.02)
+
+    def test_nothing_known(self):
+        columns = np.array([[np.nan, 1.0], [np.nan, 1.0]])
+        assert bootstrap_means(columns, seed=0) == [Interval(None, None, None), Interval(1.0, 1.0, 1.0)]
+        assert bootstrap_means(np.empty((0, 2)), seed=0) == [Interval(None, None, None)] * 2
+
+    def test_the_seed_fixes_it(self):
+        columns = np.random.default_rng(0).normal(size=(50, 1))
+        assert bootstrap_means(columns, seed=3) == bootstrap_means(columns, seed=3)

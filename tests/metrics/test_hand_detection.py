@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from geopos_diffusers.errors import DataError, MissingDependencyError
 from geopos_diffusers.metrics.hand_detection import (
@@ -26,7 +26,12 @@ def hands(rendered_hands):
 
 @pytest.fixture(scope="module")
 def detections(hands, detector):
-    return [detector.detect(image) for image, _ in hands]
+    """The most prominent hand of each picture, or None."""
+    return [first(detector.detect(image)) for image, _ in hands]
+
+
+def first(found):
+    return next(iter(found), None)
 
 
 class TestDetect:
@@ -43,16 +48,32 @@ class TestDetect:
         assert detections[0].landmarks.shape == (21, 3)
         assert np.median(errors) < 0.08 * 64
 
+    def test_world_landmarks_are_a_hand_in_metres(self, detections):
+        lengths = [
+            np.linalg.norm(detection.world_landmarks[9] - detection.world_landmarks[0])
+            for detection in detections
+            if detection
+        ]
+        assert all(0.05 < length < 0.12 for length in lengths), lengths  # wrist to middle knuckle
+        # The axes are the image's: what is right of and below the wrist in one is so in the other.
+        agreement = [
+            np.corrcoef(detection.landmarks[:, axis], detection.world_landmarks[:, axis])[0, 1]
+            for detection in detections
+            for axis in (0, 1)
+            if detection
+        ]
+        assert np.median(agreement) > 0.9
+
     def test_landmarks_scale_with_the_picture(self, hands, detections, detector):
         index = next(index for index, detection in enumerate(detections) if detection)
         image = hands[index][0]
-        larger = detector.detect(image.resize((192, 192), Image.Resampling.BILINEAR))
+        larger = detector.detect(image.resize((192, 192), Image.Resampling.BILINEAR))[0]
         difference = larger.landmarks[:, :2] / 3 - detections[index].landmarks[:, :2]
         assert np.abs(difference).mean() < 2
 
     def test_handedness_is_that_of_the_person(self, hands, detections, detector):
         pairs = [
-            (row["handedness"], detection.handedness, detector.detect(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+            (row["handedness"], detection.handedness, first(detector.detect(ImageOps.mirror(image))))
             for (image, row), detection in zip(hands, detections, strict=True)
             if detection
         ]
@@ -64,13 +85,13 @@ class TestDetect:
     @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
     def test_other_modes(self, hands, detections, detector, mode):
         index = int(np.argmax([detection.score if detection else 0 for detection in detections]))
-        assert detector.detect(hands[index][0].convert(mode)) is not None
+        assert len(detector.detect(hands[index][0].convert(mode))) == 1
 
     def test_no_hand(self, detector):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        assert detector.detect(Image.new("RGB", (64, 64), (90, 120, 200))) is None
-        assert detector.detect(Image.fromarray(noise)) is None
-        assert detector.detect(Image.new("RGB", (1, 40))) is None
+        assert detector.detect(Image.new("RGB", (64, 64), (90, 120, 200))) == []
+        assert detector.detect(Image.fromarray(noise)) == []
+        assert detector.detect(Image.new("RGB", (1, 40))) == []
 
     def test_library_is_quiet(self, hands, detector, capfd):
         detector.detect(hands[0][0])

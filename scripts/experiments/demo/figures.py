@@ -106,7 +106,8 @@ def detector_pictures(output: Path, name: str, count: int) -> list[tuple[Image.I
         path = output / name / "images" / row["file_name"]
         detection = None
         if row["found"]:
-            detection = HandDetection(row["score"], np.array(row["landmarks"]), row["handedness"])
+            landmarks = np.array(row["landmarks"])
+            detection = HandDetection(row["score"], None, landmarks, np.full_like(landmarks, np.nan), row["handedness"])
         picture = FolderImage(path, row["file_name"], HandAttributes(**row["expected"]))
         scored = ScoredImage(picture, Image.open(path).size, detection, row["counted"])
         image = annotate(scored, outcome_of(scored)).resize((DETECTOR_CELL, DETECTOR_CELL), Image.Resampling.LANCZOS)

@@ -1,0 +1,56 @@
+"""Networks whose features of images the scores of `quality` compare, by name.
+
+"mobilenet" needs no download but the packaged one of 13 MB. "dinov2" and "clip" are Hub models, "inception" is the
+network of the FID of papers; their weights are in no package registry, so they need the internet or a local folder.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from . import features
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network that turns images into features.
+
+    name: goes with the scores' names, such as "MobileNetV2-224": scores of different features cannot be compared.
+    width: D, the number of an image's features.
+    to_pixels: image of any mode and size -> what `network` takes a batch of. network: [B, ...] -> [B, D].
+    usual_images: images of each set that papers use with these features; None where no paper does.
+    """
+
+    name: str
+    width: int
+    to_pixels: Callable[[Image.Image], torch.Tensor]
+    network: Callable[[torch.Tensor], torch.Tensor]
+    usual_images: int | None
+
+    def extract(self, images: Iterable[Image.Image]) -> np.ndarray:
+        """Features [N, D] float32 of N images, which are taken from `images` batch by batch."""
+        return features.extract_in_batches(self.to_pixels, self.network, images, self.width, BATCH_SIZE)
+
+
+def extractor(name: str = "mobilenet") -> Extractor:
+    """The extractor of a name.
+
+    Args:
+        name: "mobilenet", "dinov2", "clip", "inception"; or a local folder or the Hub id of a DINOv2 or CLIP model.
+
+    Raises:
+        MissingDependencyError: the weights, or a package that they need, are missing and cannot be fetched.
+        DataError: a folder or Hub id of another kind of model.
+    """
+    loaders: dict[str, Callable[[], Extractor]] = {"mobilenet": _mobilenet}
+    return loaders[name]()
+
+
+def _mobilenet() -> Extractor:
+    network = features.load_mobilenet()
+    return Extractor(features.EXTRACTOR, features.FEATURE_COUNT, features.to_pixels, network, usual_images=None)

@@ -1,0 +1,119 @@
+"""Measure what scoring images costs: the detector alone, all of detection, an evaluation from end to end, a second one.
+
+    python scripts/benchmark_evaluation.py --num-images 1000 --size 256 --output runs/benchmark_evaluation
+
+Renders hands once. Prints one JSON object: the time of detection by the detector's own time on images that are prepared
+already (rounds that take turns), and time and memory of `geopos evaluate` on all cores, without and with a filled cache.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from geopos_diffusers.command_line import Parser
+from geopos_diffusers.errors import GeoPosError
+from geopos_diffusers.metrics.hand_detection import HandDetector, surround
+
+
+def detection_ratio(folder: Path, count: int, rounds: int) -> dict[str, float]:
+    """Median time an image of `HandDetector.detect` and of the detector's own call, and their ratio, in turns."""
+    images = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))[:count]]
+    whole, own = [], []
+    with HandDetector() as detector:
+        frames = [detector.frame(surround(image)[0]) for image in images]
+        for image, frame in zip(images[:3], frames[:3], strict=True):
+            detector.detect(image)
+            detector.run(frame)
+        for _ in range(rounds):
+            start = time.perf_counter()
+            for image in images:
+                detector.detect(image)
+            middle = time.perf_counter()
+            for frame in frames:
+                detector.run(frame)
+            end = time.perf_counter()
+            whole.append((middle - start) / len(images))
+            own.append((end - middle) / len(images))
+    ratios = [first / second for first, second in zip(whole, own, strict=True)]
+    return {
+        "detect_ms": 1000 * statistics.median(whole),
+        "own_ms": 1000 * statistics.median(own),
+        "ratio": statistics.median(ratios),
+    }
+
+
+def evaluation_seconds(folder: Path, reference: Path, output: Path, cache: Path, options: list[str]) -> dict[str, float]:
+    """Seconds and peak memory (of the largest process, in MB) of one `geopos evaluate` as a process of its own."""
+    command = [sys.executable, "-m", "geopos_diffusers.cli.main", "evaluate", "--images", str(folder), "--reference"]
+    command += [str(reference), "--output", str(output), "--overwrite", "--quiet", *options]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, env={**os.environ, "GEOPOS_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - start
+    # Of children that have ended; KiB on Linux. It never falls, so the first and largest run counts.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {"seconds": round(seconds, 1), "peak_mb": round(peak)}
+
+
+def main() -> int:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the images and reports")
+    parser.add_argument("--num-images", type=int, default=1000, help="images to score (%(default)s)")
+    parser.add_argument("--reference-images", type=int, default=200, help="images of the reference (%(default)s)")
+    parser.add_argument("--size", type=int, default=256, help="pixels a side (%(default)s)")
+    parser.add_argument("--timed-images", type=int, default=100, help="images of the detector's rounds (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the detector (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    from geopos_diffusers.cli.main import main as geopos
+
+    folders = {"images": args.num_images, "reference": args.reference_images}
+    for index, (name, count) in enumerate(folders.items()):
+        target = args.output / name
+        options = ["--num-images", count, "--size", args.size, "--seed", args.seed + index, "--num-workers", 2]
+        if not target.exists() and geopos(["data", "hands", *map(str, options), "--output", str(target)]) != 0:
+            return 2
+    images, reference = args.output / "images", args.output / "reference"
+    try:
+        detection = detection_ratio(images, args.timed_images, args.rounds)
+    except GeoPosError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    cache = args.output / f"cache-{os.getpid()}"
+    cache.mkdir()
+    link_models(cache)
+    first = evaluation_seconds(images, reference, args.output / "report", cache, [])
+    second = evaluation_seconds(images, reference, args.output / "report", cache, [])
+    record = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "images": args.num_images,
+        "reference_images": args.reference_images,
+        "size": args.size,
+        "detection": detection,
+        "first": first,
+        "second": second,
+    }
+    print(json.dumps(record, indent=2))
+    return 0
+
+
+def link_models(cache: Path) -> None:
+    """Give a fresh cache the models of the user's, so that no download is timed."""
+    from geopos_diffusers.metrics.wheel_files import cache_directory
+
+    for path in cache_directory().iterdir():
+        if path.suffix in (".task", ".safetensors"):
+            (cache / path.name).symlink_to(path.resolve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

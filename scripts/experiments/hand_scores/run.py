@@ -1,0 +1,128 @@
+"""Score hands of known and unknown quality with both judges: photographs, rendered hands, the packaged model, adapters.
+
+    python -m scripts.experiments.hand_scores.run --photographs sign-language-digits --adapters runs/trained_parts \
+        --output runs/hand_scores --results docs/results/hand_scores.json
+
+Three groups, each with its reference: photographs of the test subjects beside those of the training subjects; rendered
+hands and the packaged model's, in the poses it knows; and, in free poses, the model before and after fine-tuning, with
+the adapters of seed 0 of the experiment trained_parts. Without --photographs or --adapters their groups are left out.
+Writes a JSON file and a page beside it, and the report of each group into the output folder.
+"""
+
+import argparse
+import io
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from geopos_diffusers.cli.main import main as geopos
+from geopos_diffusers.command_line import Parser
+from geopos_diffusers.errors import DataError
+from geopos_diffusers.files import atomic_directory, write_text
+from geopos_diffusers.images.metadata import METADATA, read_rows
+from geopos_diffusers.metrics.report import JSON_FILE
+from geopos_diffusers.training.processes import run_script
+
+from ..results import write_results
+from .section import page
+
+KNOWN_POSES = shlex.split(
+    "--views palm back --max-tilt 12 --max-rotation 15 --poses canonical --backgrounds plain "
+    "--colours white gray black yellow green teal blue purple --fill 0.7 0.88"
+)
+ADAPTERS = {  # name here: folder of the arm in trained_parts, options of `geopos generate`
+    "geometry": ("geometry", ("--geoconv",)),
+    "bias": ("bias", ("--geoconv",)),
+    "taps": ("taps", ("--geoconv",)),
+    "LoRA r=4": ("LoRA-attention-r=4", ("--lora",)),
+    "LoRA r=4 + geometry": ("LoRA-attention-r=4-+-geometry", ("--lora", "--geoconv")),
+    "LoRA r=4 + bias": ("LoRA-attention-r=4-+-bias", ("--lora", "--geoconv")),
+}
+
+
+def command(*words: object) -> None:
+    """Run a command of `geopos`; SystemExit where it fails."""
+    if (code := geopos([str(word) for word in words])) != 0:
+        sys.exit(code)
+
+
+def export_photographs(source: Path, target: Path) -> Path:
+    """A folder of images from a Parquet file of labelled photographs; labels 0 to 5 are raised fingers."""
+    if target.exists():
+        return target
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(source, columns=["image", "label"]).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{source} is no Parquet file with the columns image and label: {error}") from error
+    with atomic_directory(target) as folder, open(folder / METADATA, "w", encoding="utf-8") as metadata:
+        for index, row in enumerate(rows):
+            name = f"{index:06d}.png"
+            Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB").save(folder / name)
+            known = {"fingers": row["label"]} if row["label"] <= 5 else {}
+            metadata.write(json.dumps({"file_name": name, "hands": 1, **known}) + "\n")
+    return target
+
+
+def render(folder: Path, count: int, seed: int, options: list[str]) -> Path:
+    if not folder.exists():
+        command("data", "hands", "--num-images", count, "--size", 64, "--seed", seed, *options, "--num-workers", 2,
+                "--output", folder)  # fmt: skip
+    return folder
+
+
+def draw(folder: Path, prompts: Path, count: int, seed: int, options: list[object]) -> Path:
+    """Images of the packaged model for the captions of the first `count` rendered hands of a folder."""
+    if not folder.exists():
+        texts = [row["text"] for _, row in read_rows(prompts / METADATA)][:count]
+        file = folder.with_suffix(".txt")
+        write_text(file, "".join(f"{text}\n" for text in texts))
+        command("generate", *options, "--prompts-file", file, "--seed", seed, "--output", folder)
+    return folder
+
+
+def evaluate(args: argparse.Namespace, group: str, images: dict[str, Path], reference: Path) -> dict[str, Any]:
+    """Score folders by name; returns the report's JSON."""
+    output = Path(args.output) / f"scores-{group}"
+    command("evaluate", "--images", *images.values(), "--names", *images, "--reference", reference, "--seed", args.seed,
+            "--output", output, "--overwrite")  # fmt: skip
+    return json.loads((output / JSON_FILE).read_text(encoding="utf-8"))
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    work, count, seed = Path(args.output), args.num_images, args.seed
+    groups: dict[str, dict[str, Any]] = {}
+    if args.photographs is not None:
+        test, train = (
+            export_photographs(args.photographs / f"{name}.parquet", work / f"photographs-{name}")
+            for name in ("test", "train")
+        )
+        groups["photographs"] = evaluate(args, "photographs", {"test subjects": test}, train)
+    known = render(work / "known-reference", 2 * count, seed, KNOWN_POSES)
+    rendered = render(work / "known-rendered", count, seed + 1, KNOWN_POSES)
+    base = draw(work / "known-base", known, count, seed, [])
+    groups["known poses"] = evaluate(args, "known-poses", {"rendered hands": rendered, "packaged model": base}, known)
+    if args.adapters is not None:
+        free = render(work / "free-reference", 2 * count, seed + 2, [])
+        images = {"base": draw(work / "free-base", free, count, seed, [])}
+        for name, (arm, options) in ADAPTERS.items():
+            adapter = args.adapters / arm / "seed-0" / "final"
+            if not adapter.is_dir():
+                raise DataError(f"{adapter} is missing; run the experiment trained_parts into {args.adapters} first")
+            words = [word for option in options for word in (option, adapter)]
+            images[name] = draw(work / f"free-{arm}", free, count, seed, words)
+        images["rendered hands"] = render(work / "free-rendered", count, seed + 3, [])
+        groups["free poses"] = evaluate(args, "free-poses", images, free)
+    runs = [
+        {"variant": name, "group": group, **scores} for group, report in groups.items() for name, scores in rows(report)
+    ]
+    comparisons = {group: report["comparisons"] for group, report in groups.items()}
+    notes = {group: report["notes"] for group, report in groups.items()}
+    settings = {"images": count, "seed": seed, "adapters_seed": 0}
+    return write_results(args.results, "hand_scores", runs, settings, comparisons=comparisons, notes=notes)
