@@ -17,7 +17,7 @@ from ..files import write_json
 from .checkpoints import TrainingState
 from .data_order import DataOrder
 from .gradient_step import GradientStep
-from .loop import Training, train, training_folder
+from .loop import Training, Validation, train, training_folder
 from .resuming import resume_point
 
 
@@ -122,8 +122,7 @@ def train_stage(
         save_parts=stage.save_parts,
         checkpoint_every=options.checkpoint_every,
         checkpoints_limit=1,
-        validate=lambda step: stage.validate(folder, step),
-        validate_every=options.sample_every,
+        validations=[Validation(lambda step: stage.validate(folder, step), options.sample_every)],
         stop_at=options.stop_at_step,
         quiet=stage.short,
         clocks={"seconds": time.perf_counter},
