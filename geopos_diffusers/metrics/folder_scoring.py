@@ -190,7 +190,6 @@ def _collect(
         features[extractor_name] = np.stack([decode_features(whole[sha]) for sha in order])
         cropped = cache.read(components[crop_part(extractor_name)], keys)
         parts = [decode_features(cropped[order[index]]) for index in crop_index]
-        crops[extractor_name] = (
-            np.stack(parts) if parts else np.empty((0, features[extractor_name].shape[1]), np.float32)
-        )
+        width = features[extractor_name].shape[1]
+        crops[extractor_name] = np.stack(parts) if parts else np.empty((0, width), np.float32)
     return ScoredFolder(name, folder, tuple(entries), tuple(skipped), features, crops, crop_index)
