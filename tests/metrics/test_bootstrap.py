@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval, mean, weighted_mean
+from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval, mean, weighted_mean, wilson_interval
 
 
 class TestInterval:
@@ -54,3 +54,11 @@ class TestMeans:
     def test_weighted_mean(self):
         assert weighted_mean(np.array([[1.0, 3.0], [0.0, 1.0], [np.nan, 9.0]])) == 0.75
         assert math.isnan(weighted_mean(np.array([[1.0, 0.0]])))
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (3, 10), (10, 10), (250, 1000)])
+def test_wilson_interval_agrees_with_scipy(right, count):
+    stats = pytest.importorskip("scipy.stats")
+    theirs = stats.binomtest(right, count).proportion_ci(method="wilson")
+    ours = wilson_interval(right / count, count)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
