@@ -51,7 +51,9 @@ def detection_ratio(folder: Path, count: int, rounds: int) -> dict[str, float]:
     }
 
 
-def evaluation_seconds(folder: Path, reference: Path, output: Path, cache: Path, options: list[str]) -> dict[str, float]:
+def evaluation_seconds(
+    folder: Path, reference: Path, output: Path, cache: Path, options: list[str]
+) -> dict[str, float]:
     """Seconds and peak memory (of the largest process, in MB) of one `geopos evaluate` as a process of its own."""
     command = [sys.executable, "-m", "geopos_diffusers.cli.main", "evaluate", "--images", str(folder), "--reference"]
     command += [str(reference), "--output", str(output), "--overwrite", "--quiet", *options]

@@ -61,9 +61,7 @@ def render_sets(work: Path, count: int, seed: int, num_workers: int) -> dict[str
     for index, (name, hands) in enumerate(options.items()):
         folders[name] = work / f"{name}-{DRAWN}"
         if not folders[name].exists():
-            write_image_folder(
-                partial(make_draw_hands, DRAWN, seed + index, hands), count, folders[name], num_workers
-            )
+            write_image_folder(partial(make_draw_hands, DRAWN, seed + index, hands), count, folders[name], num_workers)
     return folders
 
 

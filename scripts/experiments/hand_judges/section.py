@@ -36,8 +36,13 @@ def page(results: dict[str, Any]) -> str:
     sets = [run for run in results["runs"] if run["kind"] == "set"]
     parts = [
         HEAD.format(
-            images=settings["images"], side=settings["side"], seed=settings["seed"], date=results["date"],
-            command=results["command"], draws=settings["draws"], least=settings["least_coverage"],
+            images=settings["images"],
+            side=settings["side"],
+            seed=settings["seed"],
+            date=results["date"],
+            command=results["command"],
+            draws=settings["draws"],
+            least=settings["least_coverage"],
         ),  # fmt: skip
         "## Measures with a value for each image\n",
         verdict_table(measures),
@@ -81,10 +86,7 @@ def curve_table(runs: list[dict[str, Any]]) -> str:
 def gain_table(runs: list[dict[str, Any]], part: str, names: tuple[str, ...], allowed: str) -> str:
     return table(
         ["measure", *names, "tolerance"],
-        [
-            [f"`{run['variant']}`", *(interval(run[part][name]) for name in names), number(run[allowed])]
-            for run in runs
-        ],
+        [[f"`{run['variant']}`", *(interval(run[part][name]) for name in names), number(run[allowed])] for run in runs],
     )
 
 
