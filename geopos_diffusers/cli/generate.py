@@ -76,14 +76,11 @@ def run(args: argparse.Namespace) -> None:
 def read_prompts(given: list[str] | None, path: str | None) -> list[str]:
     """Prompts of the command line and of the file; DataError where there are none."""
     from ..errors import DataError
-    from ..images.metadata import read_lines
+    from ..images.metadata import read_prompts_file
 
-    prompts = list(given or [])
+    prompts = [prompt.strip() for prompt in given or [] if prompt.strip()]
     if path is not None:
-        if not Path(path).is_file():
-            raise DataError(f"no prompts file {path}")
-        prompts += read_lines(path)
-    prompts = [prompt.strip() for prompt in prompts if prompt.strip()]
+        prompts += read_prompts_file(path)
     if not prompts:
         raise DataError("no prompt: give --prompt TEXT or --prompts-file FILE")
     return prompts
@@ -177,7 +174,7 @@ def generate(args: argparse.Namespace, pipe: Any, prompts: Sequence[str], settin
             with without_adapters(pipe, args) if version == "base" else nullcontext():
                 generated[version] = []
                 for item in generate_images(pipe, prompts, **options):
-                    save_png(item, target / f"{item.index:05d}.png", settings | {"version": version})
+                    save_png(item, target / item.file_name, settings | {"version": version})
                     generated[version].append(item)
                     bar.update()
             write_metadata(target / "metadata.jsonl", generated[version])
@@ -214,5 +211,5 @@ def write_metadata(path: Path, generated: "list[Generated]") -> None:
     """Write the metadata.jsonl that makes a folder of images a data set."""
     import json
 
-    rows = [{"file_name": f"{item.index:05d}.png", "text": item.prompt, "seed": item.seed} for item in generated]
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    text = "".join(json.dumps(item.row, ensure_ascii=False) + "\n" for item in generated)
+    path.write_text(text, encoding="utf-8")

@@ -1,7 +1,6 @@
 """The options of `geopos train`, checked before anything is loaded."""
 
 # ruff: noqa: RUF009 - options are dataclass fields
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -17,11 +16,7 @@ from ..training.arguments import (
     option,
     required,
 )
-
-PARTS = ("geoconv", "bias", "lora", "full")
-# Peak learning rates: for each part the best of a sweep on the packaged model in 300 steps (docs/results/
-# trained_parts.md). Large models and long runs take less. That of the whole UNet was not swept.
-LEARNING_RATES = {"geoconv": 0.3, "taps": 0.3, "bias": 0.95, "lora": 1e-2, "full": 1e-4}
+from .part_options import LEARNING_RATES, PART_RATES, as_tuple, check_parts, names_or_expression
 
 data_option = partial(option, group="data")
 trained_option = partial(option, group="what is trained")
@@ -199,13 +194,28 @@ class FinetuningArguments:
     )
     validation_steps: int = validation_option(500, "steps between two grids", resume="free", at_least=1)
     validation_inference_steps: int = validation_option(
-        25, "denoising steps of each validation image", resume="free", at_least=1
+        25, "denoising steps of each validation or evaluation image", resume="free", at_least=1
     )
     validation_guidance_scale: float | None = validation_option(
         None,
-        "classifier-free guidance of the validation images; by default the model's own, else 5",
+        "classifier-free guidance of these images; by default the model's own, else 5",
         resume="free",
         at_least=0,
+    )
+    evaluate_every: int | None = validation_option(
+        None, "steps between two scores of the hands in generated images", resume="free", common=True, at_least=1
+    )
+    evaluation_prompts: str | None = validation_option(
+        None, "text file with the prompts of these images, one a line", resume="free", at_least=1
+    )
+    evaluation_reference: str | None = validation_option(
+        None, "folder of real or rendered hands that they are scored beside", resume="free", at_least=1
+    )
+    evaluation_measure: str | None = validation_option(
+        None, "measure of hands whose best weights are kept in best/; by default good", resume="free", at_least=1
+    )
+    evaluation_images: int | None = validation_option(
+        None, "images of each evaluation, going round the prompts; by default one a prompt", resume="free", at_least=1
     )
     report_to: str = validation_option(
         "tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none", resume="free"
@@ -228,30 +238,37 @@ class FinetuningArguments:
     def __post_init__(self) -> None:
         check_arguments(self)
         for name in ("target_modules", "exclude_modules"):
-            setattr(self, name, _names_or_expression(getattr(self, name)))
+            setattr(self, name, names_or_expression(getattr(self, name)))
         if self.components not in (None, ["unet"]):
             raise ConfigError(f"this script trains the unet only; components is {self.components}")
         if self.max_train_steps is None and self.num_train_epochs is None:
             raise ConfigError("give max_train_steps or num_train_epochs")
         if self.latents_folder is not None and not self.cache_latents:
             raise ConfigError("latents_folder keeps cached latents; give cache_latents too")
-        self._check_parts()
+        check_parts(self.train, self.parts)
+        if "bias" in self.parts and (self.encoding, self.basis) != ("product", None):
+            raise ConfigError("encoding and basis are options of geoconv; train=bias has no coordinates")
+        for part, name in PART_RATES.items():
+            if part not in self.parts and getattr(self, name) is not None:
+                raise ConfigError(f"{name} is given, but train={self.train} trains no {part}")
+        self._check_evaluation()
         if self.random_flip and self.cache_latents:
             raise ConfigError("random_flip needs the images, so it cannot go with cache_latents")
         self.geoconv_config()
 
-    def _check_parts(self) -> None:
-        parts = self.parts
-        if not parts or set(parts) - set(PARTS) or len(set(parts)) < len(parts):
-            raise ConfigError(f"train must be one or more of {', '.join(PARTS)}, joined by +; got {self.train!r}")
-        for first, second, reason in _EXCLUSIVE:
-            if first in parts and second in parts:
-                raise ConfigError(f"train cannot be {self.train}: {reason}")
-        if "bias" in parts and (self.encoding, self.basis) != ("product", None):
-            raise ConfigError("encoding and basis are options of geoconv; train=bias has no coordinates")
-        for part, name in _PART_RATES.items():
-            if part not in parts and getattr(self, name) is not None:
-                raise ConfigError(f"{name} is given, but train={self.train} trains no {part}")
+    def _check_evaluation(self) -> None:
+        given = [name for name, value in vars(self).items() if name.startswith("evaluation_") and value is not None]
+        if self.evaluate_every is None:
+            if given:
+                raise ConfigError(f"{given[0]} is an option of evaluate_every; give that too")
+            return
+        for name in ("evaluation_prompts", "evaluation_reference"):
+            if name not in given:
+                raise ConfigError(f"evaluate_every needs {name}")
+        if self.evaluation_measure is not None:
+            from .hand_scores import check_measure
+
+            check_measure(self.evaluation_measure)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -265,7 +282,7 @@ class FinetuningArguments:
 
     def peak_learning_rate(self, part: str) -> float:
         """A part's own learning rate, else that of all parts, else the default of the part."""
-        own = getattr(self, _PART_RATES[part]) if part in _PART_RATES else None
+        own = getattr(self, PART_RATES[part]) if part in PART_RATES else None
         default = "taps" if part == "geoconv" and self.geoconv_config().basis == "taps" else part
         return own or self.learning_rate or LEARNING_RATES[default]
 
@@ -275,26 +292,7 @@ class FinetuningArguments:
             basis=self.basis,
             shift_range=self.shift_range,
             normalization=self.normalization,
-            target_modules=_as_tuple(self.target_modules),
-            exclude_modules=_as_tuple(self.exclude_modules),
+            target_modules=as_tuple(self.target_modules),
+            exclude_modules=as_tuple(self.exclude_modules),
             components=("unet",),
         )
-
-
-_PART_RATES = {part: f"{part}_learning_rate" for part in ("geoconv", "bias", "lora")}
-_EXCLUSIVE = (
-    ("geoconv", "bias", "the geometry weights hold each layer's bias as their constant term; leave bias out"),
-    ("bias", "full", "the whole UNet holds its biases; leave bias out"),
-    ("lora", "full", "LoRA factors add nothing to a UNet that is trained whole; leave lora out"),
-)
-
-
-def _names_or_expression(value: list[str] | str | None) -> list[str] | str | None:
-    """A single value with a character that no layer name has is a regular expression."""
-    if isinstance(value, list) and len(value) == 1 and re.search(r"[^\w.]", value[0]):
-        return value[0]
-    return value
-
-
-def _as_tuple(names: list[str] | str | None) -> tuple[str, ...] | str | None:
-    return tuple(names) if isinstance(names, list) else names

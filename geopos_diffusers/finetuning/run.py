@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -26,6 +26,10 @@ from .latents import LatentData, encode_moments, sample_latents
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
 from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
 from .trained_parts import add_trained_parts, parameter_groups, place_models
+from .validation import evaluation_prompts
+
+if TYPE_CHECKING:
+    from .evaluation import HandEvaluation
 
 
 @dataclass
@@ -34,6 +38,7 @@ class Run:
 
     steps: optimizer steps in all. samples_per_step: images that all processes together use in one optimizer step.
     unet_parameters: of the base model, without what is added to train. reconstruction_psnr: of training images, in dB.
+    evaluation: the scores of hands, where they were asked for.
     """
 
     args: FinetuningArguments
@@ -48,6 +53,7 @@ class Run:
     samples_per_step: int
     unet_parameters: int
     reconstruction_psnr: float
+    evaluation: "HandEvaluation | None" = None
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -81,6 +87,8 @@ def check_packages(args: FinetuningArguments) -> None:
     """Raise MissingDependencyError if an option needs a package that is not installed."""
     if "lora" in args.parts:
         require_package("peft", "train", "train=lora")
+    if args.evaluate_every is not None:
+        require_package("mediapipe", "eval", "evaluate_every")
     if not Path(args.dataset).is_dir():
         require_package("datasets", "train", "a Parquet file or data set of the Hub")
 
@@ -165,7 +173,7 @@ def load_data(args: FinetuningArguments, pipe: Any, accelerator: Accelerator) ->
             show_progress=accelerator.is_main_process,
         )
     warn_of_long_captions(pipe, data.captions)
-    warn_of_unreadable_words(pipe, [*data.captions, *(args.validation_prompts or [])])
+    warn_of_unreadable_words(pipe, [*data.captions, *(args.validation_prompts or []), *evaluation_prompts(args)])
     return data
 
 

@@ -3,7 +3,8 @@
     geopos train --config configs/finetune_hands.yaml --dataset D --output O
 
 Every option of `--help` can stand in the YAML file; the command line wins. The run's folder then holds losses.jsonl,
-losses.png, validation-*.png, logs/ of the trackers, checkpoint-*/ to continue from, final/ to load, and summary.json.
+losses.png, validation-*.png, logs/ of the trackers, checkpoint-*/ to continue from, final/ to load, and summary.json;
+with --evaluate-every also evaluation/ and best/.
 """
 
 import logging
@@ -20,14 +21,14 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
 from ..files import atomic_directory, write_json
-from ..pipelines.loading import recommended_guidance
+from ..pipelines.generation import generate_images
 from ..training.arguments import parse_arguments
 from ..training.checkpoints import check_settings, clear_output, saved_step
 from ..training.data_order import DataOrder
 from ..training.gradient_step import GradientStep
 from ..training.interruption import ignore_ctrl_c
 from ..training.learning_rate import learning_rate_factor
-from ..training.loop import Outcome, Training, training_folder
+from ..training.loop import Outcome, Training, Validation, training_folder
 from ..training.loop import train as run_training
 from ..training.loss_log import read_losses
 from ..training.processes import end_run, run_script
@@ -38,10 +39,9 @@ from .image_text_data import ImageTextData
 from .latents import encode_all, encode_or_read
 from .run import Run, build_run, check_packages, denoising_loss, known_settings, schedule_steps
 from .trained_parts import save_trained_parts
-from .validation import draw_validation_images, report_validation_images
+from .validation import generating, report_validation_images, sampling_options
 
 FINAL_LOSS_STEPS = 100
-VALIDATION_GUIDANCE = 5.0  # of models that recommend none
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,7 +61,15 @@ def finetune(args: FinetuningArguments, accelerator: Accelerator) -> None:
     check_packages(args)
     if checkpoint is not None:
         check_settings(checkpoint, known_settings(args, accelerator), accelerator)
+    evaluation = None
+    if args.evaluate_every is not None:
+        from .evaluation import HandEvaluation  # with `metrics`, which other runs do not need
+
+        evaluation = HandEvaluation(args)
+        if accelerator.is_main_process and not args.dry_run:
+            evaluation.prepare(continued=checkpoint is not None)
     run = build_run(args, accelerator)
+    run.evaluation = evaluation
     if checkpoint is not None:
         check_settings(checkpoint, run.state.settings, accelerator)
     if accelerator.is_main_process:
@@ -101,10 +109,10 @@ def train(run: Run, checkpoint: Path | None) -> None:
         save_parts=partial(save_parts, run),
         checkpoint_every=args.checkpointing_steps,
         checkpoints_limit=args.checkpoints_total_limit,
-        validate=partial(validate, run) if args.validation_prompts else None,
-        validate_every=args.validation_steps,
-        validate_first=True,
+        validations=validations(run),
     )
+    if run.evaluation is not None and accelerator.is_main_process:
+        run.evaluation.begin(saved_step(checkpoint) if checkpoint else 0)
     outcome = run_training(training, checkpoint)
     del training  # with its hold on run.unet; see end_run
     finish(run, outcome)
@@ -131,21 +139,24 @@ def build_loader(run: Run, first_step: int) -> DataLoader:
     return run.accelerator.prepare(loader)
 
 
-def validate(run: Run, step: int) -> dict[str, float]:
-    """Draw the validation prompts, with the model's own guidance unless another is asked for. Returns no scores."""
-    args, guidance, prompts = run.args, run.args.validation_guidance_scale, run.args.validation_prompts or []
-    if guidance is None:
-        guidance = recommended_guidance(args.model)
-    images = draw_validation_images(
-        run.pipe,
-        prompts,
-        run.accelerator,
-        args.seed,
-        run.state.settings["resolution"],
-        args.validation_inference_steps,
-        VALIDATION_GUIDANCE if guidance is None else guidance,
-    )
-    report_validation_images(images, prompts, run.accelerator, args.output_dir, step)
+def validations(run: Run) -> list[Validation]:
+    """Grids of the validation prompts, and scores of hands."""
+    args, found = run.args, []
+    if args.validation_prompts:
+        found.append(Validation(partial(validate, run, args.validation_prompts), args.validation_steps, first=True))
+    if run.evaluation is not None:
+        save, resolution = partial(save_parts, run), run.state.settings["resolution"]
+        evaluate = partial(run.evaluation.evaluate, run.pipe, run.accelerator, resolution, save)
+        found.append(Validation(evaluate, args.evaluate_every, first=True))
+    return found
+
+
+def validate(run: Run, prompts: Sequence[str], step: int) -> dict[str, float]:
+    """Draw the validation prompts. Returns no scores."""
+    options = sampling_options(run.args, run.state.settings["resolution"])
+    with generating(run.pipe, run.accelerator):
+        images = [item.image for item in generate_images(run.pipe, prompts, batch_size=1, **options)]
+    report_validation_images(images, prompts, run.accelerator, run.args.output_dir, step)
     return {}
 
 
@@ -170,6 +181,9 @@ def finish(run: Run, outcome: Outcome) -> None:
             "final_loss_steps": len(last),
             "settings": asdict(run.args),
         }
+        if run.evaluation is not None:
+            run.evaluation.finish()
+            summary["best"] = run.evaluation.best
         write_json(folder / "summary.json", summary)
         print(f"{outcome.step:,} steps; {outcome.seconds:.1f} s; the trained weights are in {folder / 'final'}")
     run.unet = None  # see end_run

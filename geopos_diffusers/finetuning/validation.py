@@ -1,6 +1,7 @@
 """Images drawn while training: always from the same noise, and without a trace in the training's random numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,40 +10,65 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from ..errors import DataError
 from ..files import atomic_path
 from ..images.contact_sheet import contact_sheet
+from ..images.metadata import read_prompts_file
+from ..pipelines.loading import recommended_guidance
+from .arguments import FinetuningArguments
+
+VALIDATION_GUIDANCE = 5.0  # of models that recommend none
 
 
-def draw_validation_images(
-    pipe: Any,
-    prompts: Sequence[str],
-    accelerator: Accelerator,
-    seed: int,
-    resolution: int,
-    inference_steps: int,
-    guidance_scale: float,
-) -> list[Image.Image]:
-    """One image a prompt; prompt i starts from the noise of seed + i. The UNet is in eval mode meanwhile."""
-    device = accelerator.device
-    pipe.set_progress_bar_config(disable=True)
+@contextmanager
+def generating(pipe: Any, accelerator: Accelerator) -> Iterator[None]:
+    """Within the block the UNet is in eval mode and computes in the run's precision; random numbers leave no trace."""
     was_training = pipe.unet.training
     pipe.unet.eval()
-    images = []
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), accelerator.autocast():
-            for index, prompt in enumerate(prompts):
-                result = pipe(
-                    prompt,
-                    height=resolution,
-                    width=resolution,
-                    num_inference_steps=inference_steps,
-                    guidance_scale=guidance_scale,
-                    generator=torch.Generator().manual_seed(seed + index),
-                )
-                images.append(result.images[0])
+        with untouched_randomness(accelerator), accelerator.autocast():
+            yield
     finally:
         pipe.unet.train(was_training)
-    return images
+
+
+def untouched_randomness(accelerator: Accelerator) -> AbstractContextManager[None]:
+    """Around what may draw from torch's global random numbers, which are the training's."""
+    device = accelerator.device
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def evaluation_prompts(args: FinetuningArguments) -> list[str]:
+    """The prompts of the evaluations; none where there are no evaluations.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8 text.
+    """
+    if args.evaluation_prompts is None:
+        return []
+    prompts = read_prompts_file(args.evaluation_prompts)
+    if not prompts:
+        raise DataError(f"the evaluation's prompts file {args.evaluation_prompts} is empty; give one prompt a line")
+    return prompts
+
+
+def sampling_options(args: FinetuningArguments, resolution: int) -> dict[str, Any]:
+    """How `generate_images` makes images while training."""
+    return {
+        "seed": args.seed,
+        "steps": args.validation_inference_steps,
+        "guidance_scale": guidance_scale(args),
+        "height": resolution,
+        "width": resolution,
+    }
+
+
+def guidance_scale(args: FinetuningArguments) -> float:
+    """What was asked for, else the model's own."""
+    scale = args.validation_guidance_scale
+    if scale is None:
+        scale = recommended_guidance(args.model)
+    return VALIDATION_GUIDANCE if scale is None else scale
 
 
 def report_validation_images(

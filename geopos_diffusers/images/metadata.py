@@ -1,4 +1,4 @@
-"""`metadata.jsonl` of an image folder: its rows, and the files that they name."""
+"""`metadata.jsonl` of an image folder: its rows, and the files that they name. Files of prompts are read here too."""
 
 import json
 import os
@@ -23,6 +23,17 @@ def read_lines(path: str | os.PathLike) -> list[str]:
         return Path(path).read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text") from error
+
+
+def read_prompts_file(path: str | os.PathLike) -> list[str]:
+    """The prompts of a text file, one a line, without blank ones; maybe none.
+
+    Raises:
+        DataError: there is no such file, or it is not UTF-8 text.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"no prompts file {path}")
+    return [line.strip() for line in read_lines(path) if line.strip()]
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -37,6 +37,7 @@ DEVIATION = np.array([20, 20, 0, *[20, 0, 0] * 4], dtype=np.float64)
 # rendered training hands exceed, whichever is more, rounded up to 5 degrees, and at least 10.
 FLEXION_TOLERANCE = np.array([10, 10, 10, *[10, 20, 30] * 4], dtype=np.float64)
 DEVIATION_TOLERANCE = np.array([10, 10, 20, *[15, 40, 40] * 4], dtype=np.float64)
+TOLERANCE = np.concatenate([FLEXION_TOLERANCE, FLEXION_TOLERANCE, DEVIATION_TOLERANCE])
 
 THICKEST_PALM = 0.12  # out of one plane, in palm sizes; MediaPipe's proper hands: 0.07, at most 0.10 for 99.5%
 STRAIGHT = np.deg2rad(45.0)  # a finger none of whose joints bends more counts as straight
@@ -87,7 +88,7 @@ def anatomy_faults(world_landmarks: np.ndarray, landmarks: np.ndarray) -> dict[s
     straight = readings[0].straight & readings[1].straight
     face_on = both(np.abs(reading.frame.inward[..., 2]) > FACE_ON for reading in readings)
     return {
-        "joint_limits": both(beyond_limits(reading.angles) for reading in readings).any(axis=-1),
+        "joint_limits": both(joint_excess(reading.angles) > TOLERANCE for reading in readings).any(axis=-1),
         "finger_order": both(wrong_order(reading) for reading in readings).any(axis=-1),
         "crossing": face_on & crossed_fingers(pixels[..., :2], straight),
         "palm": both(palm_thickness(reading.points) > THICKEST_PALM for reading in readings),
@@ -106,13 +107,15 @@ def read_hands(points: np.ndarray) -> Reading:
     return Reading(points, frame, angles, (np.abs(angles.flexion[..., 1:, :]) < STRAIGHT).all(axis=-1))
 
 
-def beyond_limits(angles: HandAngles) -> np.ndarray:
-    """Which joint movements (bent back, bent, sideways) are beyond their ranges: [..., 45] bool."""
+def joint_excess(angles: HandAngles) -> np.ndarray:
+    """Degrees by which 15 joints are bent back, bent and turned sideways beyond their ranges: [..., 45].
+
+    Negative inside the ranges. The order: bent back (thumb to pinky), bent, sideways.
+    """
     batch = angles.flexion.shape[:-2]
     flexion = np.rad2deg(angles.flexion).reshape(*batch, 15)
     deviation = np.abs(np.rad2deg(angles.sideways)).reshape(*batch, 15)
-    low, high = FLEXION[:, 0] - FLEXION_TOLERANCE, FLEXION[:, 1] + FLEXION_TOLERANCE
-    return np.concatenate([flexion < low, flexion > high, deviation > DEVIATION + DEVIATION_TOLERANCE], axis=-1)
+    return np.concatenate([FLEXION[:, 0] - flexion, flexion - FLEXION[:, 1], deviation - DEVIATION], axis=-1)
 
 
 def wrong_order(reading: Reading) -> np.ndarray:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 
 import numpy as np
 from tqdm import tqdm
@@ -42,6 +43,7 @@ def score_folders(
     cache: EvaluationCache,
     num_workers: int | None = None,
     progress: bool = True,
+    scorer: ImageScorer | None = None,
 ) -> list[ScoredFolder]:
     """Score the images of (name, folder) pairs. An image that occurs in several of them is scored once.
 
@@ -49,6 +51,7 @@ def score_folders(
         cache: what it holds is not computed again; what is computed is written into it, batch by batch.
         num_workers: processes; by default one a core. 1 works in this process.
         progress: show a progress bar on standard error.
+        scorer: does the work in this process, in the place of new ones, and keeps its networks for the next call.
 
     Unreadable images are left out and listed in `skipped`.
 
@@ -62,7 +65,7 @@ def score_folders(
     unreadable: dict[str, str] = {}
     total = len({sha for rows in hashed for _, sha in rows if sha})
     with tqdm(total=total, initial=total - len(tasks), unit="image", disable=not progress) as bar:
-        for batch, results in _run(tasks, settings, num_workers or os.cpu_count() or 1):
+        for batch, results in _run(tasks, settings, num_workers or os.cpu_count() or 1, scorer):
             rows = []
             for task, result in zip(batch, results, strict=True):
                 if isinstance(result, str):
@@ -102,14 +105,14 @@ def _missing(
 
 
 def _run(
-    tasks: list[ImageTask], settings: ScoringSettings, num_workers: int
+    tasks: list[ImageTask], settings: ScoringSettings, num_workers: int, scorer: ImageScorer | None = None
 ) -> Iterator[tuple[list[ImageTask], list[dict[str, bytes] | str]]]:
     """Yield each batch with its results, as they are done."""
     batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
-    if num_workers == 1 or len(tasks) < SMALLEST_FOR_WORKERS:
-        with ImageScorer(settings) as scorer:
+    if scorer is not None or num_workers == 1 or len(tasks) < SMALLEST_FOR_WORKERS:
+        with ImageScorer(settings) if scorer is None else nullcontext(scorer) as own:
             for batch in batches:
-                yield batch, scorer.score(batch)
+                yield batch, own.score(batch)
         return
     # Fresh processes: a forked one would inherit locks of MediaPipe's and torch's threads.
     context = multiprocessing.get_context("spawn")
@@ -187,7 +190,6 @@ def _collect(
         features[extractor_name] = np.stack([decode_features(whole[sha]) for sha in order])
         cropped = cache.read(components[crop_part(extractor_name)], keys)
         parts = [decode_features(cropped[order[index]]) for index in crop_index]
-        crops[extractor_name] = (
-            np.stack(parts) if parts else np.empty((0, features[extractor_name].shape[1]), np.float32)
-        )
+        width = features[extractor_name].shape[1]
+        crops[extractor_name] = np.stack(parts) if parts else np.empty((0, width), np.float32)
     return ScoredFolder(name, folder, tuple(entries), tuple(skipped), features, crops, crop_index)

@@ -1,4 +1,4 @@
-"""Scores of a set of images as a whole, beside a reference: quality and diversity, of whole images and of hand crops."""
+"""Scores of a set of images as a whole beside a reference: quality and diversity, of whole images and hand crops."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -24,6 +24,16 @@ class Generated:
     seed: int
     image: Image.Image
 
+    @property
+    def file_name(self) -> str:
+        """Of its file in a folder of generated images."""
+        return f"{self.index:05d}.png"
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its line of that folder's metadata.jsonl, which makes the folder a data set."""
+        return {"file_name": self.file_name, "text": self.prompt, "seed": self.seed}
+
 
 def generate_images(
     pipe: Any,

@@ -84,7 +84,10 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
 def clear_output(output_dir: str | Path) -> None:
     """Remove what an earlier run left in `output_dir`, and nothing else."""
     folder = Path(output_dir)
-    for old in (*list_checkpoints(folder), folder / "logs", folder / "final"):
+    # Folders of these names may be somebody's own (a report of `geopos evaluate`): a run's has its file in it.
+    marks = (folder / "best" / "best.json", folder / "evaluation" / "scores.jsonl")
+    scored = [mark.parent for mark in marks if mark.is_file()]
+    for old in (*list_checkpoints(folder), folder / "logs", folder / "final", *scored):
         shutil.rmtree(old, ignore_errors=True)
     for old in (*folder.glob("validation-*.png"), folder / "summary.json", folder / "losses.png"):
         old.unlink(missing_ok=True)
@@ -92,7 +95,8 @@ def clear_output(output_dir: str | Path) -> None:
 
 def remove_unfinished(output_dir: str | Path) -> None:
     """Remove what killed runs began to write in `output_dir`; for the process that holds its lock."""
-    remove_leftovers(output_dir, r"checkpoint-\d+|final|validation-\d+|losses|summary")
+    remove_leftovers(output_dir, r"checkpoint-\d+|final|best|validation-\d+|losses|summary")
+    remove_leftovers(Path(output_dir) / "evaluation", r"step-\d+|scores|settings")
 
 
 def find_checkpoint(output_dir: str | Path, wanted: str) -> Path:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,20 @@ from .interruption import Interruption
 from .loss_log import LossLog, draw_loss_curve, read_losses
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What looks at a training now and then.
+
+    run(step): called after so many steps, and at the last; returns scores to log. It is called on the first process,
+        with the averaged weights in place, while the others wait.
+    every: steps between two; None for the last step alone. first: before the first step too.
+    """
+
+    run: Callable[[int], dict[str, float]]
+    every: int | None = None
+    first: bool = False
+
+
 @dataclass
 class Training:
     """What `train` runs.
@@ -31,8 +45,7 @@ class Training:
         "..._loss" must be finite. Usually a `GradientStep`; a GAN has its own, with two optimizers.
     save_parts(folder): writes what was trained, for a checkpoint. Called with the averaged weights in place.
     checkpoint_every: steps between checkpoints; the last step makes one too. checkpoints_limit: how many are kept.
-    validate(step): after so many steps, and at the last; returns scores to log. Called on the first process, with the
-        averaged weights in place. validate_first: before the first step too.
+    validations: called in this order where several are due.
     stop_at: a step to end at, with a checkpoint, before `steps`.
     quiet: one of many short trainings. No progress bar, printed line or loss curve.
     unit: what one step is called. logged_step(n): what losses.jsonl calls the end of the nth.
@@ -48,9 +61,7 @@ class Training:
     save_parts: Callable[[Path], None]
     checkpoint_every: int
     checkpoints_limit: int | None = None
-    validate: Callable[[int], dict[str, float]] | None = None
-    validate_every: int | None = None
-    validate_first: bool = False
+    validations: Sequence[Validation] = ()
     stop_at: int | None = None
     quiet: bool = False
     unit: str = "step"
@@ -64,7 +75,7 @@ class Outcome:
     """How a training ended.
 
     first_step, step: where it began (above 0 if continued) and ended. seconds: this time. times: by clock, over all
-    continued runs; on the first process. scores: of the last validation.
+    continued runs; on the first process. scores: of the last validations.
     """
 
     first_step: int
@@ -114,9 +125,10 @@ def _train(training: Training, checkpoint: Path | None, interruption: Interrupti
     if checkpoint and shown and start < stop:
         print(f"{training.name}: resuming from {checkpoint.name}, {training.unit} {start} of {training.steps}")
     log = LossLog(training.folder, training.logged_step(start)) if accelerator.is_main_process else None
-    began, clocks, scores = time.perf_counter(), _Clocks(training, log), {}
-    if training.validate is not None and training.validate_first and start == 0:
-        scores = _validate(training, 0)
+    began, clocks = time.perf_counter(), _Clocks(training, log)
+    scores: dict[str, float] = {}
+    if start == 0:
+        scores |= _validate(training, 0, [one for one in training.validations if one.first])
     progress = tqdm(range(start, stop), training.name, training.steps, initial=start, disable=not shown)
     for number in progress:
         values = training.step(number)
@@ -128,8 +140,8 @@ def _train(training: Training, checkpoint: Path | None, interruption: Interrupti
             log.append(step=training.logged_step(done), **clocks.times(), **values)
         accelerator.log({training.tracker_prefix + name: value for name, value in values.items()}, step=done)
         progress.set_postfix({k: f"{v:.4f}" for k, v in values.items() if k.endswith("loss")}, refresh=False)
-        if training.validate is not None and (last or _is_due(done, training.validate_every)):
-            scores = _validate(training, done)
+        due = [one for one in training.validations if last or _is_due(done, one.every)]
+        scores |= _validate(training, done, due)
         stopped_by = interruption.noted(accelerator)
         if last or stopped_by or _is_due(done, training.checkpoint_every):
             saved = save_checkpoint(state, done, training.folder, training.save_parts, training.checkpoints_limit)
@@ -157,13 +169,16 @@ def _refuse_non_finite(training: Training, values: dict[str, float], step: int) 
             )
 
 
-def _validate(training: Training, step: int) -> dict[str, float]:
-    """Scores on the first process; the others wait."""
+def _validate(training: Training, step: int, due: Sequence[Validation]) -> dict[str, float]:
+    """Scores of all that are due, on the first process; the others wait."""
     state, accelerator = training.state, training.state.accelerator
     scores: dict[str, float] = {}
-    if accelerator.is_main_process and training.validate is not None:
+    if not due:
+        return scores
+    if accelerator.is_main_process:
         with state.averaged():
-            scores = training.validate(step)
+            for validation in due:
+                scores |= validation.run(step)
         accelerator.log({training.tracker_prefix + name: value for name, value in scores.items()}, step=step)
         if scores and not training.quiet:
             shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -56,7 +56,7 @@ class TestMeans:
         assert math.isnan(weighted_mean(np.array([[1.0, 0.0]])))
 
 
-class TestMeans:
+class TestBootstrapMeans:
     def test_agrees_with_the_plain_bootstrap(self):
         generator = np.random.default_rng(5)
         columns = generator.normal(size=(300, 3)) + np.arange(3)

@@ -227,7 +227,9 @@ class TestInBrowser:
             assert len(shown) == sum(bool(row["hands"]) for row in document["folders"][1]["images"])
         choose(browser, "gallery", "Images", "base")
         choose(browser, "gallery", "Show", "no hand found")
-        assert len(texts(browser, "#gallery figure")) == sum(not row["hands"] for row in document["folders"][0]["images"])
+        assert len(texts(browser, "#gallery figure")) == sum(
+            not row["hands"] for row in document["folders"][0]["images"]
+        )
 
     def test_landmarks_can_be_hidden(self, browser):
         lines = browser.find_elements("css selector", "#gallery svg polyline")

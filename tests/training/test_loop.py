@@ -14,7 +14,7 @@ from geopos_diffusers.errors import ConfigError, DivergedError
 from geopos_diffusers.training import interruption
 from geopos_diffusers.training.checkpoints import TrainingState, list_checkpoints
 from geopos_diffusers.training.gradient_step import GradientStep
-from geopos_diffusers.training.loop import Training, train, training_folder
+from geopos_diffusers.training.loop import Training, Validation, train, training_folder
 from geopos_diffusers.training.loss_log import read_losses
 
 
@@ -69,7 +69,7 @@ class TestRun:
             seen[step] = {name: value.detach().clone() for name, value in training.state.parameters.items()}
             return {"weight": seen[step]["weight"].sum().item()}
 
-        training = make_training(tmp_path, steps=3, validate=validate, validate_every=2, validate_first=True)
+        training = make_training(tmp_path, steps=3, validations=[Validation(validate, every=2, first=True)])
         outcome = train(training)
         assert list(seen) == [0, 2, 3]
         average = load_file(newest(tmp_path) / "training_state" / "ema.safetensors")
@@ -94,7 +94,7 @@ class TestRun:
         assert outcome.times == {"ticks": 4}
 
     def test_quiet(self, tmp_path, capfd):
-        train(make_training(tmp_path, quiet=True, validate=lambda step: {"score": 1.0}))
+        train(make_training(tmp_path, quiet=True, validations=[Validation(lambda step: {"score": 1.0})]))
         assert capfd.readouterr() == ("", "")
         assert not (tmp_path / "losses.png").exists()
 

@@ -51,7 +51,7 @@ def resize(side: int, image: Image.Image) -> Image.Image:
 
 
 def render_sets(work: Path, count: int, seed: int, num_workers: int) -> dict[str, Path]:
-    """`count` proper hands, as many defective ones and a reference, at DRAWN pixels. What is there is not made again."""
+    """`count` proper hands, as many defective ones and a reference, at DRAWN pixels, where they are not there yet."""
     options = {
         PROPER: HandOptions(),
         DEFECTIVE: HandOptions(defects=1.0),

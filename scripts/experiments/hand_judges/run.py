@@ -4,7 +4,7 @@
 
 Renders proper and defective hands. Each measure must get worse with the share of defective hands, must give halves of
 one set a difference whose interval holds 0, must not gain from blur, low contrast or JPEG beyond its tolerance, and
-must move little with the size of the image. Writes a JSON file and a page beside it. What is finished is not made again.
+must move little with the size of the image. Writes a JSON file and a page beside it. What is there is not made again.
 """
 
 import argparse

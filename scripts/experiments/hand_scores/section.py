@@ -29,15 +29,15 @@ AGREEMENT = {
 }
 HEAD = """# Scores of hands by both judges
 
-Photographs, rendered hands, the packaged model and adapters; {images} images a set (all photographs); seed {seed}; {date}.
-95% intervals over images. One training seed an adapter: no row says more than how these images score.
+Photographs, rendered hands, the packaged model and adapters; {images} images a set (all photographs); seed {seed};
+{date}. 95% intervals over images. One training seed an adapter: no row says more than how these images score.
 
 ```bash
 {command}
 ```
 
 Each group has its reference. In brackets after a score: what the reference scores, weighted to the same attributes.
-How far each measure can be trusted: [controls](hand_judges.md). How the second judge was made: [its figures](hand_judge.md).
+How far each measure can be trusted: [controls](hand_judges.md).
 """
 
 
