@@ -12,9 +12,9 @@ from PIL import Image
 
 from ..errors import DataError
 
-# Added on each side of the landmarks, as a share of their longer side. Landmarks lie on joints and on the finger's
-# last bone, so the skin reaches beyond them. With 0.25 all pixels of the hand were inside for 250 of 250 rendered hands,
-# and 94% of the arm up to 0.4 palm lengths below the wrist; with 0.1 a hand lost up to 4% of its pixels.
+# Added on each side of the landmarks, as a share of their longer side. Landmarks lie on joints and on each finger's
+# last bone, so the skin reaches beyond them. With 0.25 no pixel of 250 rendered hands was outside, and 94% of the arm
+# was inside up to 0.4 palm lengths below the wrist; with 0.1 a hand lost up to 4% of its pixels.
 MARGIN = 0.25
 LARGEST_BOX = 8  # times the image's longer side; what is larger holds no hand of this image
 
