@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from geopos_diffusers.data.hands import render_hands
+from geopos_diffusers.files import atomic_path
 from geopos_diffusers.metrics.hand_detection import HandDetector
 
 # How the rendered sets are drawn: the ways people count, seen from the palm or the back; and everything.
@@ -57,8 +58,11 @@ def rendered(count: int, seed: int, options: dict) -> Iterable[tuple[Image.Image
         yield image, attributes.get("defect") or NO_DEFECT
 
 
-def collect(folder: Path, count: int, seed: int) -> dict[str, FoundHands]:
-    """All sets by name. Training sets are for choosing, the others for measuring; no subject or seed is in both."""
+def collect(folder: Path, count: int, seed: int, kept: Path) -> dict[str, FoundHands]:
+    """All sets by name. Training sets are for choosing, the others for measuring; no subject or seed is in both.
+
+    Finding them takes long: each is written to the folder `kept`, and read from there the next time.
+    """
     sources = {
         "photographs, training": photographs(folder / "train.parquet"),
         "photographs, test": photographs(folder / "test.parquet"),
@@ -68,5 +72,17 @@ def collect(folder: Path, count: int, seed: int) -> dict[str, FoundHands]:
         "rendered in all poses, test": rendered(count, seed + 3, VARIED),
         "rendered with defects": rendered(2 * count, seed + 4, PLAIN | {"defects": 1.0}),
     }
+    sets = {}
     with HandDetector(max_hands=1) as detector:
-        return {name: find_hands(detector, images, name) for name, images in sources.items()}
+        for name, images in sources.items():
+            path = kept / f"{name}, {count}, {seed}.npz"
+            if not path.is_file():
+                with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                    np.savez(file, **vars(find_hands(detector, images, name)))
+            sets[name] = read_hands_file(path)
+    return sets
+
+
+def read_hands_file(path: Path) -> FoundHands:
+    with np.load(path, allow_pickle=False) as arrays:
+        return FoundHands(arrays["world"], arrays["image"], arrays["defects"], int(arrays["images"]))

@@ -1,6 +1,6 @@
 """Measure what the anatomy of landmarks tells: false alarms, detection rates and the best distance to a reference.
 
-    python -m scripts.experiments.hand_anatomy.run --photographs sign-language-digits \\
+    python -m scripts.experiments.hand_anatomy.run --photographs sign-language-digits --output runs/hand_anatomy \\
         --results docs/results/hand_anatomy.json
 
 The folder has train.parquet and test.parquet, of different subjects, with the column `image`. Tolerances are chosen on
@@ -154,9 +154,10 @@ def main() -> None:
     parser.add_argument("--photographs", required=True, help="folder with train.parquet and test.parquet")
     parser.add_argument("--hands", type=int, default=500, help="rendered hands of each set (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of rendering, faults and folds (default: %(default)s)")
+    parser.add_argument("--output", required=True, help="folder that keeps the landmarks between runs")
     parser.add_argument("--results", required=True, help="JSON file to write")
     args = parser.parse_args()
-    sets = collect(Path(args.photographs), args.hands, args.seed)
+    sets = collect(Path(args.photographs), args.hands, args.seed, Path(args.output))
     runs = []
     for training, test in PAIRS.items():
         defective = sets["rendered with defects"] if training == "rendered, training" else None
