@@ -27,6 +27,7 @@ __all__ = [
     "warnings_for",
 ]
 
+Pair = tuple[np.ndarray, np.ndarray]  # of the evaluated images and of the reference
 NOTHING = Interval(None, None, None)
 ROUNDING = 1e-9  # of a length: below it a difference is nothing but rounding
 
@@ -108,32 +109,29 @@ class _SubsetScore:
     """The `wanted` scores by name of subsets of features [N, D] and of a reference's [M, D]."""
 
     def __init__(self, features: np.ndarray, reference: np.ndarray, seed: int, wanted: list[str]) -> None:
-        # About the mean single precision suffices for subsets.
+        # About the mean, single precision suffices for subsets, and for comparing distances.
         center = reference.mean(0, dtype=np.float64)
         self.wanted = wanted
-        self.exact = features - center, reference - center
-        self.rounded = tuple(part.astype(np.float32) for part in self.exact)
-        self.nearest_bins: tuple[np.ndarray, ...] | None = None
+        self.exact: Pair = features - center, reference - center
+        self.rounded: Pair = self.exact[0].astype(np.float32), self.exact[1].astype(np.float32)
+        self.nearest_bins: Pair | None = None
         if "ndb" in wanted:
             centers = fit_bins(self.exact[1], min(len(reference) // IMAGES_PER_BIN, MAXIMUM_BINS), seed).centers
             self.bin_count = len(centers)
-            self.nearest_bins = tuple(nearest_centers(part, centers) for part in self.exact)
+            self.nearest_bins = nearest_centers(self.exact[0], centers), nearest_centers(self.exact[1], centers)
 
     def of_all(self) -> dict[str, float]:
-        return self._score(*self.exact, self.nearest_bins)
+        return self._score(self.exact, self.rounded, self.nearest_bins)
 
-    def __call__(self, *chosen: np.ndarray) -> dict[str, float]:
-        features, reference = (part[rows] for part, rows in zip(self.rounded, chosen, strict=True))
-        bins = self.nearest_bins and tuple(part[rows] for part, rows in zip(self.nearest_bins, chosen, strict=True))
-        return self._score(features, reference, bins)
+    def __call__(self, chosen: np.ndarray, chosen_reference: np.ndarray) -> dict[str, float]:
+        rounded = self.rounded[0][chosen], self.rounded[1][chosen_reference]
+        bins = self.nearest_bins and (self.nearest_bins[0][chosen], self.nearest_bins[1][chosen_reference])
+        return self._score(rounded, rounded, bins)
 
-    def _score(
-        self, features: np.ndarray, reference: np.ndarray, bins: tuple[np.ndarray, ...] | None
-    ) -> dict[str, float]:
-        scores = {"fid": frechet_distance(features, reference)}
-        scores |= asdict(neighbourhoods(features, reference, features.dtype.type))
+    def _score(self, exact: Pair, rounded: Pair, bins: Pair | None) -> dict[str, float]:
+        scores = {"fid": frechet_distance(*exact), **asdict(neighbourhoods(*rounded, np.float32))}
         if "vendi" in self.wanted:  # of directions from the reference's mean: raw features all point the same way
-            scores["vendi"] = vendi_score(features - reference.mean(0))
+            scores["vendi"] = vendi_score(exact[0] - exact[1].mean(0))
             scores["log vendi"] = math.log(scores["vendi"])
         if bins is not None:
             coverage = compare_counts(*(np.bincount(part, minlength=self.bin_count) for part in bins))
