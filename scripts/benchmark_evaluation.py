@@ -2,8 +2,9 @@
 
     python scripts/benchmark_evaluation.py --num-images 1000 --size 256 --output runs/benchmark_evaluation
 
-Renders hands once. Prints one JSON object: the time of detection by the detector's own time on images that are prepared
-already (rounds that take turns), and time and memory of `geopos evaluate` on all cores, without and with a filled cache.
+Renders hands once. Prints one JSON object: the time of detection by the detector's own time on images that are
+prepared already (rounds that take turns), and time and memory of `geopos evaluate` on all cores, without and with a
+filled cache.
 """
 
 import argparse
@@ -51,10 +52,10 @@ def detection_ratio(folder: Path, count: int, rounds: int) -> dict[str, float]:
     }
 
 
-def evaluation_seconds(folder: Path, reference: Path, output: Path, cache: Path, options: list[str]) -> dict[str, float]:
+def evaluation_seconds(folder: Path, reference: Path, output: Path, cache: Path) -> dict[str, float]:
     """Seconds and peak memory (of the largest process, in MB) of one `geopos evaluate` as a process of its own."""
     command = [sys.executable, "-m", "geopos_diffusers.cli.main", "evaluate", "--images", str(folder), "--reference"]
-    command += [str(reference), "--output", str(output), "--overwrite", "--quiet", *options]
+    command += [str(reference), "--output", str(output), "--overwrite", "--quiet"]
     start = time.perf_counter()
     subprocess.run(command, check=True, env={**os.environ, "GEOPOS_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
@@ -90,8 +91,8 @@ def main() -> int:
     cache = args.output / f"cache-{os.getpid()}"
     cache.mkdir()
     link_models(cache)
-    first = evaluation_seconds(images, reference, args.output / "report", cache, [])
-    second = evaluation_seconds(images, reference, args.output / "report", cache, [])
+    first = evaluation_seconds(images, reference, args.output / "report", cache)
+    second = evaluation_seconds(images, reference, args.output / "report", cache)
     record = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -141,9 +141,7 @@ def evaluate_hands(
     if num_workers is not None and num_workers < 1:
         raise DataError(f"the number of workers is {num_workers}; give 1 or more")
     folders = [list_images(path, max_images, seed) for path in (*paths, reference)]
-    settings = ScoringSettings(
-        None if task is None else os.fspath(task), tuple(extractors), judge, presence
-    )
+    settings = ScoringSettings(None if task is None else os.fspath(task), tuple(extractors), judge, presence)
     with EvaluationCache.default() if use_cache else EvaluationCache(None) as cache:
         *scored, scored_reference = score_folders(
             list(zip((*names, REFERENCE), folders, strict=True)),
@@ -168,9 +166,9 @@ def evaluate_scored(
     cache: EvaluationCache,
 ) -> Evaluation:
     """The evaluation of scored folders. `cache` keeps the scores of sets, which take longest."""
-    model = ReferenceModel.of(reference)
-    results = [evaluate_folder(folder, model, match_on, seed, cache) for folder in folders]
-    of_reference = evaluate_folder(reference, model, (), seed, cache)
+    model, identities = ReferenceModel.of(reference), settings.identities()
+    results = [evaluate_folder(folder, model, identities, match_on, seed, cache) for folder in folders]
+    of_reference = evaluate_folder(reference, model, identities, (), seed, cache)
     if measures is None:
         every = (*results, of_reference)
         measures = [name for name in MEASURES if any(np.isfinite(result.values[name]).any() for result in every)]
@@ -198,7 +196,12 @@ def evaluate_scored(
 
 
 def evaluate_folder(
-    scored: ScoredFolder, model: ReferenceModel, match_on: Sequence[str], seed: int, cache: EvaluationCache
+    scored: ScoredFolder,
+    model: ReferenceModel,
+    identities: Mapping[str, str],
+    match_on: Sequence[str],
+    seed: int,
+    cache: EvaluationCache,
 ) -> FolderEvaluation:
     """All scores of a folder, and the reference's matched to it. For the reference itself, `match_on` says nothing."""
     reference = model.reference
@@ -209,7 +212,7 @@ def evaluate_folder(
         values=values,
         scores=dict(zip(values, bootstrap_means(table, seed=seed), strict=True)),
         fingers=score_fingers(scored, values, seed),
-        quality=set_scores(scored, reference, seed, cache),
+        quality=set_scores(scored, reference, identities, seed, cache),
         agreement=judges_agreement(scored, values, seed),
     )
     if scored is reference:
@@ -274,9 +277,7 @@ def check_choices(purpose: str, names: Sequence[str], known: Sequence[str]) -> N
             raise DataError(f"cannot {purpose} {name!r}; known are {', '.join(known)}")
 
 
-def describe_match(
-    result: FolderEvaluation, match_on: Sequence[str], reference: FolderEvaluation
-) -> Iterator[str]:
+def describe_match(result: FolderEvaluation, match_on: Sequence[str], reference: FolderEvaluation) -> Iterator[str]:
     """Sentences on how the reference was matched to a folder and on what was left out."""
     match, count = result.match, len(result.scored.entries)
     if match is None:

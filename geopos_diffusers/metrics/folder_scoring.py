@@ -185,10 +185,11 @@ def _collect(
     features, crops = {}, {}
     order = [entry.sha256 for entry in entries]
     crop_index = np.array([index for index, entry in enumerate(entries) if entry.hands], dtype=np.int64)
-    for extractor_name in settings.extractors:
+    for extractor_name in settings.identities():
         whole = cache.read(components[image_part(extractor_name)], keys)
         features[extractor_name] = np.stack([decode_features(whole[sha]) for sha in order])
         cropped = cache.read(components[crop_part(extractor_name)], keys)
         parts = [decode_features(cropped[order[index]]) for index in crop_index]
-        crops[extractor_name] = np.stack(parts) if parts else np.empty((0, features[extractor_name].shape[1]), np.float32)
+        width = features[extractor_name].shape[1]
+        crops[extractor_name] = np.stack(parts) if parts else np.empty((0, width), np.float32)
     return ScoredFolder(name, folder, tuple(entries), tuple(skipped), features, crops, crop_index)

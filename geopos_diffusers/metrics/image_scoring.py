@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..images.opening import open_image
-from .extractors import Extractor, extractor, extractor_identity
+from .extractors import Extractor, extractor, extractor_identity, extractor_name
 from .hand_crops import MARGIN, crop_hand, hand_box
 from .hand_detection import BORDER, MAXIMUM_HANDS, HandDetection, HandDetector, hand_landmarker_task
 from .hand_judge import WEIGHTS_SHA256 as JUDGE_SHA256
@@ -56,11 +56,14 @@ class ScoringSettings:
         parts = {HANDS: hands}
         if self.judge:
             parts[JUDGEMENT] = f"{JUDGEMENT}/{FORMAT}/{JUDGE_SHA256[:16]}"
-        for name in self.extractors:
-            identity = extractor_identity(name)
+        for name, identity in self.identities().items():
             parts[image_part(name)] = f"image/{FORMAT}/{identity}"
             parts[crop_part(name)] = f"crop/{FORMAT}/{identity}/{MARGIN}/{hands}"
         return parts
+
+    def identities(self) -> dict[str, str]:
+        """What the features depend on, by the names that go with scores, such as "MobileNetV2-224"."""
+        return {extractor_name(name): extractor_identity(name) for name in self.extractors}
 
 
 def image_part(extractor_name: str) -> str:
@@ -126,7 +129,8 @@ class ImageScorer:
             for index, judgement in zip(asked, self._judged([images[index] for index in asked]), strict=True):
                 values[index][JUDGEMENT] = encode_judgement(judgement)
         for name in self.settings.extractors:
-            for part, pictures in ((image_part(name), images), (crop_part(name), crops)):
+            shown = extractor_name(name)
+            for part, pictures in ((image_part(shown), images), (crop_part(shown), crops)):
                 asked = [index for index in pictures if part in tasks[index].wanted]
                 features = self._features(name, [pictures[index] for index in asked])
                 for index, row in zip(asked, features, strict=True):
@@ -141,7 +145,7 @@ class ImageScorer:
     def _detect(self, image: Image.Image) -> Sequence[HandDetection]:
         if self._detector is None:
             self._detector = HandDetector(
-                self.settings.task, max_hands=self.settings.max_hands, presence=self.settings.presence
+                self.settings.task, max_hands=self.settings.max_hands
             )
         return self._detector.detect(image)
 
@@ -181,7 +185,9 @@ def decode_hands(value: bytes) -> tuple[tuple[int, int], tuple[HandDetection, ..
     """The inverse of `encode_hands`."""
     row = json.loads(value)
     width, height = row["size"]
-    return (width, height), tuple(HandDetection(**_arrays(hand, "landmarks", "world_landmarks")) for hand in row["hands"])
+    return (width, height), tuple(
+        HandDetection(**_arrays(hand, "landmarks", "world_landmarks")) for hand in row["hands"]
+    )
 
 
 def encode_judgement(judgement: Judgement) -> bytes:

@@ -6,12 +6,14 @@ from typing import Literal
 
 import numpy as np
 
-from .anatomy import HandDistribution, anatomy_faults, anatomy_vector
+from .anatomy import anatomy_vector
+from .anatomy_faults import anatomy_faults
 from .finger_count import count_scores
 from .hand_detection import HandDetection
+from .hand_distribution import MINIMUM_HANDS, HandDistribution
 from .hand_judge import Judgement
-from .joint_error import joint_error
-from .joint_ratio import joint_ratios, mean_joint_ratio_difference
+from .joint_error import closest_hand, joint_error, relative_joint_error
+from .joint_ratio import joint_ratio_differences, mean_joint_ratios
 from .records import ScoredFolder, ScoredImage
 
 LIKELY = 0.5  # the probability from which the second judge counts as saying yes
@@ -22,7 +24,7 @@ class ReferenceModel:
     """What measures need to know of the reference.
 
     distribution: of the anatomy of its hands; None where it has too few of them.
-    joint_ratios: [D], the mean of its hands; None without hands.
+    joint_ratios: [15], the mean of its hands; None without hands.
     """
 
     reference: ScoredFolder
@@ -31,12 +33,11 @@ class ReferenceModel:
 
     @classmethod
     def of(cls, reference: ScoredFolder) -> "ReferenceModel":
-        world = world_landmarks(reference)
-        enough = len(world) >= HandDistribution.MINIMUM_HANDS
+        landmarks = image_landmarks(reference)
         return cls(
             reference,
-            HandDistribution.fit(anatomy_vector(world)) if enough else None,
-            joint_ratios(world).mean(0) if len(world) else None,
+            HandDistribution.fit(anatomy_vector(landmarks)) if len(landmarks) >= MINIMUM_HANDS else None,
+            mean_joint_ratios(landmarks) if len(landmarks) else None,
         )
 
 
@@ -62,8 +63,13 @@ class Measure:
     warning: str | None = None
 
 
+def image_landmarks(scored: ScoredFolder) -> np.ndarray:
+    """[K, 21, 3] pixels with depth, of the most prominent hand of each image with one."""
+    return np.array([row.hands[0].landmarks for row in scored.entries if row.hands]).reshape(-1, 21, 3)
+
+
 def world_landmarks(scored: ScoredFolder) -> np.ndarray:
-    """[K, 21, 3] metres, of the most prominent hand of each image with one."""
+    """[K, 21, 3] metres, of the same hands."""
     return np.array([row.hands[0].world_landmarks for row in scored.entries if row.hands]).reshape(-1, 21, 3)
 
 
@@ -110,7 +116,9 @@ def _found_and_right(row: ScoredImage) -> float | None:
 
 
 def _counts(scored: ScoredFolder) -> tuple[np.ndarray, np.ndarray]:
-    return count_scores([row.source.attributes.fingers for row in scored.entries], [row.counted for row in scored.entries])
+    return count_scores(
+        [row.source.attributes.fingers for row in scored.entries], [row.counted for row in scored.entries]
+    )
 
 
 def _distances(scored: ScoredFolder, model: ReferenceModel) -> np.ndarray:
@@ -118,7 +126,7 @@ def _distances(scored: ScoredFolder, model: ReferenceModel) -> np.ndarray:
         return np.full(len(scored.entries), np.nan)
     if scored is model.reference:
         return _spread(scored, model.distribution.held_out)
-    return _spread(scored, model.distribution.distances(anatomy_vector(world_landmarks(scored))))
+    return _spread(scored, model.distribution.distances(anatomy_vector(image_landmarks(scored))))
 
 
 def _beyond(scored: ScoredFolder, model: ReferenceModel) -> np.ndarray:
@@ -129,21 +137,27 @@ def _beyond(scored: ScoredFolder, model: ReferenceModel) -> np.ndarray:
 
 
 def _faults(scored: ScoredFolder, _: ReferenceModel) -> np.ndarray:
-    landmarks = np.array([row.hands[0].landmarks for row in scored.entries if row.hands]).reshape(-1, 21, 3)
-    faults = anatomy_faults(world_landmarks(scored), landmarks)
+    faults = anatomy_faults(world_landmarks(scored), image_landmarks(scored))
     return _spread(scored, np.any(list(faults.values()), axis=0))
 
 
 def _ratio_difference(scored: ScoredFolder, model: ReferenceModel) -> np.ndarray:
     if model.joint_ratios is None:
         return np.full(len(scored.entries), np.nan)
-    return _spread(scored, mean_joint_ratio_difference(world_landmarks(scored), model.joint_ratios))
+    return _spread(scored, joint_ratio_differences(image_landmarks(scored), model.joint_ratios))
 
 
-def _joint_error(row: ScoredImage) -> float | None:
-    if row.source.keypoints is None or not row.hands:
-        return None
-    return joint_error(row.hands[0].landmarks, row.source.keypoints, relative=True)
+def _to_the_pose(error: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Values:
+    """The error of the hand that is nearest to the given pose, where there is one and a hand was found."""
+
+    def value(row: ScoredImage) -> float | None:
+        keypoints = row.source.keypoints
+        if keypoints is None or not row.hands:
+            return None
+        hands = np.array([hand.landmarks for hand in row.hands])
+        return float(error(hands[closest_hand(hands, keypoints)], keypoints))
+
+    return _each(value)
 
 
 def _well_formed(_: ScoredImage, judgement: Judgement) -> float:
@@ -161,91 +175,194 @@ def _good(row: ScoredImage) -> float | None:
 
 _ALL = (
     Measure(
-        "found", "hand found", "share", "higher", "detector", "Images in which MediaPipe finds a hand.",
+        "found",
+        "hand found",
+        "share",
+        "higher",
+        "detector",
+        "Images in which MediaPipe finds a hand.",
         _each(lambda row: float(bool(row.hands))),
     ),
     Measure(
-        "hands_right", "number of hands right", "share", "higher", "detector",
+        "hands_right",
+        "number of hands right",
+        "share",
+        "higher",
+        "detector",
         "Images with exactly as many hands as were asked for.",
         _each(lambda row: _same(_hands_asked(row), len(row.hands))),
     ),
     Measure(
-        "too_many_hands", "more hands than asked for", "share", "lower", "detector",
-        "Images with more hands than were asked for: a prompt for one hand that gets two.", _each(_too_many),
+        "too_many_hands",
+        "more hands than asked for",
+        "share",
+        "lower",
+        "detector",
+        "Images with more hands than were asked for: a prompt for one hand that gets two.",
+        _each(_too_many),
     ),
     Measure(
-        "presence", "presence of the hand", "number", "higher", "detector",
+        "presence",
+        "presence of the hand",
+        "number",
+        "higher",
+        "detector",
         "The landmark network's own score that a hand is there, of the most prominent hand.",
         _of_hand(lambda hand: hand.presence),
     ),
     Measure(
-        "score", "certainty of left or right", "number", "higher", "detector",
-        "MediaPipe's handedness score, the confidence of arXiv 2401.15075; no measure of the image's quality.",
+        "score",
+        "certainty of left or right",
+        "number",
+        "higher",
+        "detector",
+        "MediaPipe's handedness score where a hand was found; no measure of the image's quality.",
         _of_hand(lambda hand: hand.score),
     ),
     Measure(
-        "count_right", "fingers right, if found", "share", "higher", "detector",
+        "confidence",
+        "confidence, 0 without a hand",
+        "number",
+        "higher",
+        "detector",
+        "The same score with 0 for an image without a hand (after Annotated Hands, arXiv 2401.15075).",
+        _each(lambda row: row.hands[0].score if row.hands else 0.0),
+    ),
+    Measure(
+        "count_right",
+        "fingers right, if found",
+        "share",
+        "higher",
+        "detector",
         "Images with the right number of raised fingers, of those with a hand and a known number.",
         lambda scored, _: _counts(scored)[0],
     ),
     Measure(
-        "found_and_right", "found and fingers right", "share", "higher", "detector",
-        "Images with a hand and the right number of raised fingers, of all with a known number.", _each(_found_and_right),
+        "found_and_right",
+        "found and fingers right",
+        "share",
+        "higher",
+        "detector",
+        "Images with a hand and the right number of raised fingers, of all with a known number.",
+        _each(_found_and_right),
     ),
     Measure(
-        "count_error", "error in fingers", "number", "lower", "detector",
+        "count_error",
+        "error in fingers",
+        "number",
+        "lower",
+        "detector",
         "Mean absolute difference of the counted and the wanted number of raised fingers, where a hand was found.",
-        lambda scored, _: _counts(scored)[1], digits=2,
+        lambda scored, _: _counts(scored)[1],
+        digits=2,
     ),
     Measure(
-        "handedness_right", "left or right right", "share", "higher", "detector",
+        "handedness_right",
+        "left or right right",
+        "share",
+        "higher",
+        "detector",
         "Images with the hand that was asked for, left or right, where a hand was found.",
         _each(lambda row: _same(row.source.attributes.handedness, row.hands[0].handedness if row.hands else None)),
     ),
     Measure(
-        "anatomy_distance", "distance from the reference's anatomy", "number", "lower", "detector",
-        "Mahalanobis distance of bone ratios and joint angles from the reference's hands, with shrinkage.", _distances,
+        "anatomy_distance",
+        "distance from the reference's anatomy",
+        "number",
+        "lower",
+        "detector",
+        "Mahalanobis distance of bone ratios and joint angles from the reference's hands, with shrinkage.",
+        _distances,
         digits=2,
     ),
     Measure(
-        "anatomy_beyond", "anatomy beyond the reference's 95%", "share", "lower", "detector",
-        "Hands whose anatomy is farther away than 95% of the reference's own, held out.", _beyond,
+        "anatomy_beyond",
+        "anatomy beyond the reference's 95%",
+        "share",
+        "lower",
+        "detector",
+        "Hands whose anatomy is farther away than 95% of the reference's own, held out.",
+        _beyond,
     ),
     Measure(
-        "anatomy_faults", "impossible anatomy", "share", "lower", "detector",
-        "Hands that break a rule: joint limits, order or crossing of fingers, a flat palm.", _faults,
+        "anatomy_faults",
+        "impossible anatomy",
+        "share",
+        "lower",
+        "detector",
+        "Hands that break a rule: joint limits, order or crossing of fingers, a flat palm.",
+        _faults,
     ),
     Measure(
-        "joint_ratio_difference", "joint ratio difference", "number", "lower", "detector",
-        "Mean difference of bone ratios from the reference's mean (Annotated Hands, arXiv 2401.15075).",
+        "joint_ratio_difference",
+        "joint ratio difference",
+        "number",
+        "lower",
+        "detector",
+        "Mean difference of 15 ratios of neighbouring bones from the reference's (after arXiv 2401.15075).",
         _ratio_difference,
     ),
     Measure(
-        "joint_error", "joint error, share of hand size", "number", "lower", "detector",
-        "Mean distance of 21 joints from the given pose by the hand's size (after HandRefiner, arXiv 2311.17957).",
-        _each(_joint_error),
+        "joint_error",
+        "joint error, pixels",
+        "number",
+        "lower",
+        "detector",
+        "Sum of the distances of 21 joints from the given pose in pixels (HandRefiner, arXiv 2311.17957).",
+        _to_the_pose(joint_error),
+        digits=1,
     ),
     Measure(
-        "judge_present", "hand present (2nd judge)", "share", "higher", "network",
+        "relative_joint_error",
+        "joint error, share of hand size",
+        "number",
+        "lower",
+        "detector",
+        "Mean distance of a joint from the given pose by the hand's size, which does not depend on the image's.",
+        _to_the_pose(relative_joint_error),
+    ),
+    Measure(
+        "judge_present",
+        "hand present (2nd judge)",
+        "share",
+        "higher",
+        "network",
         "Images in which the second judge sees a hand.",
         _of_judgement(lambda _, judgement: float(judgement.present > LIKELY)),
     ),
     Measure(
-        "judge_well_formed", "hand well formed (2nd judge)", "share", "higher", "network",
-        "Images whose hand the second judge takes for well formed.", _of_judgement(_well_formed),
+        "judge_well_formed",
+        "hand well formed (2nd judge)",
+        "share",
+        "higher",
+        "network",
+        "Images whose hand the second judge takes for well formed.",
+        _of_judgement(_well_formed),
     ),
     Measure(
-        "judge_score", "well-formedness (2nd judge)", "number", "higher", "network",
+        "judge_score",
+        "well-formedness (2nd judge)",
+        "number",
+        "higher",
+        "network",
         "The second judge's mean probability that the hand is well formed.",
         _of_judgement(lambda _, judgement: judgement.well_formed),
     ),
     Measure(
-        "judge_count_right", "fingers right (2nd judge)", "share", "higher", "network",
+        "judge_count_right",
+        "fingers right (2nd judge)",
+        "share",
+        "higher",
+        "network",
         "Images in which the second judge sees the number of raised fingers that was asked for.",
         _of_judgement(lambda row, judgement: _same(row.source.attributes.fingers, judgement.fingers)),
     ),
     Measure(
-        "judge_handedness_right", "left or right right (2nd judge)", "share", "higher", "network",
+        "judge_handedness_right",
+        "left or right right (2nd judge)",
+        "share",
+        "higher",
+        "network",
         "Images in which the second judge sees the hand that was asked for, left or right.",
         _of_judgement(
             lambda row, judgement: _same(
@@ -254,8 +371,13 @@ _ALL = (
         ),
     ),
     Measure(
-        "good", "good hand by both judges", "share", "higher", "both",
-        "Found, as many hands and fingers as asked for, and well formed by the second judge.", _each(_good),
+        "good",
+        "good hand by both judges",
+        "share",
+        "higher",
+        "both",
+        "Found, as many hands and fingers as asked for, and well formed by the second judge.",
+        _each(_good),
     ),
 )
 MEASURES: dict[str, Measure] = {measure.name: measure for measure in _ALL}

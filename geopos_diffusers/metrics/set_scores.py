@@ -1,30 +1,31 @@
-"""Scores of a set of images as a whole, beside a reference: quality and diversity, of whole images and of hand crops."""
+"""Scores of a set of images as a whole beside a reference: quality and diversity, of whole images and hand crops."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import overload
 
-import numpy as np
 from PIL import Image
 
 from ..images.opening import open_image
 from .bootstrap import Interval
+from .diversity import diversity_scores
 from .evaluation_cache import EvaluationCache
-from .extractors import extractor_identity
 from .hand_crops import MARGIN, crop_hand, hand_box
-from .quality import diversity_scores, quality_scores
+from .quality import half_quality_scores, quality_scores
 from .records import ScoredFolder, ScoredImage
 from .wheel_files import sha256_of
 
 FORMAT = 1  # of the kept scores; raised when their computation changes
 
 
-def set_scores(scored: ScoredFolder, reference: ScoredFolder, seed: int, cache: EvaluationCache) -> dict[str, Interval]:
+def set_scores(
+    scored: ScoredFolder, reference: ScoredFolder, identities: Mapping[str, str], seed: int, cache: EvaluationCache
+) -> dict[str, Interval]:
     """Scores of the set by "images/NAME" and "crops/NAME", where NAME is "EXTRACTOR/SCORE" or a diversity's own.
 
     For the reference itself, the scores of its halves, one beside the other: images in random order, as rendered sets
-    are sorted.
+    are sorted. `identities`: of the extractors, by their names, as of `extractor_identity`.
     """
     scores: dict[str, Interval] = {}
     halves = scored is reference
@@ -36,9 +37,11 @@ def set_scores(scored: ScoredFolder, reference: ScoredFolder, seed: int, cache: 
             key = _key(scored, reference, seed)
             for score, interval in _remember(
                 cache,
-                f"set/{FORMAT}/{region}/{extractor_identity(name)}/{halves}",
+                f"set/{FORMAT}/{region}/{identities[name]}/{halves}",
                 key,
-                lambda features=features, other=of_reference[name]: _quality(features, other, seed, halves),
+                lambda features=features, other=of_reference[name]: (
+                    half_quality_scores(features, seed) if halves else quality_scores(features, other, seed)
+                ),
             ).items():
                 scores[f"{region}/{name}/{score}"] = interval
         if not of_scored:
@@ -51,14 +54,6 @@ def set_scores(scored: ScoredFolder, reference: ScoredFolder, seed: int, cache: 
         ).items():
             scores[f"{region}/{score}"] = interval
     return scores
-
-
-def _quality(features: np.ndarray, reference: np.ndarray, seed: int, halves: bool) -> dict[str, Interval]:
-    if not halves:
-        return quality_scores(features, reference, seed)
-    order = np.random.default_rng(seed).permutation(len(features))
-    first, second = (features[half] for half in np.array_split(order, 2))
-    return quality_scores(first, second, seed)
 
 
 class _Pictures(Sequence[Image.Image]):

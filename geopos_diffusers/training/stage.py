@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ class Stage:
     save_parts(folder): writes the trained models.
     short: one of many trainings of seconds each. No progress bar, printed line or curve of its own, and one fused call
         of the optimizer for all parameters, which matters where a step takes milliseconds.
+    buffers: what else the forward pass changes; see `TrainingState`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stage:
     validate: Callable[[Path, int], dict[str, float]]
     save_parts: Callable[[Path], None]
     short: bool = False
+    buffers: dict[str, Tensor] = field(default_factory=dict)
 
 
 class LoopOptions(Protocol):
@@ -95,7 +97,7 @@ def train_stage(
     )
     loss_module, optimizer = accelerator.prepare(stage.loss, optimizer)
     ema = EMAModel(parameters.values(), decay=options.ema_decay, foreach=True) if options.ema_decay else None
-    state = TrainingState(accelerator, parameters, optimizer, ema, settings)
+    state = TrainingState(accelerator, parameters, optimizer, ema, settings, stage.buffers)
     share = slice(accelerator.process_index, None, accelerator.num_processes)
 
     def batches(first: int) -> Iterator[dict[str, Tensor]]:

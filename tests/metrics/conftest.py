@@ -1,8 +1,12 @@
-"""Rendered hands and the real detector, made once a session. Without the models and a registry, tests are skipped."""
+"""Rendered hands, the real detector and an evaluation, made once a session; skipped without models and a registry."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from report_cases import NASTY_FILE, NASTY_PROMPT
 
 from geopos_diffusers.errors import MissingDependencyError
 
@@ -44,6 +48,54 @@ def mobilenet():
         return load_mobilenet()
     except MissingDependencyError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def models(rendered_hands, tmp_path_factory) -> list[Path]:
+    """Folders of what two models may draw from the same prompts and seeds: base without one hand in four, and lora.
+
+    One prompt and one file name are markup; base also has a broken file, and lora an image that base lacks.
+    """
+    rows = [json.loads(line) for line in (rendered_hands / "metadata.jsonl").read_text().splitlines()][:10]
+    folders = []
+    for name in ("base", "lora"):
+        folder = tmp_path_factory.mktemp("models") / name
+        folder.mkdir()
+        lines = []
+        for index, row in enumerate(rows[: 9 if name == "base" else 10]):
+            file, text = f"{name}{index}.png", f"a hand, {row['fingers']} fingers raised, number {index}"
+            if index == 3:
+                file, text = NASTY_FILE, NASTY_PROMPT
+            if name == "base" and index % 4 == 0:
+                Image.new("RGB", (RENDERED_SIZE, RENDERED_SIZE), (30, 90, 160)).save(folder / file)
+            else:
+                shutil.copy(rendered_hands / row["file_name"], folder / file)
+            lines.append({"file_name": file, "text": text, "seed": 2**60 + index})
+        if name == "base":
+            (folder / "broken.png").write_bytes(b"\x89PNG broken")
+            lines.append({"file_name": "broken.png", "text": "a fist"})
+        (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        folders.append(folder)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def evaluation(models, rendered_hands, detector):
+    """The models beside the rendered hands, by both judges and with the scores of sets."""
+    from geopos_diffusers.metrics.evaluation import evaluate_hands
+
+    try:
+        return evaluate_hands(models, rendered_hands, progress=False)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def document(evaluation) -> dict:
+    """The content of evaluation.json, a new one for each test."""
+    from geopos_diffusers.metrics.report_document import evaluation_to_dict
+
+    return evaluation_to_dict(evaluation)
 
 
 @pytest.fixture

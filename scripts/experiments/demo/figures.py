@@ -9,14 +9,12 @@ from PIL import Image
 
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.images.contact_sheet import contact_sheet
-from geopos_diffusers.metrics.evaluation import KID_NAME, ScoredImage
-from geopos_diffusers.metrics.hand_attributes import HandAttributes
-from geopos_diffusers.metrics.hand_detection import HandDetection
-from geopos_diffusers.metrics.image_folder import FolderImage
-from geopos_diffusers.metrics.report import annotate, outcome_of
+from geopos_diffusers.metrics.report import JSON_FILE
+from geopos_diffusers.metrics.report_document import read_document
+from geopos_diffusers.metrics.report_sheet import annotate
 from geopos_diffusers.training.loss_log import read_losses, running_mean
 
-from .scores import ARM_NAMES, TRAINED
+from .scores import ARM_NAMES, KID_NAME, SCORES, TRAINED
 
 COLORS = {"base": "#777777", "geometry": "#1b6ca8", "bias": "#d1711a", "lora": "#3c8d40", "rendered": "#bbbbbb"}
 DETECTOR_CELL = 96
@@ -99,19 +97,12 @@ def svg(figure) -> bytes:
 
 def detector_pictures(output: Path, name: str, count: int) -> list[tuple[Image.Image, str]]:
     """The first `count` pictures of an arm with the landmarks that were found, and what was asked for and counted."""
-    evaluation = json.loads((output / name / "scores" / "evaluation.json").read_text(encoding="utf-8"))
-    rows = sorted(evaluation["pictures"], key=lambda row: row["file_name"])[:count]
+    evaluation = read_document(output / SCORES / JSON_FILE)
+    folder = next(folder for folder in evaluation["folders"] if folder["name"] == name)
     pictures = []
-    for row in rows:
-        path = output / name / "images" / row["file_name"]
-        detection = None
-        if row["found"]:
-            landmarks = np.array(row["landmarks"])
-            detection = HandDetection(row["score"], None, landmarks, np.full_like(landmarks, np.nan), row["handedness"])
-        picture = FolderImage(path, row["file_name"], HandAttributes(**row["expected"]))
-        scored = ScoredImage(picture, Image.open(path).size, detection, row["counted"])
-        image = annotate(scored, outcome_of(scored)).resize((DETECTOR_CELL, DETECTOR_CELL), Image.Resampling.LANCZOS)
+    for row in sorted(folder["images"], key=lambda row: row["file_name"])[:count]:
+        image = annotate(output / name / "images", row).resize((DETECTOR_CELL, DETECTOR_CELL), Image.Resampling.LANCZOS)
         asked = "-" if row["expected"]["fingers"] is None else row["expected"]["fingers"]
-        outcome = f"counted {row['counted']}" if row["found"] else "no hand"
+        outcome = f"counted {row['counted']}" if row["hands"] else "no hand"
         pictures.append((image, f"asked {asked}, {outcome}"))
     return pictures

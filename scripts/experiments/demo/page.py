@@ -9,10 +9,10 @@ from pathlib import Path
 from PIL import Image
 
 from geopos_diffusers.files import write_text
-from geopos_diffusers.metrics.evaluation import KID_NAME
+from geopos_diffusers.metrics.report import PAGE_FILE
 
 from .figures import detector_pictures, loss_curves, read_rows, save_comparison, score_bars
-from .scores import ARM_NAMES, CONTROLS, TRAINED, with_interval
+from .scores import ARM_NAMES, CONTROLS, KID_NAME, SCORES, TRAINED, with_interval
 
 PAIRS, ALL_ARMS, DETECTED, COMPARED = 16, 8, 12, 8
 STYLE = """
@@ -162,7 +162,8 @@ def scores_section(output: Path, summary: dict) -> str:
         "better. The fall is how much darker a background is at the lower edge than at the upper one, in shares of "
         "white; that of rendered hands is the aim. Differences are paired; an interval that holds 0 shows none. "
         "Rendered hands are what an ideal model "
-        "would reach; their distance is that of two halves of the reference.</p>"
+        "would reach; their distance is that of two halves of the reference. "
+        f'<a href="{SCORES}/{PAGE_FILE}">The report of all images</a> has every measure of both judges.</p>'
     )
 
 

@@ -25,7 +25,7 @@ from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 from geopos_diffusers.pipelines.loading import load_pipeline
 
 from .page import write_page
-from .scores import summarise
+from .scores import ARM_NAMES, SCORES, summarise
 
 # The same for every arm, and the settings with which docs/results/trained_parts.md was measured.
 TRAINING = shlex.split(
@@ -118,13 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     output, runner = Path(args.output), Runner(Path(args.output) / "logs")
     render(args, output, runner)
     write_prompts(output, args.num_images)
-    # The first training encodes the images for all three; meanwhile the base is drawn and scored.
+    # The first training encodes the images for all three; meanwhile the base is drawn.
     pool = ThreadPoolExecutor(WORKERS)
     try:
         for job in [pool.submit(run_arm, name, args, output, runner) for name in ("geometry", "base", "bias", "lora")]:
             job.result()
     finally:
         pool.shutdown(cancel_futures=True)
+    score(args, output, runner)
     start = runner.say("held-out loss of all")
     write_json(output / "held_out.json", held_out_losses(output, args.seed))
     runner.stages["held-out loss of all"] = {"command": None, "seconds": round(runner.say("done") - start, 1)}
@@ -155,7 +156,7 @@ def write_prompts(output: Path, count: int) -> None:
 
 
 def run_arm(name: str, args: argparse.Namespace, output: Path, runner: Runner) -> None:
-    """Train (but for the base), draw and score; of the geometry also draw at the strengths of the slider."""
+    """Train (but for the base) and draw; of the geometry also draw at the strengths of the slider."""
     folder, seed, final = output / name, str(args.seed), str(output / name / "train" / "final")
     if name in ARMS:
         data = ["--dataset", str(output / "hands"), "--latents-folder", str(output), *TRAINING]
@@ -168,12 +169,18 @@ def run_arm(name: str, args: argparse.Namespace, output: Path, runner: Runner) -
     runner.run(
         f"{name} draw", ["geopos", "generate", *adapter, *prompts, "--seed", seed, "--output", images, "--overwrite"]
     )
-    scores = ["--reference", str(output / "reference"), "--seed", seed, "--output", str(folder / "scores")]
-    runner.run(f"{name} score", ["geopos", "evaluate", "--images", images, *scores, "--overwrite", "--quiet"])
     for scale in SCALES if name == "geometry" else ():
         prompts = ["--prompts-file", str(output / "slider_prompts.txt"), "--geoconv-scale", str(scale)]
         target = ["--output", str(folder / f"scale-{scale}"), "--overwrite"]
         runner.run(f"{name} draw at {scale}", ["geopos", "generate", *adapter, *prompts, "--seed", seed, *target])
+
+
+def score(args: argparse.Namespace, output: Path, runner: Runner) -> None:
+    """One report of all arms, the base first: it is what the others are compared with."""
+    folders = [str(output / name / "images") for name in ARM_NAMES]
+    options = ["--reference", str(output / "reference"), "--seed", str(args.seed), "--output", str(output / SCORES)]
+    command = ["geopos", "evaluate", "--images", *folders, "--names", *ARM_NAMES, *options, "--overwrite", "--quiet"]
+    runner.run("score", command)
 
 
 def held_out_losses(output: Path, seed: int) -> dict[str, list[float]]:

@@ -8,24 +8,28 @@ import numpy as np
 from PIL import Image
 
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
-from geopos_diffusers.metrics.evaluation import KID_NAME
+from geopos_diffusers.metrics.features import EXTRACTOR
+from geopos_diffusers.metrics.report import JSON_FILE
+from geopos_diffusers.metrics.report_document import read_document
 
 ARM_NAMES = {"base": "base model", "geometry": "geometry", "bias": "bias alone", "lora": "LoRA"}
 TRAINED = ("geometry", "bias", "lora")
 CONTROLS = ("bias", "lora")
 EDGE = 8  # rows, of 64, whose brightness is that of the upper and of the lower edge
-FLOOR_NAME = f"{KID_NAME} of the reference's halves"
+KID_NAME, KID = f"KID-{EXTRACTOR}", "images/mobilenet/kid"  # in words, and in evaluation.json
+SCORES = "scores"  # folder of the report of all arms
 
 
 def summarise(output: Path, seed: int) -> dict:
     """All figures by name; an interval is {"value", "low", "high"}, all None where there is nothing to measure.
 
-    Reads held_out.json and, of each arm, images/, train/summary.json and scores/evaluation.json.
+    Reads held_out.json, scores/evaluation.json and, of each arm, images/ and train/summary.json.
     """
     losses = {name: np.array(values) for name, values in json.loads(read(output / "held_out.json")).items()}
-    scores = {name: json.loads(read(output / name / "scores" / "evaluation.json")) for name in ARM_NAMES}
+    evaluation = read_document(output / SCORES / JSON_FILE)
+    scores = {folder["name"]: folder for folder in evaluation["folders"]}
     training = {name: json.loads(read(output / name / "train" / "summary.json")) for name in TRAINED}
-    reference = scores["base"]["reference"]
+    rendered = scores["base"]["reference_scores"]
     falls = {name: brightness_falls(output / name / "images") for name in ARM_NAMES}
     rendered_falls = brightness_falls(output / "reference")
     measures = ("found", "count_right", "found_and_right")
@@ -34,7 +38,7 @@ def summarise(output: Path, seed: int) -> dict:
         "samples_per_step": training["geometry"]["samples_per_step"],
         "training_images": training["geometry"]["images"],
         "held_out_images": len(losses["base"]),
-        "drawn_images": scores["base"]["images"]["scored"],
+        "drawn_images": scores["base"]["scored"],
         "seed": seed,
         "parameters": {name: training[name]["trained_parameters"] for name in TRAINED},
         "learning_rate": {name: max(training[name]["learning_rate"].values()) for name in TRAINED},
@@ -49,9 +53,10 @@ def summarise(output: Path, seed: int) -> dict:
         "fall_difference": {
             name: paired_difference(falls["geometry"], falls[name], seed) for name in ("base", *CONTROLS)
         },
-        "kid": {name: scores[name][KID_NAME] for name in ARM_NAMES} | {"rendered": scores["base"][FLOOR_NAME]},
+        "kid": {name: scores[name]["quality"][KID] for name in ARM_NAMES}
+        | {"rendered": evaluation["reference"]["quality"][KID]},
         **{
-            measure: {name: scores[name]["images"][measure] for name in ARM_NAMES} | {"rendered": reference[measure]}
+            measure: {name: scores[name]["scores"][measure] for name in ARM_NAMES} | {"rendered": rendered[measure]}
             for measure in measures
         },
         "found_and_right_difference": {
@@ -104,10 +109,10 @@ def brightness_falls(folder: Path) -> np.ndarray:
     return np.array(falls)
 
 
-def outcomes(evaluation: dict) -> np.ndarray:
-    """[N] of 1.0 where a hand was found with the number of fingers that was asked for, else 0.0."""
-    rows = sorted(evaluation["pictures"], key=lambda row: row["file_name"])
-    return np.array([float(row["found"] and row["counted"] == row["expected"]["fingers"]) for row in rows])
+def outcomes(folder: dict) -> np.ndarray:
+    """[N] of 1.0 where a hand was found with the number of fingers that was asked for, else 0.0; by file name."""
+    rows = sorted(folder["images"], key=lambda row: row["file_name"])
+    return np.array([row["values"]["found_and_right"] for row in rows], dtype=float)
 
 
 def verdict(summary: dict) -> str:
@@ -137,10 +142,10 @@ def verdict(summary: dict) -> str:
     return f"The geometry is {bias}, and {lora}: {weights}, {loss}; {pictures}."
 
 
-def closeness(kid: dict[str, dict | None]) -> str:
+def closeness(kid: dict[str, dict]) -> str:
     """How the kernel distance of the geometry's pictures to rendered hands compares with that of the base's."""
     base, geometry = kid["base"], kid["geometry"]
-    if base is None or geometry is None:
+    if base["value"] is None or geometry["value"] is None:
         return "too few to be compared with rendered hands"
     figures = f"({KID_NAME} {geometry['value']:.3f} against {base['value']:.3f})"
     if geometry["high"] < base["low"]:

@@ -51,7 +51,7 @@ def resize(side: int, image: Image.Image) -> Image.Image:
 
 
 def render_sets(work: Path, count: int, seed: int, num_workers: int) -> dict[str, Path]:
-    """`count` proper hands, as many defective ones and a reference, at DRAWN pixels. What is there is not made again."""
+    """`count` proper hands, as many defective ones and a reference, at DRAWN pixels, where they are not there yet."""
     options = {
         PROPER: HandOptions(),
         DEFECTIVE: HandOptions(defects=1.0),
@@ -61,9 +61,7 @@ def render_sets(work: Path, count: int, seed: int, num_workers: int) -> dict[str
     for index, (name, hands) in enumerate(options.items()):
         folders[name] = work / f"{name}-{DRAWN}"
         if not folders[name].exists():
-            write_image_folder(
-                partial(make_draw_hands, DRAWN, seed + index, hands), count, folders[name], num_workers
-            )
+            write_image_folder(partial(make_draw_hands, DRAWN, seed + index, hands), count, folders[name], num_workers)
     return folders
 
 

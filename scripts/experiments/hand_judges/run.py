@@ -4,11 +4,10 @@
 
 Renders proper and defective hands. Each measure must get worse with the share of defective hands, must give halves of
 one set a difference whose interval holds 0, must not gain from blur, low contrast or JPEG beyond its tolerance, and
-must move little with the size of the image. Writes a JSON file and a page beside it. What is finished is not made again.
+must move little with the size of the image. Writes a JSON file and a page beside it. What is there is not made again.
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_text
 from geopos_diffusers.metrics.bootstrap import Interval
 from geopos_diffusers.metrics.evaluation_cache import EvaluationCache
+from geopos_diffusers.metrics.features import EXTRACTOR
 from geopos_diffusers.metrics.folder_scoring import score_folders
 from geopos_diffusers.metrics.image_folder import list_images
 from geopos_diffusers.metrics.image_scoring import ScoringSettings
@@ -40,7 +40,6 @@ from .controls import (
 from .data import CHANGES, DEFECTIVE, PROPER, REFERENCE, SIDE, SIZES, changed_copy, render_sets, resize
 from .section import page
 
-EXTRACTOR = "mobilenet"
 MIXED = "mixed"  # half of it proper, half defective: what changes and sizes are tried on
 
 
@@ -160,9 +159,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
         scored = dict(
             zip(
                 sets,
-                score_folders(
-                    folders, ScoringSettings(extractors=(EXTRACTOR,)), cache=cache, num_workers=args.num_workers
-                ),
+                score_folders(folders, ScoringSettings(), cache=cache, num_workers=args.num_workers),
                 strict=True,
             )
         )
@@ -181,7 +178,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     return write_results(args.results, "hand_judges", runs, settings)
 
 
-def main() -> int:
+def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="runs/hand_judges", help="folder of the images and scores (%(default)s)")
     parser.add_argument("--results", default="docs/results/hand_judges.json", help="results file (%(default)s)")
@@ -196,8 +193,7 @@ def main() -> int:
     results = measure_all(args)
     write_text(Path(args.results).with_suffix(".md"), page(results))
     print(f"Written: {args.results}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    run_script(main)

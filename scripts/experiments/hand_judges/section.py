@@ -8,6 +8,8 @@ from geopos_diffusers.metrics.quality import QUALITY
 from .data import CHANGES, SIZES
 
 MARKS = {True: "yes", False: "**no**", None: "-"}
+# Rows of a table cannot be broken.
+# ruff: noqa: E501
 HEAD = """# Controls of the measures of hands
 
 Does a measure see defects, and is it moved by nothing else? Rendered hands whose truth is known: {images} proper,
@@ -36,9 +38,11 @@ def page(results: dict[str, Any]) -> str:
     sets = [run for run in results["runs"] if run["kind"] == "set"]
     parts = [
         HEAD.format(
-            images=settings["images"], side=settings["side"], seed=settings["seed"], date=results["date"],
-            command=results["command"], draws=settings["draws"], least=settings["least_coverage"],
-        ),  # fmt: skip
+            date=results["date"],
+            command=results["command"],
+            least=settings["least_coverage"],
+            **{name: settings[name] for name in ("images", "side", "seed", "draws")},
+        ),
         "## Measures with a value for each image\n",
         verdict_table(measures),
         "\nThe score by share of defective hands, and by how much all are worse than none:\n",
@@ -81,10 +85,7 @@ def curve_table(runs: list[dict[str, Any]]) -> str:
 def gain_table(runs: list[dict[str, Any]], part: str, names: tuple[str, ...], allowed: str) -> str:
     return table(
         ["measure", *names, "tolerance"],
-        [
-            [f"`{run['variant']}`", *(interval(run[part][name]) for name in names), number(run[allowed])]
-            for run in runs
-        ],
+        [[f"`{run['variant']}`", *(interval(run[part][name]) for name in names), number(run[allowed])] for run in runs],
     )
 
 

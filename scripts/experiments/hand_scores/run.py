@@ -126,3 +126,29 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     notes = {group: report["notes"] for group, report in groups.items()}
     settings = {"images": count, "seed": seed, "adapters_seed": 0}
     return write_results(args.results, "hand_scores", runs, settings, comparisons=comparisons, notes=notes)
+
+
+def rows(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What is kept of a report's folders, the reference's last: scores, those of the matched reference, agreement."""
+    folders = [*report["folders"], report["reference"]]
+    names = ("scored", "scores", "reference_scores", "found_ratio", "quality", "agreement")
+    return [(folder["name"], {name: folder[name] for name in names}) for folder in folders]
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, metavar="DIR", help="folder with train.parquet and test.parquet")
+    parser.add_argument("--adapters", type=Path, metavar="DIR", help="output folder of the experiment trained_parts")
+    parser.add_argument("--output", default="runs/hand_scores", help="folder of images and reports (%(default)s)")
+    parser.add_argument("--results", default="docs/results/hand_scores.json", help="results file (%(default)s)")
+    parser.add_argument("--num-images", type=int, default=200, help="images of each set (%(default)s)")
+    parser.add_argument("--seed", type=int, default=6000, help="of hands, noise and intervals (%(default)s)")
+    args = parser.parse_args()
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+    results = measure(args)
+    write_text(Path(args.results).with_suffix(".md"), page(results))
+    print(f"Written: {args.results}")
+
+
+if __name__ == "__main__":
+    run_script(main)

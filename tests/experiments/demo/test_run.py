@@ -1,7 +1,6 @@
 """The demo's verdict, its page, and the page in a browser; the whole demo at a tiny size in a slow test."""
 
 import json
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -125,21 +124,15 @@ def draw_pictures(output: Path) -> None:
 
 
 def score_pictures(output: Path) -> None:
-    from geopos_diffusers.metrics.evaluation import compare_folders, score_folder
-    from geopos_diffusers.metrics.features import load_mobilenet
-    from geopos_diffusers.metrics.hand_detection import HandDetector
-    from geopos_diffusers.metrics.image_folder import list_images
+    from geopos_diffusers.metrics.evaluation import evaluate_hands
     from geopos_diffusers.metrics.report import write_report
 
+    folders = [output / name / "images" for name in scores.ARM_NAMES]
     try:
-        network, detector = load_mobilenet(), HandDetector()
+        evaluation = evaluate_hands(folders, output / "reference", names=list(scores.ARM_NAMES), progress=False)
     except MissingDependencyError as error:
         pytest.skip(str(error))
-    with detector:
-        reference = score_folder(list_images(output / "reference"), detector, network)
-        for name in ("base", "geometry", "bias", "lora"):
-            scored = score_folder(list_images(output / name / "images"), detector, network)
-            write_report(compare_folders(scored, reference), output / name / "scores")
+    write_report(evaluation, output / "scores")
 
 
 class PageReader(HTMLParser):
@@ -175,7 +168,9 @@ class TestPage:
         assert "better than a bias alone (difference -0.050" in verdict
 
     def test_is_one_small_file(self, demo, page):
-        assert all(address.startswith("data:image/") for address in page.addresses)
+        elsewhere = [address for address in page.addresses if not address.startswith("data:image/")]
+        assert elsewhere == ["scores/report.html"]
+        assert (demo / "scores" / "report.html").is_file()
         assert not {"link", "iframe"} & set(page.tags)
         assert (demo / "index.html").stat().st_size < 5e6
 
@@ -211,22 +206,6 @@ class TestPage:
 
     def test_comparison_is_written(self, demo):
         assert Image.open(demo / "comparison.png").width > 4 * 256
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium. Skipped where it, its driver or selenium is not installed."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the page is opened with selenium (extra dev)")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium and chromedriver on this machine (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
 
 
 class TestInBrowser:
@@ -276,5 +255,5 @@ def test_whole_demo_at_a_tiny_size(tmp_path):
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text(encoding="utf-8"))
     assert summary["parameters"] == {"geometry": 14240, "bias": 3560, "lora": 18304}
     assert summary["drawn_images"] == 8
-    assert {"render hands", "base draw", "geometry train", "bias score", "lora train"} <= set(summary["stages"])
+    assert {"render hands", "base draw", "geometry train", "score", "lora train"} <= set(summary["stages"])
     assert (tmp_path / "demo" / "index.html").is_file()
