@@ -35,7 +35,7 @@ FLEXION = np.array([[-20, 50], [-10, 55], [-20, 80], *[[-45, 90], [0, 100], [0, 
 DEVIATION = np.array([20, 20, 0, *[20, 0, 0] * 4], dtype=np.float64)
 # Added for the error of the landmarks, by kind of joint: what 0.5% of the training subjects' photographs or 2% of the
 # rendered training hands exceed, whichever is more, rounded up to 5 degrees, and at least 10.
-FLEXION_TOLERANCE = np.array([10, 10, 10, *[10, 20, 30] * 4], dtype=np.float64)
+FLEXION_TOLERANCE = np.array([10, 10, 10, *[10, 25, 30] * 4], dtype=np.float64)
 DEVIATION_TOLERANCE = np.array([10, 10, 20, *[15, 40, 40] * 4], dtype=np.float64)
 TOLERANCE = np.concatenate([FLEXION_TOLERANCE, FLEXION_TOLERANCE, DEVIATION_TOLERANCE])
 
