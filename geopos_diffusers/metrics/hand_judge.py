@@ -111,9 +111,7 @@ class HandJudge:
                 keypoints=places[index] * image.width / picture.shape[1],
             )
 
-    def _look(
-        self, pixels: list[np.ndarray], squares: list[Square], mirrored: bool = False
-    ) -> "JudgeOutput":
+    def _look(self, pixels: list[np.ndarray], squares: list[Square], mirrored: bool = False) -> "JudgeOutput":
         from .hand_judge_network import SIZE
 
         crops = [crop_square(picture, square, SIZE) for picture, square in zip(pixels, squares, strict=True)]

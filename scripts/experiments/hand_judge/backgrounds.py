@@ -1,10 +1,10 @@
-"""Backgrounds of the judge's training images: plain, gradients, paper, noise fields, stripes and other people's skin."""
+"""Backgrounds of the judge's training images: plain, gradients, paper, noise fields, stripes, other people's skin."""
 
 import numpy as np
 from PIL import Image
 
-from geopos_diffusers.data.skin import skin_albedo
 from geopos_diffusers.data.rendering import to_srgb
+from geopos_diffusers.data.skin import skin_albedo
 
 KINDS = {"plain": 0.3, "gradient": 0.25, "paper": 0.12, "noise": 0.15, "stripes": 0.08, "heads": 0.1}
 
@@ -25,7 +25,9 @@ def _draw(kind: str, size: int, heads: np.ndarray, generator: np.random.Generato
         bright = generator.uniform(150.0, 245.0) + generator.uniform(-12.0, 12.0, 3)
         first, second = bright, bright * generator.uniform(0.35, 0.9)
         axis = np.linspace(-1.0, 1.0, size)
-        distance = (axis[None] - generator.uniform(-0.5, 0.5)) ** 2 + (axis[:, None] - generator.uniform(-0.5, 0.5)) ** 2
+        distance = (axis[None] - generator.uniform(-0.5, 0.5)) ** 2 + (
+            axis[:, None] - generator.uniform(-0.5, 0.5)
+        ) ** 2
         share = np.clip(distance * generator.uniform(0.15, 0.6), 0.0, 1.0)
     elif kind == "noise":
         share = noise_field(size, generator)

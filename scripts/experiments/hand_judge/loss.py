@@ -7,7 +7,15 @@ from torch.nn import functional
 from geopos_diffusers.data.hand_defects import DEFECTS
 from geopos_diffusers.metrics.hand_judge_network import HIDDEN
 
-WEIGHTS = {"present": 0.5, "well_formed": 1.5, "fingers": 1.0, "right": 0.5, "kinds": 0.5, "keypoints": 4.0, "maps": 0.5}
+WEIGHTS = {
+    "present": 0.5,
+    "well_formed": 1.5,
+    "fingers": 1.0,
+    "right": 0.5,
+    "kinds": 0.5,
+    "keypoints": 4.0,
+    "maps": 0.5,
+}
 SPREAD = 0.05  # standard deviation of a key point's place in the maps that are learnt, as a share of the side
 
 
