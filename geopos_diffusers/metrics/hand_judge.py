@@ -202,5 +202,5 @@ def _reduced(image: Image.Image) -> Image.Image:
     longer = max(image.size)
     if longer <= LONGEST_SIDE:
         return image
-    size = tuple(max(1, round(side * LONGEST_SIDE / longer)) for side in image.size)
-    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    width, height = (max(1, round(side * LONGEST_SIDE / longer)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)

@@ -44,7 +44,10 @@ class JudgeLoss(nn.Module):
         right_weight: Tensor,
         kinds: Tensor,
     ) -> dict[str, Tensor]:
-        """All [B, ...]; `kinds` are 0 for well-formed hands, else 1 + the index in DEFECTS; key points as shares of the side, those outside the image are left out."""
+        """All [B, ...]. `kinds` are 0 for well-formed hands, else 1 + the index in DEFECTS.
+
+        Key points are shares of the side; those outside the image are left out.
+        """
         found = self.network(images)
         binary = functional.binary_cross_entropy_with_logits
         inside = ((keypoints > 0.0) & (keypoints < 1.0)).all(2) * present[:, None]

@@ -30,9 +30,9 @@ tags: [hands, image-quality, synthetic]
 
 # A judge of hands
 
-A network of {parameters} M parameters for images of hands: is a hand shown, is it well formed, how many fingers are raised
-(0 to 5), is it a right hand, and where are its 21 key points (MediaPipe's order)? It shares no weights and no training
-data with MediaPipe, so the two can check each other.
+A network of {parameters} M parameters for images of hands: is a hand shown, is it well formed, how many fingers are
+raised (0 to 5), is it a right hand, and where are its 21 key points (MediaPipe's order)? It shares no weights and no
+training data with MediaPipe, so the two can check each other.
 
 ```python
 from geopos_diffusers.metrics.hand_judge import load_hand_judge
@@ -44,27 +44,29 @@ print(judgement.well_formed, judgement.fingers)
 It looks at the whole image at 96 pixels, then at an upright square around the key points found there.
 
 ## How it was made
-Trained from nothing on {train_images:,} hands rendered by this project, half of them with a defect made in the mesh or the
-joints before rendering ({kinds}). Both classes get the same
-random backgrounds, framing, light, blur, noise, JPEG, size and skin texture. No photograph and no generated image was
-used. `python -m scripts.experiments.hand_judge.run --config configs/experiments/hand_judge.yaml`: {steps:,} steps of
-{batch_size}, {minutes} minutes on one CPU core. "Well formed" is balanced: half of the training's hands are.
+Trained from nothing on {train_images:,} hands rendered by this project, half of them with a defect made in the mesh or
+the joints before rendering ({kinds}).
+Both classes get the same random backgrounds, framing, light, blur, noise, JPEG, size and skin texture. No photograph
+and no generated image was used. `python -m scripts.experiments.hand_judge.run --config
+configs/experiments/hand_judge.yaml`: {steps:,} steps of {batch_size}, {minutes} minutes on one CPU core. "Well formed"
+is balanced: half of the training's hands are.
 
 ## How good it is
 In brackets: 95% bootstrap intervals. All figures: docs/results/hand_judge.json.
 
 {figures}
 
-The photographs are of sign language digits (Arda Mavi et al., arXiv 2011.08927, Apache-2.0), which show right hands; they
-were only measured. The labelled images are of `hands64` (docs/results/packaged_model_labels.json).
+The photographs are of sign language digits (Arda Mavi et al., arXiv 2011.08927, Apache-2.0), which show right hands;
+they were only measured. The labelled images are of `hands64` (docs/results/packaged_model_labels.json).
 
 ## Limits
 {limits}
 """
-LIMITS = """What it calls well formed depends on what its rendered hands look like; on other kinds of pictures trust differences
-between sets, not single images. Its score of real hands shows how far off it is there. One hand an image: with several it
-looks at one or between them. In fists and from the side defects and fingers are hard to see. It judges shape alone, not
-skin, and knows no sleeves, rings or held things."""
+LIMITS = """\
+What it calls well formed depends on what its rendered hands look like; on other kinds of pictures trust differences
+between sets, not single images. Its score of real hands shows how far off it is there. One hand an image: with several
+it looks at one or between them. In fists and from the side defects and fingers are hard to see. It judges shape alone,
+not skin, and knows no sleeves, rings or held things."""
 
 
 def percent(score: dict[str, Any]) -> str:
@@ -100,14 +102,10 @@ def figures(results: dict[str, Any]) -> str:
     if labelled := results.get("labelled"):
         rows += [
             ("labelled generated images: area under the ROC curve", area(labelled["well_formed_auc"])),
-            (
-                "- agreement with the label; Cohen's kappa",
-                f"{percent(labelled['well_formed_accuracy'])}; {labelled['well_formed_kappa']:.2f}",
-            ),
-            (
-                "- number of raised fingers; of those labelled well formed",
-                f"{percent(labelled['fingers'])}; {percent(labelled['fingers_of_well_formed'])}",
-            ),
+            ("- agreement with the label", percent(labelled["well_formed_accuracy"])),
+            ("- the same as Cohen's kappa", f"{labelled['well_formed_kappa']:.2f}"),
+            ("- number of raised fingers", percent(labelled["fingers"])),
+            ("- number of raised fingers of those labelled well formed", percent(labelled["fingers_of_well_formed"])),
         ]
     return "\n".join(["| measure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
