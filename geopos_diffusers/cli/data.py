@@ -101,8 +101,8 @@ def _hands(args: argparse.Namespace) -> Any:
     from ..data.hands import HandOptions, make_draw_hands
 
     names = ("views", "handedness", "poses", "max_tilt", "max_rotation", "backgrounds", "colours", "fill", "samples")
-    names += ("defects", "defect_kinds")
-    return partial(make_draw_hands, args.size, args.seed, HandOptions(**_given(args, names)))
+    options = HandOptions(**_given(args, (*names, "defects", "defect_kinds")))
+    return partial(make_draw_hands, args.size, args.seed, options)
 
 
 def _faces(args: argparse.Namespace) -> Any:

@@ -52,8 +52,8 @@ class HandModel:
 
     `faces` [F, 3] are wound so that normals point outwards, `mirrored_faces` so that they do on the mirrored hand. A
     forearm is stretched from the wrist's open edge; the vertices before `hand_vertices` are the hand without it.
-    `nail_share` and `palm_share` [V] say how much each vertex is fingernail and palm side, 0 to 1. `size` is V. `chains`
-    [5, 3] are the joints of each finger, thumb first, as indices into `HandShape.joints`.
+    `nail_share` and `palm_share` [V] say how much each vertex is fingernail and palm side, 0 to 1. `size` is V.
+    `chains` [5, 3] are the joints of each finger, thumb first, as indices into `HandShape.joints`.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class HandModel:
         return self._tip_weights @ shape.vertices
 
     def finger_weights(self, finger: int) -> np.ndarray:
-        """How much each vertex of the hand belongs to the three parts of a finger (0 is the thumb), [V, 3] in [0, 1]."""
+        """How much each vertex of the hand belongs to the parts of a finger (0 is the thumb), [V, 3] in [0, 1]."""
         return self._weights[:, 1 + 3 * finger : 4 + 3 * finger]
 
     def finger_patch(self, finger: int, least: float) -> tuple[np.ndarray, np.ndarray]:

@@ -111,9 +111,7 @@ class HandJudge:
                 keypoints=places[index] * image.width / picture.shape[1],
             )
 
-    def _look(
-        self, pixels: list[np.ndarray], squares: list[Square], mirrored: bool = False
-    ) -> "JudgeOutput":
+    def _look(self, pixels: list[np.ndarray], squares: list[Square], mirrored: bool = False) -> "JudgeOutput":
         from .hand_judge_network import SIZE
 
         crops = [crop_square(picture, square, SIZE) for picture, square in zip(pixels, squares, strict=True)]
@@ -204,5 +202,5 @@ def _reduced(image: Image.Image) -> Image.Image:
     longer = max(image.size)
     if longer <= LONGEST_SIDE:
         return image
-    size = tuple(max(1, round(side * LONGEST_SIDE / longer)) for side in image.size)
-    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    width, height = (max(1, round(side * LONGEST_SIDE / longer)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)

@@ -72,7 +72,7 @@ def frame(pixels: Tensor, keypoints: Tensor, generator: torch.Generator) -> Fram
 
 
 def upright(keypoints: Tensor) -> Tensor:
-    """Angles [B] in radians by which to turn hands [B, 21, 2] (y down) so that the middle knuckle is above the wrist."""
+    """Angles [B] in radians that turn hands [B, 21, 2] (y down) so that the middle knuckle is above the wrist."""
     along = keypoints[:, 9] - keypoints[:, 0]
     return -torch.pi / 2 - torch.atan2(along[:, 1], along[:, 0])
 
@@ -89,6 +89,44 @@ def smear(cut: Tensor, generator: torch.Generator) -> Tensor:
     return functional.grid_sample(cut, grid, padding_mode="border", align_corners=False)
 
 
+def weather(cut: Tensor, generator: torch.Generator) -> Tensor:
+    """Mottled and creased skin on cut-out hands [B, 4, S, S], whose own is as smooth as wax."""
+    count, size = len(cut), cut.shape[-1]
+
+    def field(cells: int, mode: str = "bicubic") -> Tensor:
+        knots = torch.randn(count, 1, cells, cells, generator=generator)
+        return functional.interpolate(knots, size=(size, size), mode=mode, align_corners=True)
+
+    def strength(share: float, most: float) -> Tensor:
+        chosen = torch.rand(count, 1, 1, 1, generator=generator) < share
+        return chosen * most * torch.rand(count, 1, 1, 1, generator=generator)
+
+    hue = 1.0 + 0.5 * torch.rand(count, 3, 1, 1, generator=generator)
+    mottle = strength(0.5, 0.15) * field(6) * hue + strength(0.5, 0.1) * field(28, "bilinear")
+    width = 0.04 + 0.08 * torch.rand(count, 1, 1, 1, generator=generator)
+    creases = strength(0.6, 0.4) * torch.exp(-((field(7) / width) ** 2))  # along where a field is 0
+    return torch.cat([cut[:, :3] * torch.exp(mottle - creases), cut[:, 3:]], dim=1)
+
+
+def cast_shadow(behind: Tensor, cover: Tensor, generator: torch.Generator) -> Tensor:
+    """Backgrounds [B, 3, S, S] darkened beside what covers them by `cover` [B, 1, S, S], as a wall near a hand is."""
+    count = len(cover)
+    chosen = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    depth = chosen * 0.7 * torch.rand(count, 1, 1, 1, generator=generator)
+    across, down = torch.randint(-6, 7, (2,), generator=generator).tolist()
+    halvings = int(torch.randint(1, 4, (), generator=generator))
+    moved = functional.pad(cover, (8, 8, 8, 8), mode="replicate").roll((down, across), (2, 3))[:, :, 8:-8, 8:-8]
+    return behind * (1.0 - depth * soften(moved, halvings))
+
+
+def soften(images: Tensor, halvings: int) -> Tensor:
+    """Images [B, C, S, S] blurred by halving their side so many times, which averages pixels, and enlarging them."""
+    small = images
+    for _ in range(halvings):
+        small = functional.interpolate(small, scale_factor=0.5, mode="bilinear")
+    return functional.interpolate(small, size=images.shape[2:], mode="bilinear")
+
+
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     """Light, colours, blur, size, noise and JPEG of images [B, 3, S, S] in [0, 1]; back at their own size."""
     count, size = len(images), images.shape[-1]
@@ -102,6 +140,8 @@ def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     images = (mean + contrast * (images - mean)) * cast + uniform(-0.12, 0.12, 1, 1, 1)
     grey = torch.rand(count, generator=generator) < GREY_SHARE
     images[grey] = images[grey].mean(1, keepdim=True)
+    sharpened = uniform(-1.5, 1.5, 1, 1, 1).clamp(min=0.0)  # as cameras and editors do: bright and dark seams
+    images = images + sharpened * (images - soften(images, 2))
     order = torch.randperm(count, generator=generator)
     for group in order.split(GROUP):
         images[group] = _resample(images[group], size, generator)

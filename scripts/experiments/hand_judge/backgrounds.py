@@ -1,10 +1,10 @@
-"""Backgrounds of the judge's training images: plain, gradients, paper, noise fields, stripes and other people's skin."""
+"""Backgrounds of the judge's training images: plain, gradients, paper, noise fields, stripes, other people's skin."""
 
 import numpy as np
 from PIL import Image
 
-from geopos_diffusers.data.skin import skin_albedo
 from geopos_diffusers.data.rendering import to_srgb
+from geopos_diffusers.data.skin import skin_albedo
 
 KINDS = {"plain": 0.3, "gradient": 0.25, "paper": 0.12, "noise": 0.15, "stripes": 0.08, "heads": 0.1}
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from geopos_diffusers.data.hand_defects import DEFECTS
 
-from .augment import degrade, frame, smear
+from .augment import cast_shadow, degrade, frame, smear, weather
 from .data import SOUND, Hands
 
 NEGATIVE_SHARE = 0.15
@@ -78,6 +78,8 @@ def compose(
     behind = backgrounds[torch.randint(len(backgrounds), (count,), generator=generator)].permute(0, 3, 1, 2) / 255.0
     flipped = torch.rand(count, generator=generator) < 0.5
     behind[flipped] = behind[flipped].flip(3)
+    cut = weather(cut, generator)
+    behind = cast_shadow(behind, cut[:, 3:], generator)
     images = degrade(cut[:, :3] + (1.0 - cut[:, 3:]) * behind, generator)
     return {"images": images, "keypoints": framed.keypoints, "mirrored": framed.mirrored}
 

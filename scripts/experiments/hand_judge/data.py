@@ -2,8 +2,8 @@
 
     python -m scripts.experiments.hand_judge.data --output runs/hand_judge/data
 
-Each shard is a file of hands at SIZE pixels: RGBA bytes, key points and labels. Training, validation and test hands come
-from seeds of their own. The backgrounds are drawn in `augment.py`, in both classes alike.
+Each shard is a file of hands at SIZE pixels: RGBA bytes, key points and labels. Training, validation and test hands
+come from seeds of their own. The backgrounds are drawn in `augment.py`, in both classes alike.
 """
 
 import argparse

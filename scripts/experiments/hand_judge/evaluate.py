@@ -25,7 +25,7 @@ from geopos_diffusers.command_line import Parser
 from geopos_diffusers.data.hand_defects import DEFECTS
 from geopos_diffusers.files import write_json
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval, mean
-from geopos_diffusers.metrics.hand_judge import WEIGHTS_FILE, HandJudge, Judgement, load_hand_judge, network_of
+from geopos_diffusers.metrics.hand_judge import WEIGHTS_FILE, HandJudge, load_hand_judge, network_of
 
 from .backgrounds import draw_backgrounds
 from .batches import compose
@@ -33,6 +33,7 @@ from .data import SIZE, SOUND, Hands, load_hands
 from .scores import area_under_curve
 
 NEGATIVES = 600
+RESULTS = "docs/results/hand_judge.json"
 LABELS = "docs/results/packaged_model_labels.json"
 PHOTOGRAPHS = "../shared/data/sign-language-digits"
 
@@ -142,10 +143,18 @@ def photograph_scores(judge: HandJudge, path: Path) -> dict[str, Any]:
 
 
 def labelled_scores(judge: HandJudge, labels: Path, images: Path) -> dict[str, Any]:
-    """On generated images with labels by hand: rows of file_name, well_formed (true, false or null) and fingers."""
-    content = json.loads(labels.read_text(encoding="utf-8"))
-    rows = content["rows"] if isinstance(content, dict) else content
-    found = judge.judge([Image.open(images / row["file_name"]) for row in rows])
+    """On generated images with labels by hand: rows of seed, well_formed (true, false or null) and fingers.
+
+    `images` is a folder of folders that `geopos generate` wrote; an image is found by its seed.
+    """
+    rows = json.loads(labels.read_text(encoding="utf-8"))["rows"]
+    files = {}
+    for metadata in images.glob("**/metadata.jsonl"):
+        for line in metadata.read_text(encoding="utf-8").splitlines():
+            described = json.loads(line)
+            if "seed" in described:
+                files[described["seed"]] = metadata.parent / described["file_name"]
+    found = judge.judge([Image.open(files[row["seed"]]) for row in rows])
     pairs = list(zip(found, rows, strict=True))
     told = [(one.well_formed, row["well_formed"]) for one, row in pairs if row["well_formed"] is not None]
     scores, sound = np.array([score for score, _ in told]), np.array([label for _, label in told], bool)
@@ -182,7 +191,8 @@ def judge_of(folder: Path | None) -> HandJudge:
 
 def measure(judge: HandJudge, args: argparse.Namespace) -> dict[str, Any]:
     data = Path(args.data)
-    results = {"rendered": rendered_scores(judge, load_hands(data, "test"), np.load(data / "heads-test.npy"))}
+    hands = load_hands(data, "test", args.shards)
+    results = {"rendered": rendered_scores(judge, hands, np.load(data / "heads-test.npy"))}
     for part in ("train", "test"):
         if (path := Path(args.photographs) / f"{part}.parquet").is_file():
             results.setdefault("photographs", {})[f"{part} subjects"] = photograph_scores(judge, path)
@@ -195,13 +205,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", default=None, help="folder of a run; without it the packaged judge")
     parser.add_argument("--data", default="runs/hand_judge/data", help="arrays of data.py (default: %(default)s)")
+    parser.add_argument("--shards", type=int, default=None, help="the first so many files of test hands (all)")
     parser.add_argument("--photographs", default=PHOTOGRAPHS, help="folder with train.parquet and test.parquet")
     parser.add_argument("--labels", default=LABELS, help="labels by hand (default: %(default)s)")
-    parser.add_argument("--labelled-images", default=None, help="folder of the images that were labelled")
+    parser.add_argument("--labelled-images", default=None, help="folder of the folders of labelled images")
     parser.add_argument("--output", default=None, help="JSON file to write; without it, it is printed")
     args = parser.parse_args(argv)
     torch.set_flush_denormal(True)
     results = measure(judge_of(Path(args.judge) if args.judge else None), args)
+    if args.judge and (summary := Path(args.judge) / "training.json").is_file():
+        results["training"] = json.loads(summary.read_text(encoding="utf-8"))
     if args.output:
         write_json(Path(args.output), results)
     else:

@@ -7,7 +7,15 @@ from torch.nn import functional
 from geopos_diffusers.data.hand_defects import DEFECTS
 from geopos_diffusers.metrics.hand_judge_network import HIDDEN
 
-WEIGHTS = {"present": 0.5, "well_formed": 1.5, "fingers": 1.0, "right": 0.5, "kinds": 0.5, "keypoints": 4.0, "maps": 0.5}
+WEIGHTS = {
+    "present": 0.5,
+    "well_formed": 1.5,
+    "fingers": 1.0,
+    "right": 0.5,
+    "kinds": 0.5,
+    "keypoints": 4.0,
+    "maps": 0.5,
+}
 SPREAD = 0.05  # standard deviation of a key point's place in the maps that are learnt, as a share of the side
 
 
@@ -36,7 +44,10 @@ class JudgeLoss(nn.Module):
         right_weight: Tensor,
         kinds: Tensor,
     ) -> dict[str, Tensor]:
-        """All [B, ...]; `kinds` are 0 for well-formed hands, else 1 + the index in DEFECTS; key points as shares of the side, those outside the image are left out."""
+        """All [B, ...]. `kinds` are 0 for well-formed hands, else 1 + the index in DEFECTS.
+
+        Key points are shares of the side; those outside the image are left out.
+        """
         found = self.network(images)
         binary = functional.binary_cross_entropy_with_logits
         inside = ((keypoints > 0.0) & (keypoints < 1.0)).all(2) * present[:, None]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from geopos_diffusers.data.hand_defects import DEFECTS
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.files import atomic_path
+from geopos_diffusers.files import atomic_path, write_json
 from geopos_diffusers.metrics.hand_judge import WEIGHTS_FILE
 from geopos_diffusers.metrics.hand_judge_network import HandJudgeNetwork
 from geopos_diffusers.training.arguments import (
@@ -151,8 +151,11 @@ def train(args: JudgeArguments) -> HandJudgeNetwork:
         save_parts=partial(save_weights, network),
         buffers=dict(loss.named_buffers()),
     )
-    train_stage(stage, args, accelerator, len(maker.pixels), settings)
+    summary = train_stage(stage, args, accelerator, len(maker.pixels), settings)
     save_weights(network, Path(args.output_dir))
+    parameters = sum(value.numel() for value in network.parameters())
+    described = {"images": len(maker.pixels), "parameters": parameters, **fixed_settings(args), **summary}
+    write_json(Path(args.output_dir) / "training.json", described)
     end_run(accelerator)
     return network
 
