@@ -1,5 +1,5 @@
 """How unlike the images of one set are: mean similarity or distance of random pairs (Odena et al., arXiv 1610.09585,
-section 4.2, with MS-SSIM; Zhu et al., BicycleGAN, arXiv 1711.11586, section 5, with LPIPS).
+section 4.2, with MS-SSIM; Zhu et al., BicycleGAN, arXiv 1711.11586, with LPIPS).
 
 Neither has a best value: a set is as varied as its reference where both have the same one.
 """

@@ -21,7 +21,7 @@ from ..errors import DataError, MissingDependencyError
 
 SETTINGS = "preprocessor_config.json"
 DINO, CLIP = ("dinov2", "dinov2_with_registers"), ("clip", "clip_vision_model")
-# Images of each set: Stein et al., section 3, and CMMD, section 6.
+# Images of each set: 50,000 by Stein et al., and the 30,000 of COCO by CMMD.
 USUAL_IMAGES = dict.fromkeys(DINO, 50_000) | dict.fromkeys(CLIP, 30_000)
 
 

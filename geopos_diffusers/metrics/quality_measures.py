@@ -1,6 +1,7 @@
 """What the scores of quality and diversity are, and from how many images on they are worth reading."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .kid import MINIMUM_IMAGES
@@ -9,8 +10,9 @@ from .kid import MINIMUM_IMAGES
 class QualityMeasure(NamedTuple):
     """What a score is.
 
-    title: for tables. better: "lower", "higher" or "near the reference's". usual: number of images of each set that
-    papers use or ask for. source: paper. range: of its values. minimum: fewest images of each set.
+    title: for tables. better: "lower", "higher" or "near the reference's". usual: fewest images of each set that papers
+    use or ask for; of CMMD and the Vendi score, chosen here. source: paper. range: of its values. minimum: fewest
+    images of each set that it can be had of.
     """
 
     title: str
@@ -53,16 +55,19 @@ DIVERSITY_SCORES: dict[str, QualityMeasure] = {
 QUALITY = FEATURE_SCORES | DIVERSITY_SCORES
 
 
-def warnings_for(count: int, reference_count: int, width: int | None = None) -> tuple[str, ...]:
+def warnings_for(
+    count: int, reference_count: int, width: int | None = None, names: Iterable[str] = FEATURE_SCORES
+) -> tuple[str, ...]:
     """Sentences on what too few images do to the scores; none if there are enough.
 
     Args:
         count, reference_count: images of the set and of the reference.
         width: D, values of one image's features.
+        names: of the scores, as in `QUALITY`.
     """
     fewest = min(count, reference_count)
     few: dict[int, list[str]] = {}
-    for measure in QUALITY.values():
+    for measure in (QUALITY[name] for name in names):
         if fewest < measure.usual:
             few.setdefault(measure.usual, []).append(measure.title)
     sentences = [
@@ -70,5 +75,5 @@ def warnings_for(count: int, reference_count: int, width: int | None = None) -> 
         for usual, titles in sorted(few.items())
     ]
     if width is not None and fewest <= width:
-        sentences.append(f"FID of {fewest:,} images with {width:,} features each is far too high, by its bias.")
+        sentences.append(f"FID is far too high, by its bias: {fewest:,} images, and {width:,} features of each.")
     return tuple(sentences)

@@ -26,6 +26,12 @@ class TestByHand:
         assert jensen_shannon_divergence(np.array([1.0, 0]), np.array([0, 1.0])) == 1
         assert jensen_shannon_divergence(np.array([0.3, 0.7]), np.array([0.3, 0.7])) == 0
 
+    def test_divergence_agrees_with_scipy(self):
+        distance = pytest.importorskip("scipy.spatial.distance")
+        first, second = np.random.default_rng(0).dirichlet(np.ones(9), size=2)
+        theirs = distance.jensenshannon(first, second, base=2) ** 2
+        assert jensen_shannon_divergence(first, second) == pytest.approx(theirs)
+
     def test_shares_of_bins(self):
         # 100 and 100 images; pooled shares 0.175, 0.2, 0.625. z = -0.25 / 0.0537 = -4.7; 0; 0.25 / 0.0685 = 3.7.
         result = compare_counts(np.array([5, 20, 75]), np.array([30, 20, 50]))

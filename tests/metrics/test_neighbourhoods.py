@@ -53,3 +53,32 @@ def test_bad_input():
         neighbourhoods(np.zeros((5, 2)), np.zeros((9, 2)))
     with pytest.raises(DataError, match="the same extractor"):
         neighbourhoods(np.zeros((9, 2)), np.zeros((9, 3)))
+
+
+def by_loops(samples: np.ndarray, real: np.ndarray) -> tuple[float, float, float, float]:
+    def radius(index: int, points: np.ndarray, neighbours: int) -> float:
+        distances = [np.linalg.norm(points[index] - other) for place, other in enumerate(points) if place != index]
+        return sorted(distances)[neighbours - 1]
+
+    def inside(point: np.ndarray, center: np.ndarray, reach: float) -> bool:
+        return bool(np.linalg.norm(point - center) <= reach)
+
+    third = [radius(index, real, 3) for index in range(len(real))]
+    fifth = [radius(index, real, 5) for index in range(len(real))]
+    of_samples = [radius(index, samples, 3) for index in range(len(samples))]
+    return (
+        np.mean([any(inside(s, r, reach) for r, reach in zip(real, third, strict=True)) for s in samples]),
+        np.mean([any(inside(r, s, reach) for s, reach in zip(samples, of_samples, strict=True)) for r in real]),
+        np.mean([sum(inside(s, r, reach) for r, reach in zip(real, fifth, strict=True)) / 5 for s in samples]),
+        np.mean([any(inside(s, r, reach) for s in samples) for r, reach in zip(real, fifth, strict=True)]),
+    )
+
+
+@pytest.mark.parametrize("precision", [np.float64, np.float32])
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_agrees_with_loops_whatever_the_chunks(chunk, precision, monkeypatch):
+    monkeypatch.setattr("geopos_diffusers.metrics.neighbourhoods.CHUNK", chunk)
+    generator = np.random.default_rng(0)
+    samples, real = generator.normal(size=(23, 3)) + 0.5, generator.normal(size=(30, 3))
+    result = neighbourhoods(samples, real, precision)
+    assert (result.precision, result.recall, result.density, result.coverage) == pytest.approx(by_loops(samples, real))

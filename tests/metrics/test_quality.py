@@ -156,7 +156,9 @@ class TestWarnings:
         )
         few = warnings_for(5000, 300, 1280)
         assert any(sentence.startswith("KID, CMMD") and "300 images" in sentence for sentence in few)
-        assert few[-1] == "FID of 300 images with 1,280 features each is far too high, by its bias."
+        assert few[-1] == "FID is far too high, by its bias: 300 images, and 1,280 features of each."
+        assert warnings_for(300, 300, names=["ms_ssim"]) == ()
+        assert "MS-SSIM of pairs: 50 images" in warnings_for(50, 300, names=["ms_ssim"])[0]
 
     def test_every_measure_says_what_it_is(self):
         for measure in QUALITY.values():
