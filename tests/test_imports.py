@@ -17,7 +17,7 @@ ROOMS = {
     "data": {"images"},
     "training": set(),
     "metrics": {"images"},
-    "finetuning": {"patching", "adapters", "pipelines", "images", "training"},
+    "finetuning": {"patching", "adapters", "pipelines", "images", "training", "metrics"},
     "cli": {"patching", "adapters", "pipelines", "images", "data", "training", "metrics", "finetuning"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))

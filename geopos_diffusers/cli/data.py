@@ -20,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     hands.add_argument(
         "--max-rotation", group="hands", type=float, default=None, metavar="DEGREES", help="turn in the image (180)"
     )
+    hands.add_argument(
+        "--defects", group="hands", type=float, default=None, metavar="SHARE", help="of hands not well formed (0)"
+    )
+    hands.add_argument(
+        "--defect-kinds", group="hands", nargs="+", default=None, metavar="KIND", help="such as fused missing (all)"
+    )
     faces = subjects.add_parser("faces", help="heads with expressions", description="Render heads with expressions.")
     _add_common(faces)
     faces.add_argument(
@@ -95,6 +101,7 @@ def _hands(args: argparse.Namespace) -> Any:
     from ..data.hands import HandOptions, make_draw_hands
 
     names = ("views", "handedness", "poses", "max_tilt", "max_rotation", "backgrounds", "colours", "fill", "samples")
+    names += ("defects", "defect_kinds")
     return partial(make_draw_hands, args.size, args.seed, HandOptions(**_given(args, names)))
 
 

@@ -17,7 +17,7 @@ from ..metrics.bootstrap import Interval, bootstrap_means
 from ..metrics.evaluation_cache import EvaluationCache
 from ..metrics.folder_scoring import score_folders
 from ..metrics.hand_attributes import attributes_of_text
-from ..metrics.image_folder import list_images
+from ..metrics.image_folder import FolderImage, list_images
 from ..metrics.image_scoring import ImageScorer, ScoringSettings
 from ..metrics.measures import MEASURES, ReferenceModel
 from ..metrics.records import ScoredFolder
@@ -30,7 +30,9 @@ def check_measure(name: str) -> None:
     """Raise ConfigError for a measure that does not exist."""
     if name not in MEASURES:
         known = ", ".join(MEASURES)
-        raise ConfigError(f"evaluation_measure must be one of {known}; got {name!r}{did_you_mean(name, MEASURES)}")
+        raise ConfigError(
+            f"evaluation_measure must be one of {known}; got {name!r}{did_you_mean(name, list(MEASURES))}"
+        )
 
 
 def check_reference(reference: str | os.PathLike) -> None:
@@ -110,7 +112,7 @@ class HandScorer:
         pretended = []
         for index, prompt in enumerate(prompts):
             row = hands[index % len(hands)]
-            source = replace(row.source, attributes=attributes_of_text(prompt), keypoints=None)
+            source = FolderImage(row.source.path, row.source.name, attributes_of_text(prompt), text=prompt)
             pretended.append(replace(row, source=source))
         values = self.measure.values(replace(reference, entries=tuple(pretended)), self._model)
         if not np.isfinite(values).any():

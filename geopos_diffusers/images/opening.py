@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
 
@@ -15,6 +15,8 @@ INTEGERS_OF_16_BITS = ("PNG", "PPM")  # formats whose 16-bit values Pillow gives
 
 def open_image(source: Any) -> Image.Image:
     """Decode an image fully: RGB, upright, transparent parts on white, 16-bit values scaled to 8.
+
+    Of an animation or a file of several pages the first one is taken.
 
     Args:
         source: a path, encoded bytes, a mapping with "bytes" or "path" (as `datasets` gives them), or an image.
@@ -32,6 +34,8 @@ def open_image(source: Any) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return _upright_rgb(source)
+        if isinstance(source, (str, Path)) and Path(source).exists() and not Path(source).is_file():
+            raise DataError("not a file")  # to open a named pipe would wait for ever
         with Image.open(source) as opened:
             opened.load()
             return _upright_rgb(opened)
@@ -39,8 +43,11 @@ def open_image(source: Any) -> Image.Image:
         raise DataError("the file is missing") from error
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError("not a readable image (empty, or of no known format)") from error
     except Exception as error:  # decoders raise many unrelated types for damaged files: AVIF's a RuntimeError
-        raise DataError(f"not a readable image ({error or type(error).__name__})") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"not a readable image ({reason})") from error
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ import numpy as np
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 100  # bounds the memory of many images
+NORMAL_95 = 1.959963984540054  # 97.5% of a normal distribution lie below
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ def bootstrap_interval(
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(value, float(low), float(high))
+
+
+def wilson_interval(share: float, count: int) -> Interval:
+    """95% interval of a share of `count` independent yes-or-no results (Wilson, JASA 22, 1927); never without width."""
+    squared = NORMAL_95**2 / count
+    middle = (share + squared / 2) / (1 + squared)
+    reach = math.sqrt(squared * (share * (1 - share) + squared / 4)) / (1 + squared)
+    return Interval(share, min(max(middle - reach, 0.0), share), max(min(middle + reach, 1.0), share))
 
 
 def mean(values: np.ndarray) -> float:

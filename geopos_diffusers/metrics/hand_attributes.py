@@ -1,4 +1,4 @@
-"""What a text or a metadata row says of a hand: number of raised fingers, view, handedness, tone."""
+"""What a text or a metadata row says of a hand: number of raised fingers, view, handedness, tone, number of hands."""
 
 import re
 from collections.abc import Mapping
@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataError
+from .hand_number import hands_in
 
 VIEWS = ("palm", "back", "side")
 HANDS = ("left", "right")
-ATTRIBUTES = ("fingers", "view", "handedness", "tone")
+ATTRIBUTES = ("fingers", "view", "handedness", "tone")  # those that a reference can be matched on
+MAXIMUM_HANDS = 10
 
 _NUMBERS = {"zero": 0, "no": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 _SOME = r"(?P<number>zero|one|two|three|four|five|[0-5])"
@@ -49,13 +51,14 @@ class HandAttributes:
     """What is known of a pictured hand; None is unknown.
 
     fingers: raised fingers, 0 to 5. view: palm, back or side. handedness: left or right. tone: the words that name the
-    skin's tone, such as "medium" or "dark".
+    skin's tone, such as "medium" or "dark". hands: how many hands the image should show, 0 to 10.
     """
 
     fingers: int | None = None
     view: str | None = None
     handedness: str | None = None
     tone: str | None = None
+    hands: int | None = None
 
 
 def attributes_of_row(row: Mapping[str, Any]) -> HandAttributes:
@@ -77,16 +80,22 @@ def attributes_of_row(row: Mapping[str, Any]) -> HandAttributes:
         raise DataError(f"handedness is {handedness!r}; it must be one of {', '.join(HANDS)}")
     if tone is not None and not isinstance(tone, str):
         raise DataError(f"tone is {tone!r}; it must be a string")
+    hands = row.get("hands")
+    if hands is not None and (isinstance(hands, bool) or hands not in range(MAXIMUM_HANDS + 1)):
+        raise DataError(f"hands is {hands!r}; it must be a whole number from 0 to {MAXIMUM_HANDS}")
     return HandAttributes(
         fingers=said.fingers if fingers is None else int(fingers),
         view=view or said.view,
         handedness=handedness or said.handedness,
         tone=tone or said.tone,
+        hands=said.hands if hands is None else int(hands),
     )
 
 
 def attributes_of_text(text: str) -> HandAttributes:
-    return HandAttributes(parse_fingers(text), parse_view(text), parse_handedness(text), parse_tone(text))
+    return HandAttributes(
+        parse_fingers(text), parse_view(text), parse_handedness(text), parse_tone(text), parse_hands(text)
+    )
 
 
 def parse_fingers(text: str) -> int | None:
@@ -132,6 +141,11 @@ def parse_tone(text: str) -> str | None:
     """The word for the skin's tone that stands before "skin" in `text`, such as "dark", or None."""
     found = set(re.findall(rf"\b({_TONES}) skin", normalize(text)))
     return found.pop() if len(found) == 1 else None
+
+
+def parse_hands(text: str) -> int | None:
+    """The number of hands that `text` asks for (0 to 10), or None; `hands_in` says what is understood."""
+    return hands_in(normalize(clause) for clause in re.split(r"[,;:.!?\n]", text))
 
 
 def normalize(text: str) -> str:

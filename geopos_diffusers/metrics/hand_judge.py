@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "pretrained" / "hand_judge"
 WEIGHTS_FILE = "model.safetensors"
-WEIGHTS_SHA256 = "0000000000000000000000000000000000000000000000000000000000000000"
+WEIGHTS_SHA256 = "a6f88ebf9d26305bd8d46358f95a13d09dcf17548204d2430c248f85ea22490b"
 BATCH = 16  # images at a time: more do not stay in a processor's cache
 # The second look is at a square this many times as wide as the key points of the first, of at least so many pixels.
 CROP_MARGIN, SMALLEST_CROP = 1.5, 8
@@ -49,6 +49,22 @@ class Judgement:
     keypoints: np.ndarray
 
 
+@dataclass(frozen=True)
+class Square:
+    """A square of a picture: its middle `x`, `y` and `side` in pixels, turned clockwise by `angle`, in radians."""
+
+    x: float
+    y: float
+    side: float
+    angle: float
+
+    @property
+    def axes(self) -> np.ndarray:
+        """[2, 2]: its own x and y axis as unit vectors of the picture."""
+        cosine, sine = np.cos(self.angle), np.sin(self.angle)
+        return np.array([[cosine, sine], [-sine, cosine]])
+
+
 class HandJudge:
     """Judges images with a `HandJudgeNetwork`, which it puts into evaluation mode. It uses as many threads as torch."""
 
@@ -59,8 +75,8 @@ class HandJudge:
         """Judge images of any sizes and modes.
 
         The network looks twice: at the whole image on a square, whose rest repeats the image's edge, and then at a
-        square around the key points found there and at its mirror image, whose answers are averaged. `present` is of
-        both looks, the rest of the second.
+        square around the key points found there, turned so that the hand is upright, and at its mirror image, whose
+        answers are averaged. `present` is of both looks, the rest of the second.
 
         Raises:
             DataError: an image that cannot be decoded, or whose values have no known range.
@@ -76,8 +92,7 @@ class HandJudge:
         with torch.inference_mode():
             squares = [whole_square(picture) for picture in pixels]
             first = self._look(pixels, squares)
-            places = _in_pixels(first, squares)
-            squares = [square_around(points) for points in places]
+            squares = [square_around(points) for points in _in_pixels(first, squares)]
             second, mirrored = self._look(pixels, squares), self._look(pixels, squares, mirrored=True)
             mirrored.keypoints[..., 0] = 1.0 - mirrored.keypoints[..., 0]
             second.keypoints.add_(mirrored.keypoints).div_(2.0)
@@ -97,7 +112,7 @@ class HandJudge:
             )
 
     def _look(
-        self, pixels: list[np.ndarray], squares: list[tuple[int, int, int]], mirrored: bool = False
+        self, pixels: list[np.ndarray], squares: list[Square], mirrored: bool = False
     ) -> "JudgeOutput":
         from .hand_judge_network import SIZE
 
@@ -133,28 +148,39 @@ def network_of(weights: "dict[str, Tensor]") -> "HandJudgeNetwork":
     return network
 
 
-def whole_square(picture: np.ndarray) -> tuple[int, int, int]:
-    """Left, top and side of the square that holds a picture [H, W, 3] in its middle."""
+def whole_square(picture: np.ndarray) -> Square:
+    """The square that holds a picture [H, W, 3] in its middle."""
     height, width = picture.shape[:2]
-    side = max(height, width)
-    return (width - side) // 2, (height - side) // 2, side
+    return Square(width / 2, height / 2, float(max(height, width)), 0.0)
 
 
-def square_around(points: np.ndarray) -> tuple[int, int, int]:
-    """Left, top and side of the square around key points [21, 2], with a margin."""
-    low, high = points.min(0), points.max(0)
-    side = max(SMALLEST_CROP, round(float((high - low).max()) * CROP_MARGIN))
-    left, top = np.rint((low + high - side) / 2).astype(int)
-    return int(left), int(top), side
+def square_around(points: np.ndarray) -> Square:
+    """The square around key points [21, 2], with a margin, in which the middle knuckle is above the wrist."""
+    along = points[9] - points[0]
+    square = Square(0.0, 0.0, 1.0, float(np.arctan2(along[0], -along[1])))
+    turned = points @ square.axes.T
+    low, high = turned.min(0), turned.max(0)
+    x, y = (low + high) / 2 @ square.axes
+    return Square(float(x), float(y), max(SMALLEST_CROP, CROP_MARGIN * float((high - low).max())), square.angle)
 
 
-def crop_square(picture: np.ndarray, square: tuple[int, int, int], size: int) -> np.ndarray:
+def crop_square(picture: np.ndarray, square: Square, size: int) -> np.ndarray:
     """A square of a picture [H, W, 3] at `size` pixels, [S, S, 3] bytes; outside, the picture's edge is repeated."""
-    left, top, side = square
-    rows = np.clip(np.arange(top, top + side), 0, picture.shape[0] - 1)
-    columns = np.clip(np.arange(left, left + side), 0, picture.shape[1] - 1)
+    # The upright square that holds it is cut out and reduced first, since turning alone would not average pixels.
+    around = max(1.0, square.side * (1.0 if square.angle == 0.0 else np.sqrt(2.0)))
+    left, top = round(square.x - around / 2), round(square.y - around / 2)
+    count = max(1, round(around))
+    rows = np.clip(np.arange(top, top + count), 0, picture.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + count), 0, picture.shape[1] - 1)
     crop = Image.fromarray(picture[rows[:, None], columns[None]])
-    return np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR))
+    zoom = size / square.side
+    if zoom < 1.0:
+        crop = crop.resize((max(1, round(count * zoom)),) * 2, Image.Resampling.BILINEAR)
+    scale = crop.width / count  # pixels of the crop for one of the picture
+    step = square.side / size * scale * square.axes.T
+    start = (np.array([square.x - left, square.y - top])) * scale - step.sum(1) * size / 2
+    matrix = (*step[0], start[0], *step[1], start[1])
+    return np.asarray(crop.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR))
 
 
 def _as_tensor(crops: list[np.ndarray]) -> "Tensor":
@@ -163,11 +189,15 @@ def _as_tensor(crops: list[np.ndarray]) -> "Tensor":
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous().float() / 255.0
 
 
-def _in_pixels(output: "JudgeOutput", squares: list[tuple[int, int, int]]) -> np.ndarray:
+def _in_pixels(output: "JudgeOutput", squares: list[Square]) -> np.ndarray:
     """Key points [B, 21, 2] in pixels of the pictures that the `squares` were cut from."""
-    corners = np.array([square[:2] for square in squares], np.float64)
-    sides = np.array([square[2] for square in squares], np.float64)
-    return corners[:, None] + sides[:, None, None] * output.keypoints.double().numpy()
+    shares = output.keypoints.double().numpy() - 0.5
+    return np.stack(
+        [
+            points @ square.axes * square.side + (square.x, square.y)
+            for points, square in zip(shares, squares, strict=True)
+        ]
+    )
 
 
 def _reduced(image: Image.Image) -> Image.Image:

@@ -10,14 +10,15 @@ SIZE = 96  # of its input, in pixels
 KEYPOINTS, COUNTS = 21, 6
 _WIDTHS = (24, 40, 80, 160)
 _DECODER = 64
-_HIDDEN = 128
+HIDDEN = 192
 
 
 @dataclass(frozen=True)
 class JudgeOutput:
     """Logits `present` [B], `well_formed` [B], `fingers` [B, 6] and `right_hand` [B]; `keypoints` [B, 21, 2].
 
-    Key points are shares of the image's side, x then y: 0 to 1.
+    Key points are shares of the image's side, x then y: 0 to 1; `maps` [B, 21, 12, 12] are the logits of
+    where they lie. `hidden` [B, HIDDEN] is what the other logits are made from.
     """
 
     present: Tensor
@@ -25,6 +26,8 @@ class JudgeOutput:
     fingers: Tensor
     right_hand: Tensor
     keypoints: Tensor
+    maps: Tensor
+    hidden: Tensor
 
 
 class Residual(nn.Module):
@@ -46,11 +49,12 @@ def convolution(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> 
 
 
 class HandJudgeNetwork(nn.Module):
-    """[B, 3, 96, 96] in [0, 1] -> `JudgeOutput`. 1.7 M parameters.
+    """[B, 3, 96, 96] in [0, 1] -> `JudgeOutput`. 1.8 M parameters.
 
     A residual encoder to a sixteenth of the side. Key points are the means of softmaxed maps at an eighth of the side
     (integral regression, arXiv 1711.08229, section 3), from the encoder's last two stages added up (feature pyramid,
-    arXiv 1612.03144, section 3). The other answers come from the deepest stage's mean and maximum over places.
+    arXiv 1612.03144, section 3). The other answers come from the deepest stage's mean and maximum over places and from
+    the features at each key point: whether a finger is well formed is seen along it.
     """
 
     def __init__(self) -> None:
@@ -62,23 +66,27 @@ class HandJudgeNetwork(nn.Module):
         self.lateral, self.deep = nn.Conv2d(third, _DECODER, 1), nn.Conv2d(fourth, _DECODER, 1)
         self.smooth = convolution(_DECODER, _DECODER)
         self.maps = nn.Conv2d(_DECODER, KEYPOINTS, 1)
-        self.answers = nn.Sequential(
-            nn.Linear(2 * fourth, _HIDDEN), nn.ReLU(), nn.Dropout(0.1), nn.Linear(_HIDDEN, 3 + COUNTS)
-        )
+        self.joined = nn.Sequential(nn.Linear(2 * fourth + KEYPOINTS * _DECODER, HIDDEN), nn.ReLU(), nn.Dropout(0.1))
+        self.answers = nn.Linear(HIDDEN, 3 + COUNTS)
 
     def forward(self, images: Tensor) -> JudgeOutput:
         eighth = self.eighth(self.quarter((images - 0.5) * 4.0))
         sixteenth = self.sixteenth(eighth)
         merged = functional.interpolate(self.deep(sixteenth), scale_factor=2.0) + self.lateral(eighth)
-        keypoints = expected_places(self.maps(self.smooth(merged)))
-        answers = self.answers(torch.cat([sixteenth.mean((2, 3)), sixteenth.amax((2, 3))], dim=1)).float()
-        return JudgeOutput(answers[:, 0], answers[:, 1], answers[:, 3:], answers[:, 2], keypoints)
+        places = self.smooth(merged)
+        maps = self.maps(places).float()
+        chance = maps.flatten(2).softmax(2)
+        keypoints = expected_places(chance.unflatten(2, maps.shape[2:]))
+        at_keypoints = chance.detach().to(places.dtype) @ places.flatten(2).mT  # [B, 21, features]
+        whole = [sixteenth.mean((2, 3)), sixteenth.amax((2, 3)), at_keypoints.flatten(1)]
+        hidden = self.joined(torch.cat(whole, dim=1))
+        answers = self.answers(hidden).float()
+        return JudgeOutput(answers[:, 0], answers[:, 1], answers[:, 3:], answers[:, 2], keypoints, maps, hidden)
 
 
-def expected_places(maps: Tensor) -> Tensor:
-    """Means of the softmax of each map, [B, K, H, W] -> [B, K, 2], as shares of the sides, x then y."""
-    height, width = maps.shape[-2:]
-    chance = maps.float().flatten(2).softmax(2).unflatten(2, (height, width))
-    across = (torch.arange(width, device=maps.device) + 0.5) / width
-    down = (torch.arange(height, device=maps.device) + 0.5) / height
+def expected_places(chance: Tensor) -> Tensor:
+    """Means of distributions over places, [B, K, H, W] -> [B, K, 2], as shares of the sides, x then y."""
+    height, width = chance.shape[-2:]
+    across = (torch.arange(width, device=chance.device) + 0.5) / width
+    down = (torch.arange(height, device=chance.device) + 0.5) / height
     return torch.stack([(chance.sum(2) * across).sum(2), (chance.sum(3) * down).sum(2)], dim=2)

@@ -1,9 +1,13 @@
-"""Reads a folder of images to be scored: any images, and `metadata.jsonl` if there is one."""
+"""Reads a folder of images to be scored: any images, and `metadata.jsonl` if there is one.
+
+Links are followed, to files outside the folder too: a data set of the Hub's cache is made of them.
+"""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +20,19 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif"
 
 @dataclass(frozen=True)
 class FolderImage:
-    """An image's path, its name within the folder, and what is known of it."""
+    """An image's path, its name within the folder, and what `metadata.jsonl` says of it.
+
+    text: the prompt it was generated from, or a caption. seed: of its noise. `geopos generate` writes both.
+    keypoints: [21, 2] float64, where the hand's joints should be: x, y in pixels of the upright image, in MediaPipe's
+        order. `geopos data hands` writes them.
+    """
 
     path: Path
     name: str
     attributes: HandAttributes
     text: str | None = None
     seed: int | None = None
+    keypoints: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,8 @@ def list_images(folder: str | os.PathLike, limit: int | None = None, seed: int =
         found = list(read_metadata(metadata))
     else:
         # Hidden files and folders hold what is being written, or a viewer's thumbnails.
-        names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+        paths = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and not path.is_dir())
+        names = sorted(path.relative_to(folder) for path in paths)
         names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
         found = [FolderImage(folder / name, name.as_posix(), HandAttributes()) for name in names]
     if not found:
@@ -73,6 +84,30 @@ def read_metadata(path: Path) -> Iterator[FolderImage]:
         name = file_of_row(row, place)
         try:
             attributes = attributes_of_row(row)
+            seed, keypoints = seed_of_row(row), keypoints_of_row(row)
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
-        yield FolderImage(path.parent / name, name.as_posix(), attributes)
+        yield FolderImage(path.parent / name, name.as_posix(), attributes, row.get("text"), seed, keypoints)
+
+
+def seed_of_row(row: Mapping[str, Any]) -> int | None:
+    """Raises DataError if the seed is not a whole number."""
+    seed = row.get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise DataError(f"seed is {seed!r}; it must be a whole number")
+    return seed
+
+
+def keypoints_of_row(row: Mapping[str, Any]) -> np.ndarray | None:
+    """[21, 2] float64 or None. Raises DataError if they are not 21 pairs of finite numbers."""
+    given = row.get("keypoints")
+    if given is None:
+        return None
+    try:
+        keypoints = np.array(given)
+    except ValueError:  # lists of different lengths
+        keypoints = np.empty(0)
+    # Texts, nulls and truth values have other kinds than whole numbers and floats.
+    if keypoints.shape != (21, 2) or keypoints.dtype.kind not in "iuf" or not np.isfinite(keypoints).all():
+        raise DataError("keypoints must be 21 pairs [x, y] of finite numbers, in pixels")
+    return keypoints.astype(np.float64)

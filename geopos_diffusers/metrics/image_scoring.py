@@ -145,7 +145,7 @@ class ImageScorer:
     def _detect(self, image: Image.Image) -> Sequence[HandDetection]:
         if self._detector is None:
             self._detector = HandDetector(
-                self.settings.task, max_hands=self.settings.max_hands, presence=self.settings.presence
+                self.settings.task, max_hands=self.settings.max_hands
             )
         return self._detector.detect(image)
 

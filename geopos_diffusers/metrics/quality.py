@@ -4,11 +4,12 @@ Every score depends on the features, so its name goes with the extractor's, and 
 equal size, or read the score of the reference's halves beside it. `FEATURE_SCORES` says what each one is.
 """
 
+import math
 from dataclasses import asdict
 
 import numpy as np
 
-from .bootstrap import Interval
+from .bootstrap import Interval, wilson_interval
 from .cmmd import cmmd
 from .fid import frechet_distance
 from .kid import kid
@@ -26,6 +27,7 @@ __all__ = [
     "warnings_for",
 ]
 
+Pair = tuple[np.ndarray, np.ndarray]  # of the evaluated images and of the reference
 NOTHING = Interval(None, None, None)
 ROUNDING = 1e-9  # of a length: below it a difference is nothing but rounding
 
@@ -36,7 +38,8 @@ def quality_scores(
     """The scores of `FEATURE_SCORES` of features [N, D] beside a reference's [M, D], each with its 95% interval.
 
     Intervals of KID and CMMD are those of `kernel_distance`, all others of `subsampled_deviations`, about the score's
-    expectation at this number of images. A score that cannot be had is an Interval of None: see `quality_problems`.
+    expectation at this number of images; only NDB / K, which counts what is significant at it, is taken for a share of
+    K independent bins. A score that cannot be had is an Interval of None: see `quality_problems`.
 
     Args:
         seed: of subsets and bins; the same seed gives the same scores.
@@ -54,6 +57,11 @@ def quality_scores(
         deviations = subsampled_deviations(score, len(features), len(reference), seed) if intervals else {}
         for name in wanted:
             scores[name] = interval_about(values[name], deviations.get(name), *FEATURE_SCORES[name].range)
+        if "vendi" in wanted:  # it grows with the number of images, and its deviation with it
+            ends = interval_about(values["log vendi"], deviations.get("log vendi"), 0.0, math.inf)
+            scores["vendi"] = Interval(values["vendi"], _exp(ends.low), _exp(ends.high))
+        if "ndb" in wanted:
+            scores["ndb"] = wilson_interval(values["ndb"], score.bin_count)
     if not intervals:
         scores = {name: Interval(score.value, None, None) for name, score in scores.items()}
     return scores
@@ -93,37 +101,38 @@ def _problem_of_all(features: np.ndarray, reference: np.ndarray) -> str | None:
     return None
 
 
+def _exp(value: float | None) -> float | None:
+    return None if value is None else math.exp(value)
+
+
 class _SubsetScore:
     """The `wanted` scores by name of subsets of features [N, D] and of a reference's [M, D]."""
 
     def __init__(self, features: np.ndarray, reference: np.ndarray, seed: int, wanted: list[str]) -> None:
-        # The Vendi score is that of directions from the reference's mean: raw features all point the same way. To the
-        # others the place does not matter, and about the mean single precision suffices for subsets.
+        # About the mean, single precision suffices for subsets, and for comparing distances.
         center = reference.mean(0, dtype=np.float64)
         self.wanted = wanted
-        self.exact = features - center, reference - center
-        self.rounded = tuple(part.astype(np.float32) for part in self.exact)
-        self.nearest_bins: tuple[np.ndarray, ...] | None = None
+        self.exact: Pair = features - center, reference - center
+        self.rounded: Pair = self.exact[0].astype(np.float32), self.exact[1].astype(np.float32)
+        self.nearest_bins: Pair | None = None
         if "ndb" in wanted:
             centers = fit_bins(self.exact[1], min(len(reference) // IMAGES_PER_BIN, MAXIMUM_BINS), seed).centers
             self.bin_count = len(centers)
-            self.nearest_bins = tuple(nearest_centers(part, centers) for part in self.exact)
+            self.nearest_bins = nearest_centers(self.exact[0], centers), nearest_centers(self.exact[1], centers)
 
     def of_all(self) -> dict[str, float]:
-        return self._score(*self.exact, self.nearest_bins)
+        return self._score(self.exact, self.rounded, self.nearest_bins)
 
-    def __call__(self, *chosen: np.ndarray) -> dict[str, float]:
-        features, reference = (part[rows] for part, rows in zip(self.rounded, chosen, strict=True))
-        bins = self.nearest_bins and tuple(part[rows] for part, rows in zip(self.nearest_bins, chosen, strict=True))
-        return self._score(features, reference, bins)
+    def __call__(self, chosen: np.ndarray, chosen_reference: np.ndarray) -> dict[str, float]:
+        rounded = self.rounded[0][chosen], self.rounded[1][chosen_reference]
+        bins = self.nearest_bins and (self.nearest_bins[0][chosen], self.nearest_bins[1][chosen_reference])
+        return self._score(rounded, rounded, bins)
 
-    def _score(
-        self, features: np.ndarray, reference: np.ndarray, bins: tuple[np.ndarray, ...] | None
-    ) -> dict[str, float]:
-        scores = {"fid": frechet_distance(features, reference)}
-        scores |= asdict(neighbourhoods(features, reference, features.dtype.type))
-        if "vendi" in self.wanted:
-            scores["vendi"] = vendi_score(features)
+    def _score(self, exact: Pair, rounded: Pair, bins: Pair | None) -> dict[str, float]:
+        scores = {"fid": frechet_distance(*exact), **asdict(neighbourhoods(*rounded, np.float32))}
+        if "vendi" in self.wanted:  # of directions from the reference's mean: raw features all point the same way
+            scores["vendi"] = vendi_score(exact[0] - exact[1].mean(0))
+            scores["log vendi"] = math.log(scores["vendi"])
         if bins is not None:
             coverage = compare_counts(*(np.bincount(part, minlength=self.bin_count) for part in bins))
             scores |= {"ndb": coverage.different, "jsd": coverage.jensen_shannon}

@@ -10,11 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .bootstrap import Interval
+from .bootstrap import NORMAL_95, Interval
 
 SUBSETS = 40  # their standard deviation is known to about 11%
 SUBSET_IMAGES = 500  # more would take long and tell the same; the factor above makes up for it
-DEVIATIONS = 1.96
 
 # From the subsets' indices [B] of the samples and [C] of the real images to scores by name.
 SubsetScores = Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -44,5 +43,5 @@ def interval_about(value: float, deviation: float | None, low: float, high: floa
     """
     if deviation is None:
         return Interval(value, None, None)
-    reach = DEVIATIONS * deviation
+    reach = NORMAL_95 * deviation
     return Interval(value, max(value - reach, low), min(value + reach, high))

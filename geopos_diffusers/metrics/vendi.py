@@ -24,4 +24,4 @@ def vendi_score(features: np.ndarray) -> float:
     product = directions @ directions.T if len(directions) <= directions.shape[1] else directions.T @ directions
     values = np.linalg.eigvalsh(product) / count
     values = np.concatenate([values[values > 1e-12], np.full(count - known.sum(), 1 / count)])
-    return float(np.exp(-(values * np.log(values)).sum()))
+    return max(float(np.exp(-(values * np.log(values)).sum())), 1.0)  # rounding can end just below

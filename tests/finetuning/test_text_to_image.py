@@ -25,50 +25,7 @@ from geopos_diffusers.finetuning.trained_parts import add_trained_parts, paramet
 from geopos_diffusers.training.data_order import DataOrder
 
 SCRIPT = REPOSITORY / "scripts" / "finetune_text_to_image.py"
-IMAGES = 10
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_stable_diffusion().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory) -> Path:
-    """Ten images of 48x40 pixels with captions."""
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    lines = []
-    for index in range(IMAGES):
-        Image.fromarray(rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(folder / f"{index}.png")
-        lines.append(json.dumps({"file_name": f"{index}.png", "text": f"a hand with {index} fingers"}))
-    (folder / "metadata.jsonl").write_text("\n".join(lines))
-    return folder
-
-
-@pytest.fixture
-def finetune(model, images, tmp_path):
-    """Run the script in this process: finetune("name", --option value, ...) -> (folder of the run, its loss lines)."""
-
-    def run(name: str, **options) -> tuple[Path, list[dict]]:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        options = {
-            "model": model,
-            "dataset": images,
-            "output_dir": tmp_path / name,
-            "report_to": "none",
-            "train_batch_size": 2,
-            "max_train_steps": 2,
-            **options,
-        }
-        main([word for key, value in options.items() for word in (f"--{key}", *map(str, np.atleast_1d(value)))])
-        folder = Path(options["output_dir"])
-        log = folder / "losses.jsonl"
-        return folder, [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-
-    return run
+IMAGES = 10  # in the folder of the fixture `images`
 
 
 def losses(lines: list[dict]) -> list[float]:

@@ -144,10 +144,22 @@ class TestRefusals:
         with pytest.raises(DataError, match="not a readable image"):
             open_image(tmp_path / "a.png")
 
-    def test_truncated(self):
-        content = written(Image.effect_noise((64, 64), 50), "PNG")
+    @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+    def test_truncated(self, format, share):
+        content = written(Image.effect_noise((64, 64), 50), format)
         with pytest.raises(DataError, match="not a readable image"):
-            open_image(content[: len(content) // 2])
+            open_image(content[: int(len(content) * share)])
+
+    def test_reasons_are_the_same_for_every_run(self):
+        """Pillow's own text holds an address in memory."""
+        with pytest.raises(DataError) as raised:
+            open_image(b"no picture")
+        assert str(raised.value) == "not a readable image (empty, or of no known format)"
+
+    def test_a_folder(self, tmp_path):
+        with pytest.raises(DataError, match=r"^not a file$"):
+            open_image(tmp_path)
 
     @pytest.mark.skipif(not features.check("avif"), reason="this Pillow is built without AVIF")
     def test_damaged_avif(self):

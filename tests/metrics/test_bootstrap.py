@@ -3,7 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval, bootstrap_means, mean, weighted_mean
+from geopos_diffusers.metrics.bootstrap import (
+    Interval,
+    bootstrap_interval,
+    bootstrap_means,
+    mean,
+    weighted_mean,
+    wilson_interval,
+)
 
 
 class TestInterval:
@@ -79,3 +86,11 @@ class TestBootstrapMeans:
     def test_the_seed_fixes_it(self):
         columns = np.random.default_rng(0).normal(size=(50, 1))
         assert bootstrap_means(columns, seed=3) == bootstrap_means(columns, seed=3)
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (3, 10), (10, 10), (250, 1000)])
+def test_wilson_interval_agrees_with_scipy(right, count):
+    stats = pytest.importorskip("scipy.stats")
+    theirs = stats.binomtest(right, count).proportion_ci(method="wilson")
+    ours = wilson_interval(right / count, count)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)

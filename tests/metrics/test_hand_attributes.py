@@ -8,6 +8,7 @@ from geopos_diffusers.metrics.hand_attributes import (
     attributes_of_text,
     parse_fingers,
     parse_handedness,
+    parse_hands,
     parse_tone,
     parse_view,
 )
@@ -57,6 +58,89 @@ FINGERS = [
     ("three or four fingers raised", None),
     ("two fingers raised beside four fingers raised", None),
 ]
+
+HANDS = [
+    ("two hands", 2),
+    ("both hands", 2),
+    ("both of her hands raised", 2),
+    ("a pair of hands", 2),
+    ("a pair of clasped hands", 2),
+    ("a left and a right hand", 2),
+    ("a left hand and a right hand, side by side", 2),
+    ("the right hand next to the left hand", 2),
+    ("left and right hands", 2),
+    ("two people shaking hands", 2),
+    ("a firm handshake", 2),
+    ("Two Open Hands, palms up", 2),
+    ("three fingers on both hands", 2),
+    ("three raised fists", 3),
+    ("4 hands in a circle", 4),
+    ("ten hands", 10),
+    ("no hands", 0),
+    ("a cup and no hand", 0),
+    ("a hand", 1),
+    ("one hand", 1),
+    ("a single hand", 1),
+    ("1 hand", 1),
+    ("a photo of the palm of a left hand", 1),
+    ("the palm of a right hand, two fingers raised", 1),
+    ("a hand with five fingers", 1),
+    ("a hand made of clay", 1),
+    ("a hand held up", 1),
+    ("a left or right hand", 1),
+    ("a clenched fist", 1),
+    ("an open palm", 1),
+    ("a woman with a cup in one hand", 1),
+    ("a hand and a handbag", 1),
+    ("a left hand, the hour hand of a clock behind it", 1),
+    ("three fingers raised", 1),
+    ("3 fingers", 1),
+    ("an open hand, a right hand, palm view", 1),
+    ("a left hand, and a right hand", 2),
+    ("hands", None),
+    ("her hands", None),
+    ("hands raised in the air", None),
+    ("a hand holding a hand", None),
+    ("a hand and another hand", None),
+    ("two fingers raised on each hand", None),
+    ("one hand or two hands", None),
+    ("many hands", None),
+    ("two hand gestures", None),
+    ("two people with hands in their pockets", None),
+    ("a second-hand shop", None),
+    ("on the other hand, a cup", None),
+    ("a handbag", None),
+    ("a handsome man holding a handle", None),
+    ("a hand-made vase", None),
+    ("hand-drawn flowers on the right-hand side", None),
+    ("the hands of a clock", None),
+    ("a palm tree", None),
+    ("children walking hand in hand", None),
+    ("ten fingers", None),
+    ("two fingers of whisky", None),
+    ("a cat", None),
+    ("", None),
+]
+
+
+class TestHands:
+    @pytest.mark.parametrize(("text", "expected"), HANDS)
+    def test_table(self, text, expected):
+        assert parse_hands(text) == expected
+
+    def test_captions_of_one_rendered_hand(self):
+        captions = pytest.importorskip("geopos_diffusers.data.captions")
+        generator = np.random.default_rng(1)
+        for _ in range(300):
+            attributes = {
+                "fingers": int(generator.integers(6)),
+                "handedness": str(generator.choice(["left", "right"])),
+                "view": str(generator.choice(["palm", "back", "side"])),
+                "tone": "medium",
+                "background": "green",
+            }
+            caption = captions.describe_hand(attributes, generator)
+            assert parse_hands(caption) == 1, caption
 
 
 class TestFingers:
@@ -130,11 +214,21 @@ class TestCaptionsOfRenderedHands:
 class TestRows:
     def test_keys_come_before_the_text(self):
         row = {"file_name": "a.png", "text": "an open right hand, palm view", "fingers": 3}
-        assert attributes_of_row(row) == HandAttributes(3, "palm", "right", None)
+        assert attributes_of_row(row) == HandAttributes(3, "palm", "right", None, 1)
+
+    def test_the_number_of_hands(self):
+        assert attributes_of_row({"text": "a hand", "hands": 2}).hands == 2
+        assert attributes_of_row({"text": "a hand", "hands": 0}).hands == 0
+        assert attributes_of_row({"text": "a hand", "hands": None}).hands == 1
 
     @pytest.mark.parametrize(
         ("row", "message"),
         [
+            ({"hands": 11}, "hands is 11; it must be a whole number from 0 to 10"),
+            ({"hands": -1}, "hands is -1"),
+            ({"hands": 1.5}, "hands is 1.5"),
+            ({"hands": True}, "hands is True"),
+            ({"hands": "two"}, "hands is 'two'"),
             ({"fingers": 7}, "fingers is 7"),
             ({"fingers": "three"}, "fingers is 'three'"),
             ({"fingers": True}, "fingers is True"),

@@ -1,11 +1,18 @@
 import json
+import math
+import os
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from geopos_diffusers.cli.generate import save_png
+from geopos_diffusers.cli.generate import write_metadata as write_generated
 from geopos_diffusers.errors import DataError
+from geopos_diffusers.images.opening import open_image
 from geopos_diffusers.metrics.hand_attributes import HandAttributes
 from geopos_diffusers.metrics.image_folder import list_images
+from geopos_diffusers.pipelines.generation import Generated
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ class TestList:
         write_metadata(folder, {"file_name": "3.png", "text": "the back of a left hand, two fingers raised"}, "")
         found = list_images(folder)
         assert [picture.name for picture in found.entries] == ["3.png"]
-        assert found.entries[0].attributes == HandAttributes(2, "back", "left", None)
+        assert found.entries[0].attributes == HandAttributes(2, "back", "left", None, 1)
         assert found.has_metadata
 
     def test_limit(self, folder):
@@ -46,6 +53,114 @@ class TestList:
         assert first == [picture.name for picture in list_images(folder, limit=3, seed=1).entries]
         assert list_images(folder, limit=3).available == 5
         assert len(list_images(folder, limit=9).entries) == 5
+
+
+class TestRows:
+    def test_what_generate_writes(self, tmp_path):
+        """The rows of `geopos generate`, by its own function."""
+        image = Image.new("RGB", (8, 8))
+        items = [
+            Generated(index, prompt, 40 + index, image) for index, prompt in enumerate(["two hands", "a left hand"])
+        ]
+        for item in items:
+            save_png(item, tmp_path / f"{item.index:05d}.png", {})
+        write_generated(tmp_path / "metadata.jsonl", items)
+        entries = list_images(tmp_path).entries
+        assert [(entry.name, entry.text, entry.seed) for entry in entries] == [
+            ("00000.png", "two hands", 40),
+            ("00001.png", "a left hand", 41),
+        ]
+        assert [entry.attributes.hands for entry in entries] == [2, 1]
+
+    def test_what_rendered_hands_say(self, rendered_hands):
+        entry = list_images(rendered_hands).entries[0]
+        assert entry.keypoints.shape == (21, 2)
+        assert entry.keypoints.dtype == np.float64
+        assert entry.attributes.hands == 1
+
+    def test_what_is_not_said_is_none(self, folder):
+        write_metadata(folder, {"file_name": "0.png", "seed": None, "keypoints": None})
+        entry = list_images(folder).entries[0]
+        assert (entry.text, entry.seed, entry.keypoints) == (None, None, None)
+
+    @pytest.mark.parametrize("seed", ["7", 7.5, True, [7]])
+    def test_a_seed_is_a_whole_number(self, folder, seed):
+        write_metadata(folder, {"file_name": "0.png", "seed": seed})
+        with pytest.raises(DataError, match=r"line 1: seed is .*; it must be a whole number"):
+            list_images(folder)
+
+    @pytest.mark.parametrize(
+        "keypoints",
+        [
+            [[1, 2]] * 20,
+            [[1, 2, 3]] * 21,
+            [[1, 2]] * 20 + [[1]],
+            [[1, "2"]] * 21,
+            [[1, None]] * 21,
+            [[True, False]] * 21,
+            [[1, math.nan]] * 21,
+            [[math.inf, 1]] * 21,
+            [[10**400, 1]] * 21,
+            {"wrist": [1, 2]},
+            "21 points",
+        ],
+        ids=lambda value: str(value)[:20],
+    )
+    def test_key_points_are_pairs_of_finite_numbers(self, folder, keypoints):
+        write_metadata(folder, {"file_name": "0.png", "keypoints": keypoints})
+        with pytest.raises(DataError, match="line 1: keypoints must be 21 pairs"):
+            list_images(folder)
+
+
+class TestFiles:
+    """What a folder can hold besides images: found and opened, or refused by its reader in one line."""
+
+    def test_a_folder_of_one_image(self, tmp_path):
+        Image.new("RGB", (8, 8)).save(tmp_path / "only.png")
+        assert [entry.name for entry in list_images(tmp_path).entries] == ["only.png"]
+
+    def test_a_folder_with_the_name_of_an_image(self, folder):
+        (folder / "folder.png").mkdir()
+        assert len(list_images(folder).entries) == 5
+
+    def test_links_are_followed(self, folder, tmp_path_factory):
+        """A snapshot of the Hub's cache is made of links to files outside of it."""
+        outside = tmp_path_factory.mktemp("blobs") / "3f2a"
+        Image.new("RGB", (8, 8), (9, 8, 7)).save(outside, "PNG")
+        (folder / "5.png").symlink_to(outside)
+        assert open_image(list_images(folder).entries[5].path).getpixel((0, 0)) == (9, 8, 7)
+        write_metadata(folder, {"file_name": "5.png"})
+        assert open_image(list_images(folder).entries[0].path).getpixel((0, 0)) == (9, 8, 7)
+
+    @pytest.mark.parametrize("name", ["/etc/hostname", "a/../../0.png", "..", "../images/0.png"])
+    def test_a_name_outside_the_folder(self, folder, name):
+        write_metadata(folder, {"file_name": name})
+        with pytest.raises(DataError, match=r"line 1: file_name .* is outside the folder"):
+            list_images(folder)
+
+    def test_what_cannot_be_read_is_named_with_its_reason(self, folder):
+        whole = (folder / "0.png").read_bytes()
+        (folder / "empty.png").touch()
+        (folder / "notes.jpg").write_text("no image, whatever its name says")
+        (folder / "half.png").write_bytes(whole[: len(whole) // 2])
+        (folder / "broken link.png").symlink_to(folder / "nowhere.png")
+        Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(folder / "nan.tif")
+        if hasattr(os, "mkfifo"):
+            os.mkfifo(folder / "pipe.png")
+        reasons = {}
+        for entry in list_images(folder).entries:
+            try:
+                open_image(entry.path)
+            except DataError as error:
+                reasons[entry.name] = str(error)
+        unknown = "not a readable image (empty, or of no known format)"
+        expected = {"empty.png": unknown, "notes.jpg": unknown, "broken link.png": "the file is missing"}
+        if hasattr(os, "mkfifo"):
+            expected["pipe.png"] = "not a file"
+        assert expected.items() <= reasons.items()
+        assert reasons.keys() - expected == {"half.png", "nan.tif"}
+        assert "floating-point numbers of unknown range" in reasons["nan.tif"]
+        assert all("\n" not in reason for reason in reasons.values())
 
 
 class TestBadFolders:

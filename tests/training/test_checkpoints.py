@@ -129,8 +129,11 @@ def test_checkpoints_are_found_and_rotated_by_number(tmp_path):
 def test_clearing_takes_only_what_a_run_wrote(tmp_path):
     save(make_state(), 1, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
+    for name, file in (("best", "best.json"), ("evaluation", "evaluation.json")):  # the second of `geopos evaluate`
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
     clear_output(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation", "notes.txt"]
 
 
 def test_a_number_of_a_file_is_that_of_the_command_line(tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from geopos_diffusers.data.hands import render_hands
+from geopos_diffusers.files import atomic_path
 from geopos_diffusers.metrics.hand_detection import HandDetector
 
 # How the rendered sets are drawn: the ways people count, seen from the palm or the back; and everything.
@@ -17,48 +18,58 @@ PLAIN = {"poses": "canonical", "views": ("palm", "back"), "max_tilt": 20.0, "max
 VARIED = {"max_rotation": 60.0}
 SIZE = 128
 NO_DEFECT = "none"
+Sample = tuple[Image.Image, str, int]  # an image, its defect and the number of raised fingers
 
 
 @dataclass(frozen=True)
 class FoundHands:
-    """world, image: landmarks [N, 21, 3]. defects: [N] names. images: how many there were, [N] of them with a hand."""
+    """What was found in `images` images, in N of them a hand.
+
+    world, image: landmarks [N, 21, 3]. defects [N]: names. fingers [N]: how many are raised, -1 where it is not known.
+    """
 
     world: np.ndarray
     image: np.ndarray
     defects: np.ndarray
+    fingers: np.ndarray
     images: int
 
     def select(self, chosen: np.ndarray) -> "FoundHands":
-        return FoundHands(self.world[chosen], self.image[chosen], self.defects[chosen], int(chosen.sum()))
+        arrays = (self.world, self.image, self.defects, self.fingers)
+        return FoundHands(*(array[chosen] for array in arrays), int(chosen.sum()))
 
 
-def find_hands(detector: HandDetector, images: Iterable[tuple[Image.Image, str]], name: str) -> FoundHands:
-    """The most prominent hand of each image; the images come with the name of their defect."""
-    world, points, defects, count = [], [], [], 0
-    for image, defect in tqdm(images, desc=name, unit="image"):
+def find_hands(detector: HandDetector, images: Iterable[Sample], name: str) -> FoundHands:
+    """The most prominent hand of each image."""
+    world, points, defects, raised, count = [], [], [], [], 0
+    for image, defect, fingers in tqdm(images, desc=name, unit="image"):
         count += 1
         if hands := detector.detect(image):
             world.append(hands[0].world_landmarks)
             points.append(hands[0].landmarks)
             defects.append(defect)
-    return FoundHands(np.array(world), np.array(points), np.array(defects), count)
+            raised.append(fingers)
+    return FoundHands(np.array(world), np.array(points), np.array(defects), np.array(raised), count)
 
 
-def photographs(path: Path) -> Iterable[tuple[Image.Image, str]]:
+def photographs(path: Path) -> Iterable[Sample]:
     """The pictures of a Parquet file with the column `image`."""
     import pyarrow.parquet
 
     for row in pyarrow.parquet.read_table(path, columns=["image"]).to_pylist():
-        yield Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"), NO_DEFECT
+        yield Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"), NO_DEFECT, -1
 
 
-def rendered(count: int, seed: int, options: dict) -> Iterable[tuple[Image.Image, str]]:
+def rendered(count: int, seed: int, options: dict) -> Iterable[Sample]:
     for image, attributes in render_hands(count, SIZE, seed, **options):
-        yield image, attributes.get("defect") or NO_DEFECT
+        yield image, attributes.get("defect") or NO_DEFECT, attributes["fingers"]
 
 
-def collect(folder: Path, count: int, seed: int) -> dict[str, FoundHands]:
-    """All sets by name. Training sets are for choosing, the others for measuring; no subject or seed is in both."""
+def collect(folder: Path, count: int, seed: int, kept: Path) -> dict[str, FoundHands]:
+    """All sets by name. Training sets are for choosing, the others for measuring; no subject or seed is in both.
+
+    Finding them takes long: each is written to the folder `kept`, and read from there the next time.
+    """
     sources = {
         "photographs, training": photographs(folder / "train.parquet"),
         "photographs, test": photographs(folder / "test.parquet"),
@@ -68,5 +79,18 @@ def collect(folder: Path, count: int, seed: int) -> dict[str, FoundHands]:
         "rendered in all poses, test": rendered(count, seed + 3, VARIED),
         "rendered with defects": rendered(2 * count, seed + 4, PLAIN | {"defects": 1.0}),
     }
+    sets = {}
     with HandDetector(max_hands=1) as detector:
-        return {name: find_hands(detector, images, name) for name, images in sources.items()}
+        for name, images in sources.items():
+            path = kept / f"{name}, {count}, {seed}.npz"
+            if not path.is_file():
+                with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                    np.savez(file, **vars(find_hands(detector, images, name)))
+            sets[name] = read_hands_file(path)
+    return sets
+
+
+def read_hands_file(path: Path) -> FoundHands:
+    with np.load(path, allow_pickle=False) as arrays:
+        columns = (arrays[name] for name in ("world", "image", "defects", "fingers"))
+        return FoundHands(*columns, int(arrays["images"]))

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 GROUP = 8  # images of a batch that share one size and one blur
 SMALLEST = 24  # pixels of the smallest size that images are reduced to
-JPEG_SHARE, GREY_SHARE, CROP_SHARE, MIRROR_SHARE = 0.35, 0.05, 0.6, 0.5
+JPEG_SHARE, GREY_SHARE, CROP_SHARE, MIRROR_SHARE = 0.35, 0.05, 0.7, 0.5
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Framed:
 
 
 def frame(pixels: Tensor, keypoints: Tensor, generator: torch.Generator) -> Framed:
-    """Place cut-out hands anew: turned, mirrored, stretched a little, whole in a scene or as a crop around the hand.
+    """Place cut-out hands anew: mirrored, stretched a little, in a scene at any angle or as an upright crop.
+
+    These are the two looks of `HandJudge`: at a whole image, and at a square around the key points, turned by them.
 
     Args:
         pixels: [B, S, S, 4] bytes, straight alpha. Beyond its edge the arm goes on as it leaves it.
@@ -40,33 +42,39 @@ def frame(pixels: Tensor, keypoints: Tensor, generator: torch.Generator) -> Fram
     colours = pixels.permute(0, 3, 1, 2).float() / 255.0
     cut = torch.cat([colours[:, :3] * colours[:, 3:], colours[:, 3:]], dim=1)
     places = keypoints / size * 2.0 - 1.0
-    low, high = places.amin(1), places.amax(1)
-    extent = (high - low).amax(1)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
-    crop = torch.rand(count, generator=generator) < CROP_SHARE
-    share = torch.where(crop, uniform(0.52, 0.85), uniform(0.28, 0.9))  # of the frame that the key points span
-    room = torch.where(crop, torch.tensor(0.5), torch.tensor(0.9))
-    degrees = torch.where(torch.rand(count, generator=generator) < 0.75, uniform(-20, 20), uniform(-180, 180))
-    turn = torch.deg2rad(degrees)
-    cosine, sine = turn.cos(), turn.sin()
-    rotation = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
     stretch = uniform(0.92, 1.08, 2)
     mirrored = torch.rand(count, generator=generator) < MIRROR_SHARE
     stretch[mirrored, 0] *= -1.0
-    # A point of the source is zoom * rotation * stretch * (point - middle) + shift in the frame.
-    zoom = 2.0 * share / extent
-    forward = zoom[:, None, None] * rotation @ torch.diag_embed(stretch)
-    shift = uniform(-1.0, 1.0, 2) * (1.0 - share).clamp(min=0.0)[:, None] * room[:, None]
-    middle = (low + high) / 2
-    moved = (places - middle[:, None]) @ forward.mT + shift[:, None]
+    crop = torch.rand(count, generator=generator) < CROP_SHARE
+    free = torch.where(torch.rand(count, generator=generator) < 0.6, uniform(-15, 15), uniform(-180, 180))
+    turn = torch.where(crop, upright(places * stretch[:, None]) + torch.deg2rad(uniform(-25, 25)), torch.deg2rad(free))
+    cosine, sine = turn.cos(), turn.sin()
+    rotation = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
+    turned = (places * stretch[:, None]) @ rotation.mT
+    low, high = turned.amin(1), turned.amax(1)
+    # Of the frame that the key points span: a second look goes by key points that may be wrong.
+    share = torch.where(crop, uniform(0.5, 0.88), uniform(0.28, 0.9))
+    zoom = (2.0 * share / (high - low).amax(1))[:, None]
+    shift = uniform(-1.0, 1.0, 2) * (1.0 - share)[:, None] * torch.where(crop, 0.4, 0.9)[:, None]
+    # A point of the source is zoom * (rotation * stretch * point - middle) + shift in the frame.
+    offset = shift - zoom * (low + high) / 2
+    forward = zoom[..., None] * rotation @ torch.diag_embed(stretch)
+    moved = places @ forward.mT + offset[:, None]
     backward = torch.linalg.inv(forward)
-    theta = torch.cat([backward, (middle - (backward @ shift[..., None])[..., 0])[..., None]], dim=2)
+    theta = torch.cat([backward, -backward @ offset[..., None]], dim=2)
     grid = functional.affine_grid(theta, [count, 4, size, size], align_corners=False)
     framed = functional.grid_sample(cut, grid, padding_mode="border", align_corners=False)
     return Framed(framed, (moved + 1.0) / 2.0, mirrored)
+
+
+def upright(keypoints: Tensor) -> Tensor:
+    """Angles [B] in radians by which to turn hands [B, 21, 2] (y down) so that the middle knuckle is above the wrist."""
+    along = keypoints[:, 9] - keypoints[:, 0]
+    return -torch.pi / 2 - torch.atan2(along[:, 1], along[:, 0])
 
 
 def smear(cut: Tensor, generator: torch.Generator) -> Tensor:

@@ -27,6 +27,7 @@ class Labels:
     fingers_weight: Tensor
     right: Tensor
     right_weight: Tensor
+    kinds: Tensor
 
 
 def make_labels(hands: Hands) -> Labels:
@@ -49,7 +50,8 @@ def make_labels(hands: Hands) -> Labels:
         "right_weight": ~np.isin(hands.defects, _SIDE_LOST),
     }
     tensors = {name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()}
-    return Labels(fingers=torch.from_numpy(hands.fingers), **tensors)
+    whole = {"fingers": hands.fingers, "kinds": hands.defects - SOUND}
+    return Labels(**{name: torch.from_numpy(value) for name, value in whole.items()}, **tensors)
 
 
 def compose(

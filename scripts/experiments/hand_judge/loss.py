@@ -4,15 +4,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-WEIGHTS = {"present": 0.5, "well_formed": 1.0, "fingers": 1.0, "right": 0.5, "keypoints": 8.0}
+from geopos_diffusers.data.hand_defects import DEFECTS
+from geopos_diffusers.metrics.hand_judge_network import HIDDEN
+
+WEIGHTS = {"present": 0.5, "well_formed": 1.5, "fingers": 1.0, "right": 0.5, "kinds": 0.5, "keypoints": 4.0, "maps": 0.5}
+SPREAD = 0.05  # standard deviation of a key point's place in the maps that are learnt, as a share of the side
 
 
 class JudgeLoss(nn.Module):
-    """Losses by name; "loss" is their sum by WEIGHTS. Where no hand is shown, only `present` has a target."""
+    """Losses by name; "loss" is their sum by WEIGHTS. Where no hand is shown, only `present` has a target.
+
+    A layer that only serves the training tells the kinds of defects apart: the features that it needs are those that
+    `well_formed` needs, and are found sooner.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.kinds = nn.Linear(HIDDEN, len(DEFECTS) + 1)
 
     def forward(
         self,
@@ -25,8 +34,9 @@ class JudgeLoss(nn.Module):
         fingers_weight: Tensor,
         right: Tensor,
         right_weight: Tensor,
+        kinds: Tensor,
     ) -> dict[str, Tensor]:
-        """All [B, ...]; key points as shares of the side, those outside the image are left out."""
+        """All [B, ...]; `kinds` are 0 for well-formed hands, else 1 + the index in DEFECTS; key points as shares of the side, those outside the image are left out."""
         found = self.network(images)
         binary = functional.binary_cross_entropy_with_logits
         inside = ((keypoints > 0.0) & (keypoints < 1.0)).all(2) * present[:, None]
@@ -40,7 +50,11 @@ class JudgeLoss(nn.Module):
                 functional.cross_entropy(found.fingers, fingers, reduction="none"), fingers_weight * present
             ),
             "right": _mean(binary(found.right_hand, right, reduction="none"), right_weight * present),
+            "kinds": _mean(
+                functional.cross_entropy(self.kinds(found.hidden).float(), kinds, reduction="none"), present
+            ),
             "keypoints": _mean(distance, inside),
+            "maps": _mean(_map_loss(found.maps, keypoints), inside),
         }
         total = torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
         return {"loss": total, **{f"{name}_loss": value for name, value in losses.items()}}
@@ -48,3 +62,13 @@ class JudgeLoss(nn.Module):
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def _map_loss(maps: Tensor, keypoints: Tensor) -> Tensor:
+    """Cross-entropy [B, 21] of the maps [B, 21, H, W] against a small Gaussian around each key point."""
+    height, width = maps.shape[2:]
+    across = (torch.arange(width, device=maps.device) + 0.5) / width - keypoints[..., :1]
+    down = (torch.arange(height, device=maps.device) + 0.5) / height - keypoints[..., 1:]
+    squared = down[..., :, None] ** 2 + across[..., None, :] ** 2
+    target = (-squared / (2 * SPREAD**2)).flatten(2).softmax(2)
+    return -(target * maps.flatten(2).log_softmax(2)).sum(2)
