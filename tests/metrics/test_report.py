@@ -89,7 +89,7 @@ class TestDocument:
         assert json.loads(document_text(document), parse_constant=refuse) == document
         without = [row for row in document["folders"][0]["images"] if not row["hands"]]
         assert without
-        assert without[0]["values"]["presence"] is None
+        assert without[0]["values"]["joint_ratio_difference"] is None
 
     def test_images_of_one_prompt_and_seed_are_paired(self, document):
         pairing = document["pairings"][0]
