@@ -6,8 +6,12 @@ folders are compared with the first, image by image where their prompts and seed
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from ..metrics.evaluation import Evaluation
 
 SUMMARY = "score images of hands beside a reference, and compare models"
 ATTRIBUTES = ("fingers", "view", "handedness", "tone")
@@ -105,15 +109,31 @@ def evaluate(args: argparse.Namespace) -> None:
         progress=not args.quiet,
     )
     if args.plan:
-        from ..metrics.power import format_plan
-
-        print(format_plan(evaluation))
+        print(plan_text(evaluation))
         return
     from ..metrics.report import TABLE_FILE, write_report
 
     paths = write_report(evaluation, args.output)
     print(paths[TABLE_FILE].read_text(encoding="utf-8"))
     print_written(paths)
+
+
+def plan_text(evaluation: "Evaluation") -> str:
+    """How many images show a difference from the baseline's measured shares, and from the pairs that were seen to differ.
+
+    Of several other folders, that with the most pairs that differ counts. Shares that were not measured are left out.
+    """
+    from ..metrics.measures import MEASURES
+    from ..metrics.power import format_plan
+
+    scores = evaluation.folders[0].scores
+    shares = [name for name in evaluation.measures if MEASURES[name].kind == "share"]
+    rates = {name: value for name in shares if (value := scores[name].value) is not None}
+    differing: dict[str, float] = {}
+    for row in evaluation.comparisons:
+        if row.measure in rates and row.pairs and row.wins + row.losses + row.ties == row.pairs:
+            differing[row.measure] = max(differing.get(row.measure, 0.0), (row.wins + row.losses) / row.pairs)
+    return format_plan(rates or None, differing)
 
 
 def check_folders(args: argparse.Namespace) -> None:

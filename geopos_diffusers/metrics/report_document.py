@@ -22,7 +22,7 @@ from .finger_count import COUNTS, FINGER_REACH, THUMB_CLEARANCE, THUMB_REACH
 from .hand_detection import BORDER, ENLARGED_SIZE, MINIMUM_CONFIDENCE, HandDetection
 from .hand_judge import Judgement
 from .measures import MEASURES
-from .quality import QUALITY
+from .quality_measures import QUALITY
 from .records import ScoredImage
 
 FORMAT_VERSION = 2
@@ -54,7 +54,7 @@ def evaluation_to_dict(evaluation: Evaluation) -> Document:
             "enlarged_to_pixels": ENLARGED_SIZE,
             "border_of_each_side": BORDER,
             "finger_rule": {"reach": FINGER_REACH, "thumb_reach": THUMB_REACH, "thumb_clearance": THUMB_CLEARANCE},
-            **asdict(evaluation.settings),
+            **asdict(evaluation.settings) | {"extractors": list(evaluation.settings.extractors)},
             "components": evaluation.settings.components(),
         },
         "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
@@ -70,14 +70,31 @@ def measure_to_dict(name: str) -> Document:
 
 
 def quality_measures(evaluation: Evaluation) -> list[Document]:
-    """What the scores of sets are, by their keys "REGION/EXTRACTOR/SCORE"."""
+    """What the scores of sets are, by their keys "REGION/EXTRACTOR/SCORE", and of how few images they were computed."""
+    folders = (*evaluation.folders, evaluation.reference)
     described = []
-    for key in dict.fromkeys(key for folder in (*evaluation.folders, evaluation.reference) for key in folder.quality):
-        _, *extractor, score = key.split("/")
+    for key in dict.fromkeys(key for folder in folders for key in folder.quality):
+        region, *extractor, score = key.split("/")
         known = QUALITY[score]
-        title = f"{known.title}, {'/'.join(extractor)}" if extractor else known.title
-        described.append({"name": key, "title": title, "better": known.better, "usual_images": known.usual})
+        values = [folder.quality[key].value for folder in folders if key in folder.quality]
+        largest = max((abs(value) for value in values if value is not None), default=0.0)
+        described.append(
+            {
+                "name": key,
+                "title": ", ".join([known.title, *extractor]),
+                "better": known.better,
+                "digits": 4 if largest < 1 else 2 if largest < 100 else 1,
+                "usual_images": known.usual,
+                "fewest_images": min(set_size(folder, region) for folder in folders),
+            }
+        )
     return described
+
+
+def set_size(folder: FolderEvaluation, region: str) -> int:
+    """Number of images, or of crops of hands."""
+    entries = folder.scored.entries
+    return len(entries) if region == "images" else sum(bool(row.hands) for row in entries)
 
 
 def pairings(evaluation: Evaluation) -> list[Document]:
@@ -100,7 +117,8 @@ def folder_to_dict(folder: FolderEvaluation, measures: tuple[str, ...]) -> Docum
         "name": folder.name,
         "path": str(scored.folder.path),
         "available": scored.folder.available,
-        "scored": len(scored.entries),
+        "scored": set_size(folder, "images"),
+        "crops": set_size(folder, "crops"),
         "skipped": [{"file_name": name, "reason": reason} for name, reason in scored.skipped],
         "has_metadata": scored.folder.has_metadata,
         "matching": matched,

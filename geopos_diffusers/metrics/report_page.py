@@ -73,7 +73,7 @@ def page_data(document: dict[str, Any]) -> dict[str, Any]:
 
 def folder_data(folder: dict[str, Any]) -> dict[str, Any]:
     names = ("name", "path", "skipped", "scores", "quality", "agreement")
-    return {name: folder[name] for name in names} | {"images": folder["scored"]}
+    return {name: folder[name] for name in names} | {"images": folder["scored"], "crops": folder["crops"]}
 
 
 def set_data(
@@ -131,9 +131,16 @@ def reference_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 def quality_columns(document: dict[str, Any]) -> list[dict[str, Any]]:
     """The scores of sets, such as "images/mobilenet/fid", as columns of two tables."""
     return [
-        {**measure, "region": measure["name"].partition("/")[0], "kind": "number", "digits": 4}
+        {**measure, "region": measure["name"].partition("/")[0], "kind": "number", "warning": few_images(measure)}
         for measure in document["quality_measures"]
     ]
+
+
+def few_images(measure: dict[str, Any]) -> str | None:
+    """What to know of a score of a set that is smaller than usual."""
+    if measure["fewest_images"] >= measure["usual_images"]:
+        return None
+    return f"{measure['fewest_images']:,} images; usual are {measure['usual_images']:,}. Compare with as many only."
 
 
 def agreement_columns(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ WIDTH = 120
 SURE, PERHAPS = "*", "(*)"  # different from the baseline after Holm's correction, and before it alone
 LEVEL = 0.05
 CAUTION = "!"  # after the title of a measure that fails a control
+SMALL = "~"  # after the title of a score of fewer images than usual
 
 
 class Column(NamedTuple):
@@ -92,14 +93,19 @@ def table_rows(document: dict[str, Any]) -> list[tuple[str, Callable[[Column], s
     agreement = dict.fromkeys(key for folder in document["folders"] for key in folder["agreement"])
     return [
         ("images", lambda column: image_count(column.folder)),
+        ("images with a hand", lambda column: str(column.folder["crops"])),
         *((titled(measure), measured(measure)) for measure in document["measures"]),
         ("found, images / reference", lambda column: decimal(column.folder["found_ratio"], 3)),
         *(
-            (f"{row['name'].partition('/')[0]}: {row['title']}", of_set(row["name"], 4, "quality"))
+            (f"{row['name'].partition('/')[0]}: {row['title']}{few(row)}", of_set(row["name"], row["digits"], "quality"))
             for row in document["quality_measures"]
         ),
         *((f"judges: {name.replace('_', ' ')}", of_set(name, 2, "agreement")) for name in agreement),
     ]
+
+
+def few(quality_measure: dict[str, Any]) -> str:
+    return f" {SMALL}" if quality_measure["fewest_images"] < quality_measure["usual_images"] else ""
 
 
 def titled(measure: dict[str, Any]) -> str:
@@ -113,6 +119,9 @@ def legend(document: dict[str, Any]) -> str:
             f"{SURE} differs from {document['folders'][0]['name']} at 5% after Holm's correction for all comparisons, "
             f"{PERHAPS} before it alone."
         )
+    if small := [row for row in document["quality_measures"] if few(row)]:
+        usual = " or ".join(f"{number:,}" for number in sorted({row["usual_images"] for row in small}))
+        lines.append(f"{SMALL} fewer images than the usual {usual}; compare only with scores of as many.")
     lines += [f"{CAUTION} {row['title']}: {row['warning']}" for row in document["measures"] if row["warning"]]
     return "\n".join(lines)
 

@@ -89,7 +89,7 @@ class TestDocument:
         assert json.loads(document_text(document), parse_constant=refuse) == document
         without = [row for row in document["folders"][0]["images"] if not row["hands"]]
         assert without
-        assert without[0]["values"]["presence"] is None
+        assert without[0]["values"]["joint_ratio_difference"] is None
 
     def test_images_of_one_prompt_and_seed_are_paired(self, document):
         pairing = document["pairings"][0]
@@ -153,7 +153,7 @@ class TestTable:
         table = format_table(document)
         for measure in document["measures"]:
             assert MEASURES[measure["name"]].title in table
-        for text in ("base", "lora", "reference, matched", "9 of 10 (1 skipped)", "asked for \\ counted", "no hand"):
+        for text in ("base", "lora", "reference for base", "9 of 10 (1 skipped)", "asked for \\ counted", "no hand"):
             assert text in table
         score = document["folders"][1]["scores"]["found"]
         assert f"{100 * score['value']:.1f}% [{100 * score['low']:.1f}, {100 * score['high']:.1f}]" in table
@@ -181,11 +181,21 @@ class TestTable:
         assert f"{document['measures'][0]['title']} !" in table
         assert f"! {document['measures'][0]['title']}: rises under blur" in table
 
-    def test_references_that_are_matched_differently(self, document):
-        document["folders"][1]["reference_scores"]["found"]["value"] = 0.123
+    def test_one_reference_where_it_is_matched_alike(self, document):
+        assert "reference for lora" in format_table(document)
+        base, lora = document["folders"]
+        lora["reference_scores"] = base["reference_scores"]
         table = format_table(document)
-        assert "reference for base" in table
-        assert "12.3%" in table
+        assert "reference, matched" in table
+        assert "reference for" not in table
+
+    def test_scores_of_small_sets_are_marked(self, document):
+        table = format_table(document)
+        assert "images: KID, MobileNetV2-224 ~" in table
+        assert "~ fewer images than the usual 100 or 1,000 or 10,000; compare only" in table
+        for row in document["quality_measures"]:
+            row["fewest_images"] = 10_000
+        assert "~" not in format_table(document)
 
 
 class TestSheet:

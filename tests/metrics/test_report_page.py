@@ -151,8 +151,9 @@ class TestInBrowser:
         assert browser.execute_script("return document.querySelectorAll('img[src=x]').length") == 0
 
     def test_sorts_by_a_heading(self, browser):
-        selector = "#images tbody td:nth-child(5)"
-        header = browser.find_element("css selector", "#images thead th:nth-child(5)")
+        selector = "#images tbody td:nth-child(6)"
+        header = browser.find_element("css selector", "#images thead th:nth-child(6)")
+        assert header.text.startswith("asked")
         header.find_element("tag name", "button").click()
         assert header.get_attribute("aria-sort") == "descending"
         counts = [int(text) for text in texts(browser, selector)]
@@ -165,7 +166,12 @@ class TestInBrowser:
 
     def test_models_are_sorted_by_a_measure(self, browser, page_file):
         table = "#models table[aria-label='Detector (MediaPipe)']"
-        assert texts(browser, f"{table} tbody th") == ["base", "lora", "reference, matched"]
+        assert texts(browser, f"{table} tbody th") == [
+            "base",
+            "lora",
+            "reference, matched to base",
+            "reference, matched to lora",
+        ]
         for clicks in (1, 2):
             browser.find_element("css selector", f"{table} thead th:nth-child(2) button").click()
             values = [float(text.split("%")[0]) for text in texts(browser, f"{table} tbody td:nth-child(2)")]
@@ -219,11 +225,11 @@ class TestInBrowser:
 
     def test_gallery(self, browser, document):
         choose(browser, "gallery", "Images", "lora")
-        choose(browser, "gallery", "Measure", "presence of the hand")
-        for view, best in (("worst first", False), ("best first", True)):
+        choose(browser, "gallery", "Measure", "joint ratio difference")
+        for view, falls in (("worst first", True), ("best first", False)):
             choose(browser, "gallery", "Show", view)
             shown = [float(text.split(": ")[1].split("\n")[0]) for text in texts(browser, "#gallery figcaption")]
-            assert shown == sorted(shown, reverse=best)
+            assert shown == sorted(shown, reverse=falls)
             assert len(shown) == sum(bool(row["hands"]) for row in document["folders"][1]["images"])
         choose(browser, "gallery", "Images", "base")
         choose(browser, "gallery", "Show", "no hand found")

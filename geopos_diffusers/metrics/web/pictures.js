@@ -106,7 +106,7 @@ function sideBySideSection() {
   const orders = select("Order", [["given", "as given"], ["gain", "largest gain first"], ["loss", "largest loss first"]], (value) => { order = value; update(); });
   section("same", "Side by side", frames(), el("p", { class: "soft" }, data.pairing),
     el("div", { class: "controls" }, measure.node, orders.node, search("Filter prompts", (value) => { needle = value; update(); }),
-      checkbox("landmarks", (on) => list.classList.toggle("plain", !on))), list, pager.node);
+      checkbox("landmarks", (on) => list.classList.toggle("plain", !on))), pager.node, list);
   update();
 }
 
@@ -133,6 +133,6 @@ function gallerySection() {
   section("gallery", "Gallery", frames(), el("p", { class: "soft" }, data.selection),
     el("div", { class: "controls" }, select("Images", data.sets.map((one, index) => [index, one.name]), (value) => { set = data.sets[value]; update(); }).node,
       select("Show", views, (value) => { view = value; update(); }).node, measure.node,
-      checkbox("landmarks", (on) => grid.classList.toggle("plain", !on))), grid, pager.node);
+      checkbox("landmarks", (on) => grid.classList.toggle("plain", !on))), pager.node, grid);
   update();
 }

@@ -13,11 +13,12 @@ function mark(row) {
   return el("span", { class: `mark ${better ? "better" : "worse"}`, title: words, "aria-label": words, role: "img" }, ` ${sign}`);
 }
 
-function scoreTable(label, columns, part) {
+function scoreTable(label, columns, part, count = null) {
   const rows = data.models.map((model) => ({ name: model.name, scores: model[part], model }));
   if (part === "scores") rows.push(...data.reference_rows.map((row) => ({ ...row, reference: true })));
   else rows.push({ name: part === "quality" ? "reference, its halves" : "reference", scores: data.reference[part], reference: true });
-  const first = { title: "model", text: true, value: (row) => row.name };
+  const first = [{ title: "model", text: true, value: (row) => row.name }];
+  if (count) first.push({ title: count, value: (row) => (row.model || data.reference)[count] });
   const used = columns.filter((column) => rows.some((row) => row.scores[column.name] && isNumber(row.scores[column.name].value)));
   if (!used.length) return null;
   const made = used.map((column) => ({
@@ -31,7 +32,7 @@ function scoreTable(label, columns, part) {
     },
   }));
   const rowClass = (row) => (row.reference ? "reference" : null);
-  return el("div", {}, el("h3", {}, label), new DataTable({ columns: [first, ...made], rows, label, rowClass }).node);
+  return el("div", {}, el("h3", {}, label), new DataTable({ columns: [...first, ...made], rows, label, rowClass }).node);
 }
 
 function helpOf(measure) {
@@ -42,16 +43,16 @@ function modelsSection() {
   const titles = { detector: "Detector (MediaPipe)", network: "Second judge", both: "Both judges" };
   const tables = Object.entries(titles).map(([judge, title]) =>
     scoreTable(title, data.measures.filter((one) => one.judge === judge).map((one) => ({ ...one, help: helpOf(one) })), "scores"));
-  const quality = data.quality.map((one) => ({ ...one, help: `Better: ${one.better}.${one.usual_images ? ` Usual number of images: ${one.usual_images.toLocaleString("en")}.` : ""}` }));
-  tables.push(scoreTable("Sets as a whole: images", quality.filter((one) => one.region === "images"), "quality"));
-  tables.push(scoreTable("Sets as a whole: crops of hands", quality.filter((one) => one.region === "crops"), "quality"));
+  const quality = data.quality.map((one) => ({ ...one, help: `Better: ${one.better}. Usual number of images: ${one.usual_images.toLocaleString("en")}.` }));
+  tables.push(scoreTable("Sets as a whole: images", quality.filter((one) => one.region === "images"), "quality", "images"));
+  tables.push(scoreTable("Sets as a whole: crops of hands", quality.filter((one) => one.region === "crops"), "quality", "crops"));
   tables.push(scoreTable("Agreement of the two judges", data.agreement.map((one) => ({ ...one, digits: 2 })), "agreement"));
   const legend = ["Below each figure: its 95% interval. Click a heading to sort, point at it for what it means."];
   if (data.comparisons.length) {
     legend.push(` ▲ ▼ higher or lower than ${data.models[0].name} at 5% after Holm's correction for all comparisons, △ ▽ before it alone; `);
     legend.push(el("span", { class: "better" }, "green"), " is better, ", el("span", { class: "worse" }, "red"), " worse.");
   }
-  if (data.measures.some((one) => one.warning)) legend.push(el("span", { class: "warned" }, " ⚠ fails a control: read its note."));
+  if ([...data.measures, ...data.quality].some((one) => one.warning)) legend.push(el("span", { class: "warned" }, " ⚠ read its note: it fails a control, or the sets are small."));
   section("models", "Models and measures", el("p", { class: "soft" }, ...legend), ...tables.filter(Boolean));
 }
 

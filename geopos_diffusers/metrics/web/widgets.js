@@ -91,8 +91,8 @@ class DataTable {
     });
     const table = el("table", { "aria-label": label }, el("thead", {}, el("tr", {}, ...this.headers)), this.body);
     this.pager = new Pager(size, (start, stop) => this.draw(start, stop));
-    this.node = el("div", {}, el("div", { class: "box", tabindex: "0", role: "region", "aria-label": label }, table));
-    if (rows.length > size || filter) this.node.append(this.pager.node);
+    const pager = rows.length > size || filter ? this.pager.node : null;
+    this.node = el("div", {}, pager, el("div", { class: "box", tabindex: "0", role: "region", "aria-label": label }, table));
     this.update();
   }
   sort(index) {

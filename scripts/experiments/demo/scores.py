@@ -16,7 +16,7 @@ ARM_NAMES = {"base": "base model", "geometry": "geometry", "bias": "bias alone",
 TRAINED = ("geometry", "bias", "lora")
 CONTROLS = ("bias", "lora")
 EDGE = 8  # rows, of 64, whose brightness is that of the upper and of the lower edge
-KID_NAME, KID = f"KID-{EXTRACTOR}", "images/mobilenet/kid"  # in words, and in evaluation.json
+KID_NAME, KID = f"KID-{EXTRACTOR}", f"images/{EXTRACTOR}/kid"  # in words, and in evaluation.json
 SCORES = "scores"  # folder of the report of all arms
 
 
