@@ -119,7 +119,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def plan_text(evaluation: "Evaluation") -> str:
-    """How many images show a difference from the baseline's measured shares, and from the pairs that were seen to differ.
+    """How many images show a difference, from the baseline's measured shares and the pairs that were seen to differ.
 
     Of several other folders, that with the most pairs that differ counts. Shares that were not measured are left out.
     """

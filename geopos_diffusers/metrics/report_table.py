@@ -97,7 +97,10 @@ def table_rows(document: dict[str, Any]) -> list[tuple[str, Callable[[Column], s
         *((titled(measure), measured(measure)) for measure in document["measures"]),
         ("found, images / reference", lambda column: decimal(column.folder["found_ratio"], 3)),
         *(
-            (f"{row['name'].partition('/')[0]}: {row['title']}{few(row)}", of_set(row["name"], row["digits"], "quality"))
+            (
+                f"{row['name'].partition('/')[0]}: {row['title']}{few(row)}",
+                of_set(row["name"], row["digits"], "quality"),
+            )
             for row in document["quality_measures"]
         ),
         *((f"judges: {name.replace('_', ' ')}", of_set(name, 2, "agreement")) for name in agreement),
@@ -138,9 +141,7 @@ def difference_tables(document: dict[str, Any]) -> list[str]:
             difference = interval_text(row["difference"], measures[row["measure"]], "+")
             counts = (str(row[name]) for name in ("wins", "losses", "ties"))
             title = measures[row["measure"]]["title"]
-            rows.append(
-                (title, f"{difference}{significance(row)}", *counts, p_text(row["p"]), p_text(row["p_holm"]))
-            )
+            rows.append((title, f"{difference}{significance(row)}", *counts, p_text(row["p"]), p_text(row["p_holm"])))
         tables.append(align(rows))
     return tables
 
