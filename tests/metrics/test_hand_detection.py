@@ -120,7 +120,7 @@ def upright_hands():
 
 
 def side_by_side(left, right, gap):
-    """Both hands in one picture, `gap` widths of the narrower one apart (below 0: overlapping), and their key points."""
+    """Both hands in one picture, `gap` widths of the narrower one apart (below 0: overlapping), and the key points."""
     first, second = (np.array(hand.attributes["keypoints"]) for hand in (left, right))
     narrower = min(np.ptp(first[:, 0]), np.ptp(second[:, 0]))
     shift = int(first[:, 0].max() - second[:, 0].min() + gap * narrower)
