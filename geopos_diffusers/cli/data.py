@@ -98,7 +98,8 @@ def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _hands(args: argparse.Namespace) -> Any:
-    from ..data.hands import HandOptions, make_draw_hands
+    from ..data.hand_options import HandOptions
+    from ..data.hands import make_draw_hands
 
     names = ("views", "handedness", "poses", "max_tilt", "max_rotation", "backgrounds", "colours", "fill", "samples")
     options = HandOptions(**_given(args, (*names, "defects", "defect_kinds")))
