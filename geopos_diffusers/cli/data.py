@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_common(hands)
     hands.add_argument("--views", group="hands", nargs="+", default=None, help="of palm, back, side (default: all)")
     hands.add_argument("--handedness", group="hands", nargs="+", default=None, help="of left, right (default: both)")
-    hands.add_argument("--poses", group="hands", default=None, help="canonical (counting gestures) or any (default)")
+    hands.add_argument(
+        "--poses", group="hands", default=None, help="canonical (counting gestures), touching or any (default)"
+    )
     hands.add_argument(
         "--max-tilt", group="hands", type=float, default=None, metavar="DEGREES", help="lean out of the view (35)"
     )

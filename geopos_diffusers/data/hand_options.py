@@ -17,7 +17,8 @@ class HandOptions:
 
     views: sides that are shown, of palm, back and side.
     handedness: of left and right.
-    poses: "canonical" (the ways people count from 0 to 5) or "any" (any fingers raised, others bent in part).
+    poses: "canonical" (the ways people count from 0 to 5) or "any" (any fingers raised, others bent in part) or
+        "touching" (the thumb meets the tip of another finger, or of all).
     max_tilt: degrees by which the hand leans out of its view, 0 to 60.
     max_rotation: degrees by which the hand is turned within the image, 0 (fingers up) to 180.
     backgrounds: "plain", "gradient" or "both".
