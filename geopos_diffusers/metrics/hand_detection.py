@@ -92,7 +92,7 @@ class HandDetection:
 
 
 class HandDetector:
-    """Finds the hands of an image. Use it as a context manager, or call `close`."""
+    """Finds the hands of an image. Use it as a context manager, or call `close`; one thread at a time."""
 
     def __init__(
         self,
@@ -111,16 +111,11 @@ class HandDetector:
 
         Raises:
             MissingDependencyError: mediapipe is not installed, or the model is neither cached nor to be fetched.
-            DataError: `task` is missing or is no HandLandmarker bundle.
+            DataError: `task` is missing or is no HandLandmarker bundle, or `max_hands` is below 1.
         """
-        try:
-            with optional_import("finding hands", "eval"):
-                import mediapipe
-                from mediapipe.tasks.python import BaseOptions, vision
-        except MissingDependencyError:
-            raise
-        except ImportError as error:  # a system library that mediapipe or its OpenCV is linked to
-            raise MissingDependencyError(f"mediapipe cannot be loaded: {error}; {SYSTEM_LIBRARIES}") from error
+        if max_hands < 1:
+            raise DataError(f"the largest number of hands is {max_hands}; give 1 or more")
+        mediapipe = import_mediapipe()
         path = Path(task) if task is not None else hand_landmarker_task()
         if not path.is_file():
             raise DataError(f"the hand detector's model {path} is not a file; give a HandLandmarker .task bundle")
@@ -130,17 +125,9 @@ class HandDetector:
         bundle = path.read_bytes()
         self.task_path = path
         self.task_sha256 = sha256_of(bundle)
-        options = vision.HandLandmarkerOptions(
-            # Read here, since the library cannot open every path (non-ASCII ones on Windows).
-            base_options=BaseOptions(model_asset_buffer=bundle),
-            running_mode=vision.RunningMode.IMAGE,
-            num_hands=max_hands,
-            min_hand_detection_confidence=MINIMUM_CONFIDENCE,
-            min_hand_presence_confidence=MINIMUM_CONFIDENCE,
-        )
         with quiet_library():
             try:
-                self._landmarker = vision.HandLandmarker.create_from_options(options)
+                self._landmarker = open_landmarker(bundle, max_hands)
                 # The library's warnings come with the first image; later ones are silent.
                 self.detect(Image.new("RGB", (ENLARGED_SIZE, ENLARGED_SIZE)))
                 if presence and is_installed("ai_edge_litert"):
@@ -191,6 +178,34 @@ class HandDetector:
                 )
             )
         return hands
+
+
+def import_mediapipe() -> Any:
+    """The package. Raises MissingDependencyError if it, or a system library that it is linked to, is missing."""
+    try:
+        with optional_import("finding hands", "eval"):
+            import mediapipe
+            import mediapipe.tasks.python.vision
+    except MissingDependencyError:
+        raise
+    except ImportError as error:  # a system library that mediapipe or its OpenCV is linked to
+        raise MissingDependencyError(f"mediapipe cannot be loaded: {error}; {SYSTEM_LIBRARIES}") from error
+    return mediapipe
+
+
+def open_landmarker(bundle: bytes, max_hands: int) -> Any:
+    """MediaPipe's HandLandmarker for single images."""
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.HandLandmarkerOptions(
+        # The content, since the library cannot open every path (non-ASCII ones on Windows).
+        base_options=BaseOptions(model_asset_buffer=bundle),
+        running_mode=vision.RunningMode.IMAGE,
+        num_hands=max_hands,
+        min_hand_detection_confidence=MINIMUM_CONFIDENCE,
+        min_hand_presence_confidence=MINIMUM_CONFIDENCE,
+    )
+    return vision.HandLandmarker.create_from_options(options)
 
 
 def share_of_smaller_box(first: np.ndarray, second: np.ndarray) -> float:

@@ -151,7 +151,8 @@ class TestSeveralHands:
         with HandDetector(max_hands=1, presence=False) as single:
             (only,) = single.detect(picture)
         assert np.array_equal(only.landmarks, detector.detect(picture)[0].landmarks)
-        assert only.presence is None
+        with pytest.raises(DataError, match="is 0; give 1 or more"):
+            HandDetector(max_hands=0)
 
     @pytest.mark.parametrize(("size", "seed", "index", "poses"), [(64, 21, 67, "any"), (256, 23, 187, "canonical")])
     def test_a_hand_that_mediapipe_reports_twice_is_one(self, detector, monkeypatch, size, seed, index, poses):
