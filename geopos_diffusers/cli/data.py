@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_common(hands)
     hands.add_argument("--views", group="hands", nargs="+", default=None, help="of palm, back, side (default: all)")
     hands.add_argument("--handedness", group="hands", nargs="+", default=None, help="of left, right (default: both)")
-    hands.add_argument("--poses", group="hands", default=None, help="canonical (counting gestures) or any (default)")
+    hands.add_argument(
+        "--poses", group="hands", default=None, help="canonical (counting gestures), touching or any (default)"
+    )
     hands.add_argument(
         "--max-tilt", group="hands", type=float, default=None, metavar="DEGREES", help="lean out of the view (35)"
     )
@@ -98,7 +100,8 @@ def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _hands(args: argparse.Namespace) -> Any:
-    from ..data.hands import HandOptions, make_draw_hands
+    from ..data.hand_options import HandOptions
+    from ..data.hands import make_draw_hands
 
     names = ("views", "handedness", "poses", "max_tilt", "max_rotation", "backgrounds", "colours", "fill", "samples")
     options = HandOptions(**_given(args, (*names, "defects", "defect_kinds")))

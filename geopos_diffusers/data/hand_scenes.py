@@ -1,22 +1,17 @@
 """What is drawn at random around a hand: its pose and place, the camera's view, skin, light and background."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .captions import pick
 from .hand_joints import HandPose
+from .hand_options import HandOptions
 from .hand_poses import sample_pose
 from .rendering import Camera, Light, Rendering
 from .skin import sample_background, sample_light, skin_albedo
 from .vectors import rotations
 
-if TYPE_CHECKING:
-    from .hands import HandOptions
-
-VIEWS = ("palm", "back", "side")
-HANDS = ("left", "right")
 _VISIBLE_STEP = 16  # of 255: a pixel that differs by less is not seen to differ
 
 
@@ -54,7 +49,7 @@ class Drawing:
     box: np.ndarray
 
 
-def sample_scene(generator: np.random.Generator, options: "HandOptions", size: int) -> Scene:
+def sample_scene(generator: np.random.Generator, options: HandOptions, size: int) -> Scene:
     """A random scene for an image of `size` pixels. The order of the draws is part of every seed's images."""
     raised, pose = sample_pose(generator, options.poses)
     view = pick(generator, options.views)
@@ -73,7 +68,7 @@ def sample_scene(generator: np.random.Generator, options: "HandOptions", size: i
     )
 
 
-def _orientation(generator: np.random.Generator, view: str, options: "HandOptions") -> np.ndarray:
+def _orientation(generator: np.random.Generator, view: str, options: HandOptions) -> np.ndarray:
     """Rotation [3, 3] of the right hand into the camera's frame, fingers up before tilt and rotation."""
     facing = {"back": 0.0, "palm": 180.0, "side": 90.0 if generator.random() < 0.5 else -90.0}[view]
     angle = generator.uniform(0.0, 2.0 * np.pi)

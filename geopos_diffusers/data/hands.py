@@ -11,12 +11,12 @@ from ..errors import DataError
 from .captions import describe_hand, pick
 from .hand_defects import DEFECTS, DefectRequest, HandMesh, make_defect, pose_hand
 from .hand_model import FINGERS, SHAPE_BATCH, HandModel, HandShape
-from .hand_poses import POSES
-from .hand_scenes import HANDS, VIEWS, Drawing, Scene, changed_share, sample_scene
+from .hand_options import HandOptions
+from .hand_scenes import Drawing, Scene, changed_share, sample_scene
 from .image_folder import DrawRange
-from .options import check_choices, check_count, check_degrees, check_drawing, check_image, check_share
+from .options import check_count, check_image
 from .rendering import RayCaster, Surface, frame_camera, to_srgb
-from .skin import BACKGROUND_KINDS, BACKGROUNDS, name_tone
+from .skin import name_tone
 from .vectors import bounds
 
 _SMALLEST_FRAME = (
@@ -25,54 +25,6 @@ _SMALLEST_FRAME = (
 # Share of the hand's and arm's pixels that a defect must change. Flesh between two fingers is seen in few.
 VISIBLE_CHANGE = dict.fromkeys(DEFECTS, 0.04) | {"fused": 0.02}
 _TRIES, _TRIES_IN_SCENE = 150, 3
-
-
-@dataclass(frozen=True)
-class HandOptions:
-    """Which hands are drawn. The defaults give the full variety.
-
-    views: sides that are shown, of palm, back and side.
-    handedness: of left and right.
-    poses: "canonical" (the ways people count from 0 to 5) or "any" (any fingers raised, others bent in part).
-    max_tilt: degrees by which the hand leans out of its view, 0 to 60.
-    max_rotation: degrees by which the hand is turned within the image, 0 (fingers up) to 180.
-    backgrounds: "plain", "gradient" or "both".
-    colours: names of the background colours, two or more.
-    fill: range of the hand's longer side as a share of the image's.
-    focal: focal length in image sides of a camera that comes as near as `fill` asks for; None for one that stands at
-        7 palm lengths and zooms.
-    samples: rays per pixel side.
-    defects: share of the hands that are not well formed, 0 to 1. Above 0, attributes gain "well_formed" (bool),
-        "defect" (its kind, or None) and "defect_fingers" (names); the others, with the caption, say what the hand
-        would show without its defect. A defect that changes too little of the picture is drawn again, if need be in
-        another pose; a hand stays well formed where that does not help.
-    defect_kinds: of DEFECTS; see `hand_defects` for what each is, and where its key points lie.
-    """
-
-    views: tuple[str, ...] = VIEWS
-    handedness: tuple[str, ...] = HANDS
-    poses: str = "any"
-    max_tilt: float = 35.0
-    max_rotation: float = 180.0
-    backgrounds: str = "both"
-    colours: tuple[str, ...] = tuple(BACKGROUNDS)
-    fill: tuple[float, float] = (0.6, 0.92)
-    focal: float | None = None
-    samples: int = 2
-    defects: float = 0.0
-    defect_kinds: tuple[str, ...] = DEFECTS
-
-    def __post_init__(self) -> None:
-        check_choices("defect_kinds", self.defect_kinds, DEFECTS)
-        check_share("defects", self.defects)
-        check_choices("views", self.views, VIEWS)
-        check_choices("handedness", self.handedness, HANDS)
-        check_choices("poses", (self.poses,), POSES)
-        check_choices("backgrounds", (self.backgrounds,), BACKGROUND_KINDS)
-        check_choices("colours", self.colours, tuple(BACKGROUNDS), least=2)
-        check_degrees("max_tilt", self.max_tilt, 60.0)
-        check_degrees("max_rotation", self.max_rotation, 180.0)
-        check_drawing(self.fill, self.samples, self.focal)
 
 
 @dataclass(frozen=True)

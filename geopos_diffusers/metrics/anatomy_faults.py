@@ -34,8 +34,9 @@ from .hand_skeleton import (
 FLEXION = np.array([[-20, 50], [-10, 55], [-20, 80], *[[-45, 90], [0, 100], [0, 90]] * 4], dtype=np.float64)
 # Sideways: 20 degrees at the MCP (the same tables); hinges have none.
 DEVIATION = np.array([20, 20, 0, *[20, 0, 0] * 4], dtype=np.float64)
-# Added for the error of the landmarks, by kind of joint: what 0.5% of the training subjects' photographs or 2% of the
-# rendered training hands exceed, whichever is more, rounded up to 5 degrees, and at least 10.
+# Added for the error of the landmarks, by kind of joint, in steps of 5 degrees and at least 10: of the training hands,
+# at most 0.5% of the photographs, at most 2% of the rendered ones that count with their fingers and about 2% of those
+# rendered in all poses exceed it.
 FLEXION_TOLERANCE = np.array([10, 10, 10, *[10, 25, 30] * 4], dtype=np.float64)
 DEVIATION_TOLERANCE = np.array([10, 10, 20, *[15, 40, 40] * 4], dtype=np.float64)
 TOLERANCE = np.concatenate([FLEXION_TOLERANCE, FLEXION_TOLERANCE, DEVIATION_TOLERANCE])

@@ -73,6 +73,6 @@ def ring_interval(values: np.ndarray, low: float, high: float) -> Interval:
         values = values[:1]  # both are the same pair
     rest = values - values.mean()
     together = (rest * (rest + np.roll(rest, 1) + np.roll(rest, -1))).sum()
-    # Neighbours that by chance vary against each other say nothing: they cannot in the long run.
+    # By chance neighbours may vary against each other; pairs that share an image do not in the long run.
     variance = max(together, (rest**2).sum()) / len(values) ** 2
     return interval_about(float(values.mean()), math.sqrt(variance) if len(values) > 1 else None, low, high)

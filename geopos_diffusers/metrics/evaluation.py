@@ -20,6 +20,7 @@ from .hand_attributes import ATTRIBUTES
 from .image_folder import list_images
 from .image_scoring import ScoringSettings
 from .measures import MEASURES, ReferenceModel
+from .quality_measures import warnings_for
 from .records import ScoredFolder
 from .set_scores import set_scores
 
@@ -314,6 +315,10 @@ def set_notes(
             first = ", ".join(f"{file} ({reason})" for file, reason in skipped[:3])
             more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
             yield f"{len(skipped)} images of {result.name} could not be read and were skipped: {first}{more}."
+    if reference.scored.features:
+        features = next(iter(reference.scored.features.values()))
+        fewest = min(len(result.scored.entries) for result in results)
+        yield from warnings_for(fewest, len(features), features.shape[1])
     for name in measures:
         if warning := MEASURES[name].warning:
             yield f"{MEASURES[name].title}: {warning}"

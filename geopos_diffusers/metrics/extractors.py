@@ -64,7 +64,7 @@ def extractor(name: str = "mobilenet") -> Extractor:
         return Extractor(inception.NAME, inception.FEATURE_COUNT, inception.to_bytes, first, inception.USUAL_IMAGES)
     path = HUB_IDS.get(name, name)
     model = load_hub_model(path)
-    return Extractor(Path(path).name, model.width, model.prepare, model.network, model.usual_images)
+    return Extractor(Path(path).resolve().name, model.width, model.prepare, model.network, model.usual_images)
 
 
 def _first_output(network: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], pixels: torch.Tensor) -> torch.Tensor:

@@ -33,8 +33,8 @@ class HandDistribution:
 
         A hand is always nearer to a Gaussian that it helped to fit. So the reference's own distances, and the limit,
         are those of held-out hands (FOLDS folds, drawn by `seed`): about 5% of new hands of the same kind lie beyond.
-        Small references give a loose limit: with 60 hands between 1% and 13% of new ones lay beyond it, with 480
-        between 2% and 6%. Photographs of one person in several folds make it too low.
+        Small references give a loose limit: with 60 hands between 1% and 21% of new ones lay beyond it, with 240
+        between 2% and 8%. Photographs of one person in several folds make it too low.
 
         Raises:
             DataError: too few hands, another shape, or values that are not finite.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from ..errors import DataError, MissingDependencyError
 
@@ -89,7 +90,7 @@ def load_hub_model(name: str) -> HubModel:
         model = family.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
     except DataError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise _not_loaded(name, error) from error
     model.eval().requires_grad_(False)
     output, width = ("image_embeds", "projection_dim") if kind in CLIP else ("pooler_output", "hidden_size")

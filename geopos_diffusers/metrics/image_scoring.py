@@ -23,7 +23,7 @@ from .hand_judge import WEIGHTS_SHA256 as JUDGE_SHA256
 from .hand_judge import HandJudge, Judgement, load_hand_judge
 from .wheel_files import sha256_of
 
-FORMAT = 1  # of the values; raised when what a part computes changes
+FORMAT = 2  # of the values; raised when what a part computes changes
 HANDS, JUDGEMENT = "hands", "judgement"
 
 
@@ -145,7 +145,7 @@ class ImageScorer:
     def _detect(self, image: Image.Image) -> Sequence[HandDetection]:
         if self._detector is None:
             self._detector = HandDetector(
-                self.settings.task, max_hands=self.settings.max_hands
+                self.settings.task, max_hands=self.settings.max_hands, presence=self.settings.presence
             )
         return self._detector.detect(image)
 

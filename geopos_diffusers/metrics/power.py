@@ -206,7 +206,7 @@ def format_plan(
         f"Images of each model that show a difference with {POWER:.0%} power (two-sided, level {LEVEL:.0%}).\n"
         "images: of each model, where the two models' images are not paired. pairs: where they have the same prompts\n"
         "and seeds, and so many pairs differ (McNemar's exact test). A share without a measured one counts pairs as\n"
-        "independent: the worst case, as images of one seed are often alike.\n\n"
+        "independent, which asks for more than images of one seed usually need.\n\n"
         f"{plan_table(plan(rates, discordant, difference))}\n\n"
         f"A numeric measure, by the difference in standard deviations of the pairs' differences (paired t test):\n"
         f"{means} pairs\n"

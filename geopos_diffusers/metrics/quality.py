@@ -29,6 +29,7 @@ __all__ = [
 
 Pair = tuple[np.ndarray, np.ndarray]  # of the evaluated images and of the reference
 NOTHING = Interval(None, None, None)
+LARGEST = 1e9  # squares and their sums still fit into single precision
 ROUNDING = 1e-9  # of a length: below it a difference is nothing but rounding
 
 
@@ -92,10 +93,12 @@ def quality_problems(features: np.ndarray, reference: np.ndarray) -> dict[str, s
 
 def _problem_of_all(features: np.ndarray, reference: np.ndarray) -> str | None:
     for name, values in (("images", features), ("reference", reference)):
-        if values.ndim != 2 or not len(values):
+        if values.ndim != 2 or not values.size:
             return f"no features of the {name}"
         if broken := int((~np.isfinite(values)).any(1).sum()):
             return f"features of {broken} of {len(values)} of the {name} are not finite numbers"
+        if np.abs(values).max() > LARGEST:
+            return f"features of the {name} reach {np.abs(values).max():.3g}; at most {LARGEST:.0e} can be scored"
     if features.shape[1] != reference.shape[1]:
         return f"features have {features.shape[1]} and {reference.shape[1]} values; both need the same extractor"
     return None

@@ -1,22 +1,27 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from geopos_diffusers.cli.main import main
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.images.contact_sheet import DEFAULT_CELL
-from geopos_diffusers.metrics.evaluation import KID_NAME, compare_folders, evaluate_hands
-from geopos_diffusers.metrics.report import SHEET_AT_LEAST, annotated_sheet, format_table, report_to_dict, write_report
+from geopos_diffusers.metrics import folder_scoring
+from geopos_diffusers.metrics.evaluation import check_names, evaluate_hands, evaluate_scored
+from geopos_diffusers.metrics.evaluation_cache import EvaluationCache
+from geopos_diffusers.metrics.features import EXTRACTOR
+from geopos_diffusers.metrics.folder_scoring import score_folders
+from geopos_diffusers.metrics.image_folder import list_images
+from geopos_diffusers.metrics.image_scoring import ScoringSettings
+from geopos_diffusers.metrics.measures import MEASURES
 
-# Everything here needs the detector, even where a test does not name it.
-pytestmark = pytest.mark.usefixtures("detector")
+# Everything here needs the detector and the features, even where a test does not name them.
+pytestmark = pytest.mark.usefixtures("detector", "mobilenet")
 
 
 @pytest.fixture(scope="module")
 def drawn(rendered_hands, tmp_path_factory):
-    """What a generator may leave: eight hands with prompts only, a picture without a hand, a broken and a lost one."""
+    """What a generator may leave: eight hands with prompts only, an image without a hand, a broken and a lost one."""
     folder = tmp_path_factory.mktemp("drawn")
     rows = [json.loads(line) for line in (rendered_hands / "metadata.jsonl").read_text().splitlines()][:8]
     for row in rows:
@@ -30,108 +35,247 @@ def drawn(rendered_hands, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(drawn, rendered_hands, mobilenet):
-    return evaluate_hands(drawn, rendered_hands, progress=False)
+def cache(tmp_path_factory):
+    with EvaluationCache(tmp_path_factory.mktemp("cache") / "scores.sqlite") as opened:
+        yield opened
 
 
-class TestEvaluateHands:
-    def test_rates(self, report):
-        found = sum(row.detection is not None for row in report.images.entries)
-        assert len(report.images.entries) == 9
-        assert report.image_scores.found.value == pytest.approx(found / 9)
-        assert found >= 6
-        assert report.image_scores.found.low <= found / 9 <= report.image_scores.found.high
-        assert report.reference_scores.found.value > 0.8
-        assert report.found_ratio.value < 1
+@pytest.fixture(scope="module")
+def scored(drawn, rendered_hands, cache):
+    folders = [("drawn", list_images(drawn)), ("reference", list_images(rendered_hands))]
+    return score_folders(folders, ScoringSettings(), cache=cache, num_workers=1, progress=False)
 
-    def test_unreadable_pictures_are_named(self, report):
-        assert [name for name, _ in report.images.skipped] == ["broken.png", "lost.png"]
-        assert any("2 of the images could not be read" in note and "broken.png" in note for note in report.notes)
 
-    def test_counts(self, report):
-        scores = report.image_scores
-        assert scores.confusion.sum() == 9
-        assert scores.confusion[:, 6].sum() == sum(row.detection is None for row in report.images.entries)
-        assert scores.count_right.value > 0.6
-        assert scores.found_and_right.value < scores.count_right.value
-        assert scores.count_error.value < 0.8
+@pytest.fixture(scope="module")
+def evaluation(scored, cache):
+    return evaluate_scored(scored[:1], scored[1], ScoringSettings(), cache=cache)
 
-    def test_matching(self, report):
-        assert report.match.attributes == ("fingers",)
-        assert "weighted to agree with the images in fingers." in report.notes[0]
-        assert "view, handedness" in report.notes[1]
 
-    def test_kid(self, report):
-        assert report.kid.low < report.kid.value < report.kid.high
-        assert report.kid_floor is not None
+class TestScoreFolders:
+    def test_unreadable_images_are_named(self, scored):
+        assert [name for name, _ in scored[0].skipped] == ["broken.png", "lost.png"]
+        assert len(scored[0].entries) == 9
+        assert scored[1].skipped == ()
 
-    def test_reference_against_itself(self, report):
-        itself = compare_folders(report.reference, report.reference)
-        assert itself.found_ratio.value == pytest.approx(1)
-        assert itself.match.unmatched == ()
-        assert itself.reference_scores.found.value == pytest.approx(itself.image_scores.found.value)
+    def test_features_of_images_and_crops(self, scored):
+        found = [index for index, row in enumerate(scored[0].entries) if row.hands]
+        assert scored[0].features[EXTRACTOR].shape == (9, 1280)
+        assert scored[0].crop_index.tolist() == found
+        assert scored[0].crop_features[EXTRACTOR].shape == (len(found), 1280)
 
-    def test_unknown_attribute(self, drawn, rendered_hands):
-        with pytest.raises(DataError, match="cannot match on 'colour'"):
-            evaluate_hands(drawn, rendered_hands, match_on=("colour",))
+    def test_the_same_image_scores_the_same_in_both_folders(self, scored):
+        first, second = scored[0].entries[0], scored[1].entries[0]
+        assert first.sha256 == second.sha256
+        assert (first.hands[0].landmarks == second.hands[0].landmarks).all()
+        assert first.judgement.well_formed == second.judgement.well_formed
 
-    def test_none_readable(self, tmp_path, rendered_hands):
+    def test_nothing_is_computed_twice(self, scored, drawn, rendered_hands, cache, monkeypatch):
+        class Busy:
+            def __init__(self, settings):
+                pass
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+            def score(self, tasks):
+                names = [task.path.name for task in tasks]
+                assert names == ["broken.png"], f"scored again: {names}"
+                return ["cannot be read"]
+
+        monkeypatch.setattr(folder_scoring, "ImageScorer", Busy)
+        folders = [("drawn", list_images(drawn)), ("reference", list_images(rendered_hands))]
+        again = score_folders(folders, ScoringSettings(), cache=cache, num_workers=1, progress=False)
+        for one, other in zip(scored, again, strict=True):
+            assert (one.features[EXTRACTOR] == other.features[EXTRACTOR]).all()
+            assert [row.counted for row in one.entries] == [row.counted for row in other.entries]
+
+    def test_a_part_that_is_missing_is_computed_alone(self, scored, rendered_hands, cache, tmp_path):
+        """Another extractor, or a cache that lost a row, costs what is missing; the other parts stay."""
+        settings = ScoringSettings()
+        judgement = settings.components()["judgement"]
+        sha = scored[1].entries[0].sha256
+        with cache._connection:
+            cache._connection.execute("DELETE FROM entries WHERE component = ? AND key = ?", (judgement, sha))
+        folder = list_images(rendered_hands)
+        again = score_folders([("r", folder)], settings, cache=cache, num_workers=1, progress=False)[0]
+        assert again.entries[0].judgement.well_formed == pytest.approx(
+            scored[1].entries[0].judgement.well_formed, abs=1e-5
+        )
+
+    def test_processes_score_as_one_does(self, scored, rendered_hands, tmp_path, monkeypatch):
+        monkeypatch.setattr(folder_scoring, "SMALLEST_FOR_WORKERS", 0)
+        with EvaluationCache(tmp_path / "scores.sqlite") as fresh:
+            (parallel,) = score_folders(
+                [("r", list_images(rendered_hands))],
+                ScoringSettings(extractors=(), judge=False),
+                cache=fresh,
+                num_workers=2,
+                progress=False,
+            )
+        for one, other in zip(scored[1].entries, parallel.entries, strict=True):
+            assert len(one.hands) == len(other.hands)
+            for hand, same in zip(one.hands, other.hands, strict=True):
+                np.testing.assert_allclose(hand.landmarks, same.landmarks, atol=1e-3)
+
+    def test_none_readable(self, tmp_path):
         (tmp_path / "a.png").write_bytes(b"broken")
-        with pytest.raises(DataError, match="none of its 1 images can be read"):
-            evaluate_hands(tmp_path, rendered_hands, with_kid=False, progress=False)
+        with pytest.raises(DataError, match="none of its 1 images can be read"), EvaluationCache(None) as empty:
+            score_folders(
+                [("r", list_images(tmp_path))],
+                ScoringSettings(extractors=()),
+                cache=empty,
+                num_workers=1,
+                progress=False,
+            )
 
 
-class TestReport:
-    def test_files(self, report, tmp_path):
-        paths = write_report(report, tmp_path / "out")
-        record = json.loads(paths["evaluation.json"].read_text())
-        assert record[KID_NAME]["value"] == report.kid.value
-        assert record["images"]["found"]["value"] == report.image_scores.found.value
-        assert len(record["pictures"]) == 9
-        assert record["settings"]["seed"] == 0
-        assert record["versions"]["mediapipe"]
-        assert paths["evaluation.txt"].read_text().startswith(" ")
-        assert Image.open(paths["evaluation.png"]).width > DEFAULT_CELL
+class TestScores:
+    def test_rates(self, evaluation):
+        (drawn,) = evaluation.folders
+        found = sum(row.detection is not None for row in drawn.scored.entries)
+        assert found >= 6
+        assert drawn.scores["found"].value == pytest.approx(found / 9)
+        assert drawn.scores["found"].low <= found / 9 <= drawn.scores["found"].high
+        assert drawn.reference_scores["found"].value > 0.8
+        assert drawn.found_ratio.value < 1
 
-    def test_table(self, report):
-        table = format_table(report)
-        assert max(len(line) for line in table.splitlines() if not line.startswith("- ")) <= 100
-        for row in ("hand found", KID_NAME, "finger count right, if found", "fingers asked for", "no hand"):
-            assert row in table
+    def test_counts(self, evaluation):
+        (drawn,) = evaluation.folders
+        assert drawn.fingers.confusion.sum() == 9
+        assert drawn.fingers.confusion[:, 6].sum() == sum(row.detection is None for row in drawn.scored.entries)
+        assert drawn.scores["count_right"].value > 0.6
+        assert drawn.scores["found_and_right"].value < drawn.scores["count_right"].value
+        assert drawn.scores["count_error"].value < 0.8
 
-    def test_same_seed_same_report(self, report):
-        again = compare_folders(report.images, report.reference)
-        first, second = (report_to_dict(value) for value in (report, again))
-        first.pop("date")
-        second.pop("date")
-        assert first == second
+    def test_an_image_without_a_hand_counts_against_shares_of_all(self, evaluation):
+        (drawn,) = evaluation.folders
+        index = [row.source.name for row in drawn.scored.entries].index("empty.png")
+        for name in ("found", "hands_right", "found_and_right", "good", "confidence"):
+            assert drawn.values[name][index] == 0, name
+        for name in ("score", "count_right", "count_error", "anatomy_faults", "joint_ratio_difference"):
+            assert np.isnan(drawn.values[name][index]), name
 
-    def test_sheet_shows_failures(self, report):
-        sheet = annotated_sheet(report.images, seed=0, limit=5)
-        red = (205, 20, 30)
-        assert red in {color for _, color in sheet.getcolors(maxcolors=1 << 24)}
-        assert SHEET_AT_LEAST <= 5
+    def test_key_points_of_rendered_hands(self, evaluation):
+        """They are in the reference's metadata alone; the detector finds the joints of most to a tenth of the hand."""
+        (drawn,) = evaluation.folders
+        assert np.isnan(drawn.values["joint_error"]).all()
+        errors = evaluation.reference.values["relative_joint_error"]
+        assert 0 < np.nanmedian(errors) < 0.12
+
+    def test_matching(self, evaluation):
+        (drawn,) = evaluation.folders
+        assert drawn.match.attributes == ("fingers",)
+        assert any("weighted to agree with the images in fingers." in note for note in evaluation.notes)
+        assert any("view, handedness" in note for note in evaluation.notes)
+
+    def test_notes_name_what_was_skipped_and_what_is_too_few(self, evaluation):
+        assert any("2 images of drawn could not be read" in note and "broken.png" in note for note in evaluation.notes)
+        assert any("fewer than the usual" in note for note in evaluation.notes)
+
+    def test_too_few_hands_for_a_distribution(self, evaluation):
+        assert "anatomy_distance" not in evaluation.measures
+        assert "anatomy_faults" in evaluation.measures
+
+    def test_scores_of_sets(self, evaluation):
+        quality = evaluation.folders[0].quality
+        kid = quality[f"images/{EXTRACTOR}/kid"]
+        assert kid.low < kid.value < kid.high
+        assert f"crops/{EXTRACTOR}/kid" in quality
+        assert evaluation.reference.quality[f"images/{EXTRACTOR}/kid"].value is not None
+        assert quality["images/ms_ssim"].value is not None
+
+    def test_judges_agree_on_fingers(self, evaluation):
+        agreement = evaluation.reference.agreement
+        assert agreement["fingers_kappa"].value > 0.4
+
+    def test_reference_against_itself(self, evaluation, scored, cache):
+        itself = evaluate_scored(scored[1:], scored[1], ScoringSettings(), cache=cache).folders[0]
+        assert itself.match is None  # it is the reference
+        copy = evaluate_scored(
+            [scored[1].__class__(**{**vars(scored[1]), "name": "copy"})], scored[1], ScoringSettings(), cache=cache
+        ).folders[0]
+        assert copy.found_ratio.value == pytest.approx(1)
+        assert copy.match.unmatched == ()
+        for name, score in copy.scores.items():
+            if score.value is not None:
+                assert copy.reference_scores[name].value == pytest.approx(score.value), name
+
+    def test_same_seed_same_scores(self, evaluation, scored, cache):
+        again = evaluate_scored(scored[:1], scored[1], ScoringSettings(), cache=cache)
+        assert again.folders[0].scores == evaluation.folders[0].scores
+        assert again.folders[0].quality == evaluation.folders[0].quality
+
+    def test_each_measure_has_a_value_for_each_image(self, evaluation):
+        for name, measure in MEASURES.items():
+            values = evaluation.folders[0].values[name]
+            assert values.shape == (9,)
+            if measure.kind == "share":
+                assert set(values[~np.isnan(values)]) <= {0.0, 1.0}, name
 
 
-class TestCommand:
-    def test_scores(self, drawn, rendered_hands, tmp_path, capfd):
-        arguments = ["--images", str(drawn), "--reference", str(rendered_hands), "--output", str(tmp_path / "out")]
-        assert main(["evaluate", *arguments, "--no-kid", "--max-images", "4"]) == 0
-        output, errors = capfd.readouterr()
-        assert "hand found" in output
-        assert "evaluation.json" in output
-        assert "image" in errors  # the progress bar, and nothing of the detector's
-        assert "W0000" not in errors
-        assert KID_NAME not in output
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {
-            "evaluation.json",
-            "evaluation.txt",
-            "evaluation.png",
-        }
+class TestComparisons:
+    def test_with_itself_nothing_differs(self, scored, cache):
+        copy = scored[1].__class__(**{**vars(scored[1]), "name": "copy"})
+        first = scored[1].__class__(**{**vars(scored[1]), "name": "first"})
+        evaluation = evaluate_scored([first, copy], scored[1], ScoringSettings(), cache=cache)
+        assert len(evaluation.comparisons) == len(evaluation.measures)
+        for row in evaluation.comparisons:
+            assert (row.wins, row.losses) == (0, 0)
+            assert row.difference.value in (0, None)
 
-    def test_empty_folder(self, rendered_hands, tmp_path, capsys):
-        (tmp_path / "empty").mkdir()
-        arguments = ["--images", str(tmp_path / "empty"), "--reference", str(rendered_hands)]
-        assert main(["evaluate", *arguments, "--output", str(tmp_path / "out")]) == 2
-        assert capsys.readouterr().err.count("\n") == 1
-        assert not (tmp_path / "out").exists()
+    def test_a_folder_of_spoiled_copies_loses(self, rendered_hands, cache, tmp_path):
+        for path in rendered_hands.glob("*.png"):
+            with Image.open(path) as image:
+                image.resize((6, 6)).resize((64, 64)).save(tmp_path / path.name)
+        shutil.copy(rendered_hands / "metadata.jsonl", tmp_path)
+        names = ["sharp", "spoiled"]
+        folders = [
+            (name, list_images(path))
+            for name, path in zip((*names, "reference"), (rendered_hands, tmp_path, rendered_hands), strict=True)
+        ]
+        settings = ScoringSettings(extractors=(), judge=False)
+        *models, reference = score_folders(folders, settings, cache=cache, num_workers=1, progress=False)
+        evaluation = evaluate_scored(models, reference, settings, cache=cache)
+        found = next(row for row in evaluation.comparisons if row.measure == "found")
+        assert found.pairs == 12
+        assert found.difference.high < 0
+        assert found.losses > found.wins
+        assert found.p < 0.05
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"match_on": ("colour",)}, "cannot match on 'colour'"),
+            ({"measures": ("beauty",)}, "cannot compute the measure 'beauty'"),
+            ({"num_workers": 0}, "number of workers is 0"),
+            ({"max_images": 0}, "largest number of images is 0"),
+            ({"task": "nowhere.task"}, "nowhere.task is not a file"),
+        ],
+    )
+    def test_bad_ones(self, options, message, rendered_hands):
+        with pytest.raises(DataError, match=message):
+            evaluate_hands(rendered_hands, rendered_hands, progress=False, use_cache=False, **options)
+
+    def test_names(self):
+        assert check_names(["a/base", "b/lora"], None) == ["base", "lora"]
+        assert check_names(["a/images", "b/images"], None) == ["a/images", "b/images"]
+        assert check_names(["a", "b"], ["one", "two"]) == ["one", "two"]
+
+    @pytest.mark.parametrize(
+        ("paths", "names", "message"),
+        [
+            ([], None, "no folder of images"),
+            (["a", "b"], ["one"], "1 names were given for 2 folders"),
+            (["a", "b"], ["one", "one"], "2 folders are called 'one'"),
+            (["a", "b"], ["one", " "], "name is empty"),
+            (["a", "b"], ["reference", "one"], "as the reference is"),
+        ],
+    )
+    def test_bad_names(self, paths, names, message):
+        with pytest.raises(DataError, match=message):
+            check_names(paths, names)

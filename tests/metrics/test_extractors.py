@@ -104,6 +104,12 @@ class TestHubModels:
         with pytest.raises(DataError, match="safetensors"):
             extractor(str(tmp_path))
 
+    def test_damaged_weights(self, dinov2, tmp_path):
+        for file in dinov2[0].iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes()[: 1000 if file.suffix == ".safetensors" else None])
+        with pytest.raises(DataError, match="cannot be loaded"):
+            extractor(str(tmp_path))
+
     def test_hub_out_of_reach(self, tmp_path, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

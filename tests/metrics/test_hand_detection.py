@@ -7,12 +7,14 @@ import pytest
 from PIL import Image, ImageOps
 
 from geopos_diffusers.errors import DataError, MissingDependencyError
+from geopos_diffusers.metrics import hand_detection
 from geopos_diffusers.metrics.hand_detection import (
     BUNDLE_FILE,
     HandDetector,
     hand_landmarker_task,
     is_known_bundle,
     quiet_library,
+    share_of_smaller_box,
     surround,
 )
 
@@ -93,9 +95,84 @@ class TestDetect:
         assert detector.detect(Image.fromarray(noise)) == []
         assert detector.detect(Image.new("RGB", (1, 40))) == []
 
-    def test_library_is_quiet(self, hands, detector, capfd):
-        detector.detect(hands[0][0])
+    def test_landmarks_of_a_huge_picture_are_its_pixels(self, hands, detections, detector):
+        index = next(index for index, detection in enumerate(detections) if detection)
+        huge = detector.detect(hands[index][0].resize((4096, 4096), Image.Resampling.BILINEAR))[0]
+        assert np.abs(huge.landmarks[:, :2] / 64 - detections[index].landmarks[:, :2]).mean() < 2
+
+    def test_library_is_quiet(self, hands, capfd):
+        with HandDetector() as fresh:
+            for image, _ in hands[:3]:
+                fresh.detect(image)
         assert capfd.readouterr().err == ""
+
+
+@pytest.fixture(scope="module")
+def upright_hands():
+    """Rendered hands of 96 pixels with their masks."""
+    pytest.importorskip("anny", reason="rendering hands needs the extra geopos-diffusers[data]")
+    from geopos_diffusers.data.hands import HandOptions, HandRenderer
+
+    options = HandOptions(
+        views=("palm", "back"), poses="canonical", max_tilt=12, max_rotation=15, backgrounds="plain", fill=(0.7, 0.88)
+    )
+    return list(HandRenderer(96, 11, options).draw(0, 7))
+
+
+def side_by_side(left, right, gap):
+    """Both hands in one picture, `gap` widths of the narrower one apart (below 0: overlapping), and the key points."""
+    first, second = (np.array(hand.attributes["keypoints"]) for hand in (left, right))
+    narrower = min(np.ptp(first[:, 0]), np.ptp(second[:, 0]))
+    shift = int(first[:, 0].max() - second[:, 0].min() + gap * narrower)
+    picture = Image.new("RGB", (96 + shift, 96), (120, 150, 180))
+    for hand, x in ((left, 0), (right, shift)):
+        picture.paste(hand.image, (x, 0), Image.fromarray((hand.mask * 255).round().astype(np.uint8)))
+    return picture, (first, second + np.array([shift, 0]))
+
+
+class TestSeveralHands:
+    @pytest.mark.parametrize("gap", [0.2, 0.0, -0.2], ids=["apart", "touching", "overlapping"])
+    def test_two_hands_stay_two(self, upright_hands, detector, gap):
+        found_both = 0
+        for index in (0, 2, 3, 5):
+            picture, keypoints = side_by_side(upright_hands[index], upright_hands[index + 1], gap)
+            found = detector.detect(picture)
+            assert 1 <= len(found) <= 2
+            owners = {
+                int(np.argmin([np.linalg.norm(hand.landmarks[:, :2] - points, axis=1).mean() for points in keypoints]))
+                for hand in found
+            }
+            assert len(owners) == len(found)
+            found_both += len(owners) == 2
+        assert found_both >= 3
+
+    def test_at_most_so_many(self, upright_hands, detector):
+        picture, _ = side_by_side(upright_hands[0], upright_hands[1], 0.2)
+        with HandDetector(max_hands=1, presence=False) as single:
+            (only,) = single.detect(picture)
+        assert np.array_equal(only.landmarks, detector.detect(picture)[0].landmarks)
+        with pytest.raises(DataError, match="is 0; give 1 or more"):
+            HandDetector(max_hands=0)
+
+    @pytest.mark.parametrize(("size", "seed", "index", "poses"), [(64, 21, 67, "any"), (256, 23, 187, "canonical")])
+    def test_a_hand_that_mediapipe_reports_twice_is_one(self, detector, monkeypatch, size, seed, index, poses):
+        pytest.importorskip("anny", reason="rendering hands needs the extra geopos-diffusers[data]")
+        from geopos_diffusers.data.hands import render_hands
+
+        ((picture, _),) = render_hands(1, size, seed, start=index, poses=poses)
+        found = detector.detect(picture)
+        monkeypatch.setattr(hand_detection, "SAME_HAND", 2.0)  # nothing is merged
+        reported = detector.detect(picture)
+        assert (len(reported), len(found)) == (2, 1)
+        assert np.array_equal(found[0].landmarks, reported[0].landmarks)
+
+    def test_share_of_the_smaller_box(self):
+        square = np.array([[0, 0], [4, 4]])
+        assert share_of_smaller_box(square, square) == 1
+        assert share_of_smaller_box(square, np.array([[1, 1], [3, 3]])) == 1
+        assert share_of_smaller_box(square, np.array([[3, 2], [5, 4]])) == 0.5
+        assert share_of_smaller_box(square, np.array([[5, 5], [9, 9]])) == 0
+        assert share_of_smaller_box(square, np.array([[2, 2], [2, 2]])) == 0
 
 
 class TestSurround:
@@ -104,6 +181,12 @@ class TestSurround:
         assert scale == 4
         assert pixels.shape == (128 + 2 * 32, 256 + 2 * 64, 3)
         assert offset.tolist() == [64, 32]
+
+    def test_huge_pictures_are_reduced(self):
+        pixels, scale, offset = surround(Image.new("RGB", (8192, 4096)))
+        assert scale == 0.25
+        assert pixels.shape == (1024 + 2 * 256, 2048 + 2 * 512, 3)
+        assert offset.tolist() == [512, 256]
 
     def test_large_pictures_only_get_a_border(self):
         noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)

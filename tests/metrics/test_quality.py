@@ -129,6 +129,12 @@ class TestBadInput:
         assert "24 and 8 values" in quality_problems(features(9, 0), np.zeros((9, 8)))["kid"]
         assert quality_scores(np.empty((0, WIDTH)), features(30, 0), 0)["fid"].value is None
 
+    def test_features_that_would_overflow(self):
+        large = features(40, 0)
+        large[3, 1] = 1e30
+        assert "reach 1e+30; at most 1e+09 can be scored" in quality_problems(features(40, 1), large)["fid"]
+        assert quality_scores(1e7 * features(40, 0), 1e7 * features(40, 1), 0)["fid"].low is not None
+
     def test_constant_features(self):
         constant = np.full((30, WIDTH), 0.3, dtype=np.float32)
         scores = quality_scores(constant, constant, 0)

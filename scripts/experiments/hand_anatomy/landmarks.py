@@ -80,13 +80,14 @@ def collect(folder: Path, count: int, seed: int, kept: Path) -> dict[str, FoundH
         "rendered with defects": rendered(2 * count, seed + 4, PLAIN | {"defects": 1.0}),
     }
     sets = {}
-    with HandDetector(max_hands=1) as detector:
-        for name, images in sources.items():
-            path = kept / f"{name}, {count}, {seed}.npz"
-            if not path.is_file():
-                with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                    np.savez(file, **vars(find_hands(detector, images, name)))
-            sets[name] = read_hands_file(path)
+    for name, images in sources.items():
+        path = kept / f"{name}, {count}, {seed}.npz"
+        if not path.is_file():
+            with HandDetector(max_hands=1) as detector:
+                found = find_hands(detector, images, name)
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.savez(file, **vars(found))
+        sets[name] = read_hands_file(path)
     return sets
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -28,13 +29,16 @@ SIZE = 96
 SHARD = 1000
 VIEWS = ("palm", "back", "side")
 SOUND = -1  # in `defects`: a well-formed hand
-# Any pose from any side, and counting gestures from the front as people hold them up; shards of the two alternate.
-OPTIONS = (
+# Any pose from any side, and counting gestures from the front as people hold them up; shards of the two alternate. The
+# last ones of each part show fingertips that meet.
+OPTIONS: tuple[dict[str, Any], ...] = (
     {"max_rotation": 40.0},
     {"max_rotation": 20.0, "max_tilt": 20.0, "poses": "canonical", "views": ("palm", "back")},
 )
+TOUCHING: dict[str, Any] = {"max_rotation": 30.0, "poses": "touching"}
 SEEDS = {"train": 100, "validation": 200, "test": 300}
 COUNTS = {"validation": 2, "test": 4, "train": 36}  # shards
+TOUCHING_COUNTS = {"validation": 0, "test": 1, "train": 6}  # shards after those
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def render_hands(part: str, shard: int, count: int = SHARD, defects: float = 0.5) -> Hands:
     """The hands of one shard of a part, one of SEEDS."""
-    options = HandOptions(**OPTIONS[shard % 2], backgrounds="plain", defects=defects)
+    chosen = TOUCHING if shard >= COUNTS[part] else OPTIONS[shard % 2]
+    options = HandOptions(**chosen, backgrounds="plain", defects=defects)
     renderer = HandRenderer(SIZE, SEEDS[part], options)
     start = shard * SHARD
     return stack([*tqdm(renderer.draw(start, start + count), f"{part} {shard}", count)])
@@ -108,7 +113,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
-    heads, hands = [*SEEDS], [(part, shard) for part, count in COUNTS.items() for shard in range(count)]
+    heads, hands = (
+        [*SEEDS],
+        [(part, shard) for part, count in COUNTS.items() for shard in range(count + TOUCHING_COUNTS[part])],
+    )
     with ProcessPoolExecutor(args.num_workers, get_context("spawn")) as pool:
         jobs = [pool.submit(_write_heads, folder, part) for part in heads]
         jobs += [pool.submit(_write_hands, folder, *shard) for shard in hands]

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate.utils import set_seed
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from geopos_diffusers.data.hand_defects import DEFECTS
 from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.files import atomic_path, write_json
-from geopos_diffusers.metrics.hand_judge import WEIGHTS_FILE
+from geopos_diffusers.metrics.hand_judge import WEIGHTS_FILE, network_of
 from geopos_diffusers.metrics.hand_judge_network import HandJudgeNetwork
 from geopos_diffusers.training.arguments import (
     CONTINUED,
@@ -59,6 +59,7 @@ class JudgeArguments:
     data: str = required("folder of the arrays that data.py wrote", resume="free")
     left_out: list[str] = option([], f"kinds of defects to leave out, of {', '.join(DEFECTS)}", resume="fixed")
     shards: int | None = option(None, "the first so many files of training hands; all by default", resume="fixed")
+    init: str | None = option(None, "folder of a run whose weights to begin with", resume="fixed")
     seed: int = option(0, "seed of the weights, of the data order and of all noise", resume="fixed", at_least=0)
     mixed_precision: str = option("no", "no or bf16", resume="fixed")
     steps: int = option(9000, "optimizer steps", resume="fixed", name="max_train_steps", at_least=1)
@@ -136,7 +137,8 @@ def train(args: JudgeArguments) -> HandJudgeNetwork:
     folder = Path(args.data)
     maker = batch_maker(folder, "train", args.shards, args.left_out)
     held_out = batch_maker(folder, "validation", None, args.left_out)
-    network = HandJudgeNetwork().to(memory_format=torch.channels_last)
+    network = network_of(load_file(Path(args.init) / WEIGHTS_FILE)) if args.init else HandJudgeNetwork()
+    network = network.to(memory_format=torch.channels_last)
     loss = JudgeLoss(network)
     count = min(VALIDATION_IMAGES, len(held_out.pixels)) // 64 * 64
     stage = Stage(
