@@ -14,6 +14,7 @@ WEB = Path(__file__).with_name("web")
 SCRIPTS = ("widgets.js", "tables.js", "pictures.js", "page.js")
 # A script element ends at "</script", and older parsers end a line at U+2028 and U+2029.
 ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+REGIONS = {"images": "Images as a set", "crops": "Crops of hands as a set"}
 AGREEMENT = {
     "found_kappa": "a hand is there: kappa",
     "fingers_kappa": "raised fingers: kappa",
@@ -129,11 +130,15 @@ def reference_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def quality_columns(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The scores of sets, such as "images/mobilenet/fid", as columns of two tables."""
-    return [
-        {**measure, "region": measure["name"].partition("/")[0], "kind": "number", "warning": few_images(measure)}
-        for measure in document["quality_measures"]
-    ]
+    """The scores of sets, such as "images/MobileNetV2-224/fid", as columns; each region and extractor is a table."""
+    columns = []
+    for measure in document["quality_measures"]:
+        region, *extractor, _ = measure["name"].split("/")
+        by = f", by features of {'/'.join(extractor)}" if extractor else ", by pairs of images"
+        title = measure["title"].removesuffix(f", {'/'.join(extractor)}")
+        facts = {"region": region, "table": f"{REGIONS[region]}{by}", "title": title, "kind": "number"}
+        columns.append({**measure, **facts, "warning": few_images(measure)})
+    return columns
 
 
 def few_images(measure: dict[str, Any]) -> str | None:

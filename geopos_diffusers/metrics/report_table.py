@@ -67,8 +67,8 @@ def table_columns(document: dict[str, Any]) -> list[Column]:
     same = all(scores == of_reference[0] for scores in of_reference)
     for place, folder in enumerate(folders[:1] if same else folders):
         title = "reference, matched" if same else f"reference for {folder['name']}"
-        own = (reference["quality"], reference["agreement"]) if place == 0 else (None, None)
-        columns.append(Column(title, reference, of_reference[place], *own, False))
+        quality, agreement = (reference["quality"], reference["agreement"]) if place == 0 else (None, None)
+        columns.append(Column(title, reference, of_reference[place], quality, agreement, False))
     return columns
 
 

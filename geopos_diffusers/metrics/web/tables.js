@@ -44,8 +44,10 @@ function modelsSection() {
   const tables = Object.entries(titles).map(([judge, title]) =>
     scoreTable(title, data.measures.filter((one) => one.judge === judge).map((one) => ({ ...one, help: helpOf(one) })), "scores"));
   const quality = data.quality.map((one) => ({ ...one, help: `Better: ${one.better}. Usual number of images: ${one.usual_images.toLocaleString("en")}.` }));
-  tables.push(scoreTable("Sets as a whole: images", quality.filter((one) => one.region === "images"), "quality", "images"));
-  tables.push(scoreTable("Sets as a whole: crops of hands", quality.filter((one) => one.region === "crops"), "quality", "crops"));
+  for (const table of new Set(quality.map((one) => one.table))) {
+    const columns = quality.filter((one) => one.table === table);
+    tables.push(scoreTable(table, columns, "quality", columns[0].region));
+  }
   tables.push(scoreTable("Agreement of the two judges", data.agreement.map((one) => ({ ...one, digits: 2 })), "agreement"));
   const legend = ["Below each figure: its 95% interval. Click a heading to sort, point at it for what it means."];
   if (data.comparisons.length) {
