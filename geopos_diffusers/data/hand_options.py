@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..errors import DataError
 from .hand_defects import DEFECTS
 from .hand_poses import POSES
 from .options import check_choices, check_degrees, check_drawing, check_share
@@ -31,7 +32,8 @@ class HandOptions:
         "defect" (its kind, or None) and "defect_fingers" (names); the others, with the caption, say what the hand
         would show without its defect. A defect that changes too little of the picture is drawn again, if need be in
         another pose; a hand stays well formed where that does not help.
-    defect_kinds: of DEFECTS; see `hand_defects` for what each is, and where its key points lie.
+    defect_kinds: of DEFECTS; see `hand_defects` for what each is, and where its key points lie. Kinds that no chosen
+        view or pose can show are left out (`visible_kinds`).
     """
 
     views: tuple[str, ...] = VIEWS
@@ -58,3 +60,18 @@ class HandOptions:
         check_degrees("max_tilt", self.max_tilt, 60.0)
         check_degrees("max_rotation", self.max_rotation, 180.0)
         check_drawing(self.fill, self.samples, self.focal)
+        if self.defects and not self.visible_kinds:
+            raise DataError(
+                f"defect_kinds: {', '.join(self.defect_kinds)} given, which cannot be seen in views "
+                f"{', '.join(self.views)} with poses {self.poses}"
+            )
+
+    @property
+    def visible_kinds(self) -> tuple[str, ...]:
+        """Those of `defect_kinds` that some hand of these views and poses can show."""
+        hidden: set[str] = set()
+        if set(self.views) == {"side"}:
+            hidden |= {"mirrored", "thumb_side"}  # fingers behind one another: their order is not seen
+        if self.poses == "touching":
+            hidden |= {"thumb_side"}  # only a raised thumb shows it
+        return tuple(kind for kind in self.defect_kinds if kind not in hidden)

@@ -82,7 +82,7 @@ class HandRenderer:
 
         After every few tries the pose, view and the rest are drawn anew: in a fist hardly anything shows.
         """
-        kind = pick(generator, self.options.defect_kinds)
+        kind = pick(generator, self.options.visible_kinds)
         for attempt in range(_TRIES):
             if attempt and attempt % _TRIES_IN_SCENE == 0:
                 scene = sample_scene(generator, self.options, self.size)

@@ -53,8 +53,9 @@ class HandJudgeNetwork(nn.Module):
 
     A residual encoder to a sixteenth of the side. Key points are the means of softmaxed maps at an eighth of the side
     (integral regression, arXiv 1711.08229, section 3), from the encoder's last two stages added up (feature pyramid,
-    arXiv 1612.03144, section 3). The other answers come from the deepest stage's mean and maximum over places and from
-    the features at each key point: whether a finger is well formed is seen along it.
+    arXiv 1612.03144, section 3). The other answers come from the deepest stage's mean and maximum over places,
+    from the features at each key point, since whether a finger is well formed is seen along it, and from where the key
+    points lie.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,9 @@ class HandJudgeNetwork(nn.Module):
         self.lateral, self.deep = nn.Conv2d(third, _DECODER, 1), nn.Conv2d(fourth, _DECODER, 1)
         self.smooth = convolution(_DECODER, _DECODER)
         self.maps = nn.Conv2d(_DECODER, KEYPOINTS, 1)
-        self.joined = nn.Sequential(nn.Linear(2 * fourth + KEYPOINTS * _DECODER, HIDDEN), nn.ReLU(), nn.Dropout(0.1))
+        self.joined = nn.Sequential(
+            nn.Linear(2 * fourth + KEYPOINTS * (_DECODER + 2), HIDDEN), nn.ReLU(), nn.Dropout(0.1)
+        )
         self.answers = nn.Linear(HIDDEN, 3 + COUNTS)
 
     def forward(self, images: Tensor) -> JudgeOutput:
@@ -78,7 +81,8 @@ class HandJudgeNetwork(nn.Module):
         chance = maps.flatten(2).softmax(2)
         keypoints = expected_places(chance.unflatten(2, maps.shape[2:]))
         at_keypoints = chance.detach().to(places.dtype) @ places.flatten(2).mT  # [B, 21, features]
-        whole = [sixteenth.mean((2, 3)), sixteenth.amax((2, 3)), at_keypoints.flatten(1)]
+        shape = 4.0 * (keypoints - keypoints.mean(1, keepdim=True)).detach().to(places.dtype)
+        whole = [sixteenth.mean((2, 3)), sixteenth.amax((2, 3)), at_keypoints.flatten(1), shape.flatten(1)]
         hidden = self.joined(torch.cat(whole, dim=1))
         answers = self.answers(hidden).float()
         return JudgeOutput(answers[:, 0], answers[:, 1], answers[:, 3:], answers[:, 2], keypoints, maps, hidden)

@@ -49,7 +49,7 @@ class Measure:
     better: "higher" or "lower". judge: whose opinion it is: the "detector"'s, the second judge's "network", or "both".
     description: one sentence, with the source. digits: after the point, in tables.
     values: [N] float64 of a scored folder, nan where the measure does not apply.
-    warning: what a reader must know, where the measure fails a control (docs/results/hand_judges.md).
+    warning: what a reader must know, where the measure fails a control (docs/results/hand_controls.md).
     """
 
     name: str

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from geopos_diffusers.cli.main import main
 from geopos_diffusers.data.hand_defects import DEFECTS, DefectRequest, make_defect, resize_finger
 from geopos_diffusers.data.hand_model import FINGERS, HandModel
 from geopos_diffusers.data.hand_poses import sample_pose
@@ -202,6 +203,11 @@ class TestBadOptions:
             ({"defects": float("nan")}, "defects is nan"),
             ({"defects": 0.5, "defect_kinds": ("fuzed",)}, "fuzed given; known are fused"),
             ({"defects": 0.5, "defect_kinds": ()}, "nothing given"),
+            (
+                {"defects": 0.5, "defect_kinds": ("mirrored",), "views": ("side",)},
+                "mirrored given, which cannot",
+            ),
+            ({"defects": 1.0, "defect_kinds": ("thumb_side",), "poses": "touching"}, "with poses touching"),
         ],
     )
     def test_refused_in_one_line(self, options, message):
@@ -209,3 +215,21 @@ class TestBadOptions:
             HandOptions(**options)
         assert message in str(error.value)
         assert "\n" not in str(error.value)
+
+    def test_kinds_that_cannot_be_seen_are_left_out(self):
+        options = HandOptions(views=("side",), defects=1.0)
+        assert set(DEFECTS) - set(options.visible_kinds) == {"mirrored", "thumb_side"}
+        assert HandOptions(views=("side", "palm"), defects=1.0).visible_kinds == DEFECTS
+
+
+def test_command_writes_defects_into_the_rows(tmp_path):
+    arguments = "data hands --num-images 4 --size 32 --defects 1 --defect-kinds missing extra --quiet --output"
+    assert main([*arguments.split(), str(tmp_path / "hands")]) in (0, None)
+    rows = [json.loads(line) for line in (tmp_path / "hands" / "metadata.jsonl").read_text().splitlines()]
+    assert [row["well_formed"] for row in rows] == [False] * 4
+    assert {row["defect"] for row in rows} <= {"missing", "extra"}
+
+
+def test_a_short_focal_length_with_defects():
+    hands = list(HandRenderer(32, 1, HandOptions(defects=1.0, focal=2.0)).draw(0, 24))
+    assert all(hand.attributes["defect"] for hand in hands)

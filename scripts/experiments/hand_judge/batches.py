@@ -28,6 +28,7 @@ class Labels:
     right: Tensor
     right_weight: Tensor
     kinds: Tensor
+    views: Tensor
 
 
 def make_labels(hands: Hands) -> Labels:
@@ -50,7 +51,7 @@ def make_labels(hands: Hands) -> Labels:
         "right_weight": ~np.isin(hands.defects, _SIDE_LOST),
     }
     tensors = {name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()}
-    whole = {"fingers": hands.fingers, "kinds": hands.defects - SOUND}
+    whole = {"fingers": hands.fingers, "kinds": hands.defects - SOUND, "views": hands.views}
     return Labels(**{name: torch.from_numpy(value) for name, value in whole.items()}, **tensors)
 
 

@@ -38,7 +38,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 TOUCHING: dict[str, Any] = {"max_rotation": 30.0, "poses": "touching"}
 SEEDS = {"train": 100, "validation": 200, "test": 300}
 COUNTS = {"validation": 2, "test": 4, "train": 36}  # shards
-TOUCHING_COUNTS = {"validation": 0, "test": 1, "train": 6}  # shards after those
+TOUCHING_COUNTS = {"validation": 0, "test": 1, "train": 3}  # shards after those
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
-    heads, hands = (
-        [*SEEDS],
-        [(part, shard) for part, count in COUNTS.items() for shard in range(count + TOUCHING_COUNTS[part])],
-    )
+    hands = [(part, shard) for part in COUNTS for shard in range(COUNTS[part] + TOUCHING_COUNTS[part])]
     with ProcessPoolExecutor(args.num_workers, get_context("spawn")) as pool:
-        jobs = [pool.submit(_write_heads, folder, part) for part in heads]
+        jobs = [pool.submit(_write_heads, folder, part) for part in SEEDS]
         jobs += [pool.submit(_write_hands, folder, *shard) for shard in hands]
         for job in jobs:
             job.result()

@@ -7,12 +7,15 @@ from torch.nn import functional
 from geopos_diffusers.data.hand_defects import DEFECTS
 from geopos_diffusers.metrics.hand_judge_network import HIDDEN
 
+from .data import VIEWS
+
 WEIGHTS = {
     "present": 0.5,
     "well_formed": 1.5,
     "fingers": 1.0,
-    "right": 0.5,
+    "right": 1.0,
     "kinds": 0.5,
+    "views": 0.5,
     "keypoints": 4.0,
     "maps": 0.5,
 }
@@ -22,14 +25,16 @@ SPREAD = 0.05  # standard deviation of a key point's place in the maps that are 
 class JudgeLoss(nn.Module):
     """Losses by name; "loss" is their sum by WEIGHTS. Where no hand is shown, only `present` has a target.
 
-    A layer that only serves the training tells the kinds of defects apart: the features that it needs are those that
-    `well_formed` needs, and are found sooner.
+    Two layers only serve the training. One tells the kinds of defects apart, whose features `well_formed` needs, and
+    finds them sooner. One tells palm, back and side apart: which hand it is, is the thumb's side if it is the palm and
+    the other if it is the back, and neither alone says anything.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         self.kinds = nn.Linear(HIDDEN, len(DEFECTS) + 1)
+        self.views = nn.Linear(HIDDEN, len(VIEWS))
 
     def forward(
         self,
@@ -43,8 +48,9 @@ class JudgeLoss(nn.Module):
         right: Tensor,
         right_weight: Tensor,
         kinds: Tensor,
+        views: Tensor,
     ) -> dict[str, Tensor]:
-        """All [B, ...]. `kinds` are 0 for well-formed hands, else 1 + the index in DEFECTS.
+        """All [B, ...]. `kinds` are 0 for well-formed hands, else 1 + the index in DEFECTS; `views` indices in VIEWS.
 
         Key points are shares of the side; those outside the image are left out.
         """
@@ -63,6 +69,9 @@ class JudgeLoss(nn.Module):
             "right": _mean(binary(found.right_hand, right, reduction="none"), right_weight * present),
             "kinds": _mean(
                 functional.cross_entropy(self.kinds(found.hidden).float(), kinds, reduction="none"), present
+            ),
+            "views": _mean(
+                functional.cross_entropy(self.views(found.hidden).float(), views, reduction="none"), present
             ),
             "keypoints": _mean(distance, inside),
             "maps": _mean(_map_loss(found.maps, keypoints), inside),

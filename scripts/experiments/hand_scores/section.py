@@ -4,7 +4,7 @@ from typing import Any
 
 from geopos_diffusers.metrics.measures import MEASURES
 
-from ..hand_judges.section import table
+from ..hand_controls.section import table
 
 SHOWN = (
     "found",
@@ -37,7 +37,7 @@ Photographs, rendered hands, the packaged model and adapters; {images} images a 
 ```
 
 Each group has its reference. In brackets after a score: what the reference scores, weighted to the same attributes.
-How far each measure can be trusted: [controls](hand_judges.md).
+How far each measure can be trusted: [controls](hand_controls.md).
 """
 
 
