@@ -15,6 +15,7 @@ from PIL import Image
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[1]
+WEB = {".json", ".js", ".css", ".html"}
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 
 
@@ -56,6 +57,9 @@ def test_what_the_wheel_holds(wheel):
     assert {name for name in names if name.endswith(".yaml")} == configs
     assert configs
     assert "geopos_diffusers/py.typed" in names
+    package_data = [path for path in (REPOSITORY / "geopos_diffusers/metrics").rglob("*") if path.suffix in WEB]
+    assert {str(path.relative_to(REPOSITORY)) for path in package_data} <= names
+    assert len(package_data) >= 7
     assert "geopos_diffusers/pretrained/hands64/unet/diffusion_pytorch_model.safetensors" in names
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..files import atomic_path, write_text
 from .evaluation import Evaluation
-from .report_document import document_text, evaluation_to_dict, read_document
+from .report_document import document_text, evaluation_to_dict, printable, read_document
 from .report_page import build_page
 from .report_sheet import annotated_sheet
 from .report_table import format_table
@@ -34,7 +34,7 @@ def rewrite_report(output: str | os.PathLike) -> dict[str, Path]:
 def write_views(document: dict[str, Any], output: str | os.PathLike) -> dict[str, Path]:
     """Write evaluation.txt, evaluation.png and report.html of a document as of `evaluation_to_dict`."""
     paths = {name: Path(output) / name for name in (TABLE_FILE, SHEET_FILE, PAGE_FILE)}
-    write_text(paths[TABLE_FILE], format_table(document) + "\n")
+    write_text(paths[TABLE_FILE], printable(format_table(document)) + "\n")
     with atomic_path(paths[SHEET_FILE]) as temporary:
         annotated_sheet(document).save(temporary)
     write_text(paths[PAGE_FILE], build_page(document))

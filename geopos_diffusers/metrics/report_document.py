@@ -7,6 +7,7 @@ import datetime
 import json
 import math
 import platform
+import re
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +31,7 @@ SCHEMA_FILE = "evaluation.schema.json"
 PACKAGES = ("geopos-diffusers", "mediapipe", "torch", "numpy", "pillow")
 EXPANDED = 4  # levels of nesting that are broken into lines
 SHORT = 12  # values in one line
+SURROGATES = re.compile("[\ud800-\udfff]")
 Document = dict[str, Any]
 
 
@@ -229,16 +231,30 @@ def read_document(path: Path) -> Document:
     return document
 
 
-def document_text(value: Any, level: int = 0) -> str:
+def document_text(document: Document) -> str:
     """JSON that can be read: nested values in lines of their own, but what is short, and each image, in one line."""
+    return escaped_surrogates(_lines(document, 0))
+
+
+def escaped_surrogates(text: str) -> str:
+    """JSON in which characters that UTF-8 cannot hold (half pairs, from broken texts and file names) are escapes."""
+    return SURROGATES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for every character that UTF-8 cannot hold."""
+    return SURROGATES.sub("?", text)
+
+
+def _lines(value: Any, level: int) -> str:
     if level == EXPANDED or not isinstance(value, (dict, list)) or _is_short(value):
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     indent = " " * (level + 1)
     if isinstance(value, dict):
-        items = [f"{json.dumps(str(key))}: {document_text(item, level + 1)}" for key, item in value.items()]
+        items = [f"{json.dumps(str(key))}: {_lines(item, level + 1)}" for key, item in value.items()]
         opening, closing = "{", "}"
     else:
-        items = [document_text(item, level + 1) for item in value]
+        items = [_lines(item, level + 1) for item in value]
         opening, closing = "[", "]"
     return f"{opening}\n{indent}" + f",\n{indent}".join(items) + f"\n{' ' * level}{closing}"
 

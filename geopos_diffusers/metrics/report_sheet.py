@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from ..errors import DataError
 from ..images.contact_sheet import BACKGROUND, DEFAULT_CELL, contact_sheet
 from ..images.opening import open_image
+from .report_document import printable
 
 SHEET_IMAGES = 48  # of one model; shared by several
 SHEET_AT_LEAST = 4  # images of each outcome
@@ -60,7 +61,7 @@ def folder_sheet(folder: dict[str, Any], seed: int, limit: int, named: bool) -> 
     name = f"{folder['name']}: " if named else ""
     return contact_sheet(
         [annotate(Path(folder["path"]), rows[index]) for index in chosen],
-        [f"{name}{caption_of(rows[index])}" for index in chosen],
+        [printable(f"{name}{caption_of(rows[index])}") for index in chosen],
         columns=min(COLUMNS, len(chosen)),
     )
 

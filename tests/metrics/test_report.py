@@ -10,7 +10,7 @@ from PIL import Image
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.metrics.measures import MEASURES
-from geopos_diffusers.metrics.report import rewrite_report, write_report
+from geopos_diffusers.metrics.report import rewrite_report, write_report, write_views
 from geopos_diffusers.metrics.report_document import document_text, evaluation_to_dict, load_schema, read_document
 from geopos_diffusers.metrics.report_sheet import MISSING, RIGHT, annotated_sheet
 from geopos_diffusers.metrics.report_table import WIDTH, format_table
@@ -148,6 +148,15 @@ class TestFiles:
             paths[name].unlink()
         assert set(rewrite_report(tmp_path / "out")) == FILES - {"evaluation.json"}
         assert {name: path.read_bytes() for name, path in paths.items()} == before
+
+    def test_texts_that_utf8_cannot_hold(self, document, tmp_path):
+        row = document["folders"][0]["images"][0]
+        row["prompt"], row["file_name"] = "half \ud83d of a pair", "\udcff.png"
+        document["notes"].append("skipped: \udcff.png")
+        assert json.loads(document_text(document).encode("utf-8"), parse_constant=refuse) == document
+        paths = write_views(document, tmp_path)
+        assert "skipped: ?.png" in paths["evaluation.txt"].read_text(encoding="utf-8")
+        assert "half \\ud83d of a pair" in paths["report.html"].read_text(encoding="utf-8")
 
 
 class TestTable:

@@ -41,6 +41,7 @@ class TestPage:
         assert all(address.startswith("data:") for address in reader.addresses)
         assert "iframe" not in reader.tags
         assert reader.tags.count("script") == 2
+        assert "default-src 'none'" in build_page(document)
 
     def test_markup_of_others_is_data(self, document):
         reader = PageReader(build_page(document))
