@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "pretrained" / "hand_judge"
 WEIGHTS_FILE = "model.safetensors"
-WEIGHTS_SHA256 = "8971a1bb88b06a31932d551fe5cd0c6a3d8f75dac8b3f916815e54210427355b"
+WEIGHTS_SHA256 = "ce39336ef42e0da764df0a2158ed8963e299026f8bbc10bfcf35aa7c742d6715"
 BATCH = 16  # images at a time: more do not stay in a processor's cache
 # The second look is at a square this many times as wide as the key points of the first, of at least so many pixels.
 CROP_MARGIN, SMALLEST_CROP = 1.5, 8
