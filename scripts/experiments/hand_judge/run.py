@@ -7,6 +7,7 @@ The hands of `data.py` are placed before backgrounds and degraded anew in every 
 again, it continues.
 """
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ from .scores import area_under_curve
 
 BACKGROUNDS = {"train": 4000, "validation": 500}
 VALIDATION_IMAGES = 1024
+SUMMARY = "training.json"  # of the run and of those that it began from
 
 
 @dataclass
@@ -157,7 +159,9 @@ def train(args: JudgeArguments) -> HandJudgeNetwork:
     save_weights(network, Path(args.output_dir))
     parameters = sum(value.numel() for value in network.parameters())
     described = {"images": len(maker.pixels), "parameters": parameters, **fixed_settings(args), **summary}
-    write_json(Path(args.output_dir) / "training.json", described)
+    if args.init and (before := Path(args.init) / SUMMARY).is_file():
+        described["before"] = json.loads(before.read_text(encoding="utf-8"))
+    write_json(Path(args.output_dir) / SUMMARY, described)
     end_run(accelerator)
     return network
 
