@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "pretrained" / "hand_judge"
 WEIGHTS_FILE = "model.safetensors"
-WEIGHTS_SHA256 = "ce39336ef42e0da764df0a2158ed8963e299026f8bbc10bfcf35aa7c742d6715"
+WEIGHTS_SHA256 = "a4d652523d222f9b9e3563bb7e618fe04470448a73aa5c4ff4dd2d9bc8b1bb77"
 BATCH = 16  # images at a time: more do not stay in a processor's cache
 # The second look is at a square this many times as wide as the key points of the first, of at least so many pixels.
 CROP_MARGIN, SMALLEST_CROP = 1.5, 8

@@ -29,6 +29,7 @@ def judge():
 @pytest.fixture(scope="module")
 def hands():
     """150 hands that no training saw, half of them with defects: images and rows."""
+    pytest.importorskip("anny", reason="rendering hands needs the extra geopos-diffusers[data]")
     images, rows = zip(*render_hands(150, 64, seed=9001, defects=0.5, **OPTIONS), strict=True)
     return list(images), list(rows)
 

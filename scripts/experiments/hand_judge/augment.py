@@ -89,27 +89,6 @@ def smear(cut: Tensor, generator: torch.Generator) -> Tensor:
     return functional.grid_sample(cut, grid, padding_mode="border", align_corners=False)
 
 
-def dissolve(cut: Tensor, keypoints: Tensor, generator: torch.Generator) -> Tensor:
-    """Cut-out hands [B, 4, S, S] with a finger that fades from some joint on, as diffusion leaves it.
-
-    `keypoints` [B, 21, 2] are shares of the side.
-    """
-    count, size = len(cut), cut.shape[-1]
-    finger = torch.randint(5, (count,), generator=generator)
-    points = keypoints[torch.arange(count)[:, None], 1 + 4 * finger[:, None] + torch.arange(4)]  # [B, 4, 2]
-    places = functional.interpolate(points.mT, size=10, mode="linear", align_corners=True).mT
-    first = torch.randint(2, 6, (count, 1), generator=generator)
-    last = torch.where(torch.rand(count, 1, generator=generator) < 0.5, 10, first + 4)  # up to the tip, or a gap
-    order = torch.arange(10)
-    extent = (keypoints.amax(1) - keypoints.amin(1)).amax(1)
-    axis = (torch.arange(size) + 0.5) / size
-    squared = (axis - places[..., 0, None])[:, :, None] ** 2 + (axis - places[..., 1, None])[..., None] ** 2
-    near = torch.exp(-squared / (0.07 * extent[:, None, None, None]) ** 2)  # [B, 10, S, S]
-    near = (near * ((order >= first) & (order < last))[..., None, None]).amax(1, keepdim=True)
-    strength = 0.55 + 0.45 * torch.rand(count, 1, 1, 1, generator=generator)
-    return cut * (1.0 - strength * (1.6 * near).clamp(max=1.0))
-
-
 def weather(cut: Tensor, generator: torch.Generator) -> Tensor:
     """Mottled and creased skin on cut-out hands [B, 4, S, S], whose own is as smooth as wax."""
     count, size = len(cut), cut.shape[-1]

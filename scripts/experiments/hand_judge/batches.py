@@ -8,13 +8,10 @@ from torch import Tensor
 
 from geopos_diffusers.data.hand_defects import DEFECTS
 
-from .augment import cast_shadow, degrade, dissolve, frame, smear, weather
+from .augment import cast_shadow, degrade, frame, smear, weather
 from .data import SOUND, Hands
 
 NEGATIVE_SHARE = 0.15
-DISSOLVED_SHARE = 0.12  # of hands of either class, that are not well formed then
-VISIBLE_LOSS = 0.025  # share of a hand and arm that must have faded to make it not well formed
-DISSOLVED = len(DEFECTS) + 1  # in `kinds`
 # In these the number of raised fingers is still seen, so that they teach it; in these, which hand it is, is not.
 _COUNT_KEPT = [DEFECTS.index(kind) for kind in ("mirrored", "thumb_side")]
 _SIDE_LOST = [DEFECTS.index(kind) for kind in ("mirrored", "thumb_side", "melted")]
@@ -59,32 +56,18 @@ def make_labels(hands: Hands) -> Labels:
 
 
 def compose(
-    hands: Tensor,
-    keypoints: Tensor,
-    backgrounds: Tensor,
-    heads: Tensor,
-    negatives: Tensor,
-    generator: torch.Generator,
-    dissolved_share: float = 0.0,
+    hands: Tensor, keypoints: Tensor, backgrounds: Tensor, heads: Tensor, negatives: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Finished images [B, 3, S, S] in [0, 1], key points [B, 21, 2] as shares of S, and which were `mirrored` and
-    `dissolved` [B].
+    """Finished images [B, 3, S, S] in [0, 1], key points [B, 21, 2] as shares of S, and which were `mirrored` [B].
 
     Args:
         hands: [B, S, S, 4] bytes; keypoints [B, 21, 2] in their pixels.
         backgrounds: [N, S, S, 3] bytes to choose from; heads: [M, S, S, 4] bytes.
-        dissolved_share: of the images of hands, in which a finger fades away.
         negatives: [B] bool: images to show no hand. A third of them are smeared hands, a third heads.
     """
     count = len(hands)
     framed = frame(hands, keypoints, generator)
     cut = framed.cut
-    dissolved = (torch.rand(count, generator=generator) < dissolved_share) & ~negatives
-    if dissolved.any():
-        faded = dissolve(cut[dissolved], framed.keypoints[dissolved], generator)
-        gone = 1.0 - faded[:, 3].sum((1, 2)) / cut[dissolved, 3].sum((1, 2)).clamp(min=1.0)
-        cut[dissolved] = faded
-        dissolved[dissolved.clone()] = gone > VISIBLE_LOSS
     kinds = torch.randint(3, (count,), generator=generator)
     smeared, headed = negatives & (kinds == 0), negatives & (kinds == 1)
     if smeared.any():
@@ -99,7 +82,7 @@ def compose(
     cut = weather(cut, generator)
     behind = cast_shadow(behind, cut[:, 3:], generator)
     images = degrade(cut[:, :3] + (1.0 - cut[:, 3:]) * behind, generator)
-    return {"images": images, "keypoints": framed.keypoints, "mirrored": framed.mirrored, "dissolved": dissolved}
+    return {"images": images, "keypoints": framed.keypoints, "mirrored": framed.mirrored}
 
 
 class BatchMaker:
@@ -113,18 +96,9 @@ class BatchMaker:
     def __call__(self, indices: list[int], step: int, generator: torch.Generator) -> dict[str, Tensor]:
         negatives = torch.rand(len(indices), generator=generator) < NEGATIVE_SHARE
         batch = compose(
-            self.pixels[indices],
-            self.keypoints[indices],
-            self.backgrounds,
-            self.heads,
-            negatives,
-            generator,
-            DISSOLVED_SHARE,
+            self.pixels[indices], self.keypoints[indices], self.backgrounds, self.heads, negatives, generator
         )
         labels = {name: values[indices] for name, values in vars(self.labels).items()}
         mirrored = batch.pop("mirrored").float()
         labels["right"] = (labels["right"] - mirrored).abs()
-        dissolved = batch.pop("dissolved")
-        for name, value in (("well_formed", 0.0), ("fingers_weight", 0.0), ("kinds", DISSOLVED)):
-            labels[name] = labels[name].masked_fill(dissolved, value)
         return {**batch, "present": 1.0 - negatives.float(), **labels}

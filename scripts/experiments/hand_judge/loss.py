@@ -33,7 +33,7 @@ class JudgeLoss(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.kinds = nn.Linear(HIDDEN, len(DEFECTS) + 2)
+        self.kinds = nn.Linear(HIDDEN, len(DEFECTS) + 1)
         self.views = nn.Linear(HIDDEN, len(VIEWS))
 
     def forward(
@@ -50,9 +50,9 @@ class JudgeLoss(nn.Module):
         kinds: Tensor,
         views: Tensor,
     ) -> dict[str, Tensor]:
-        """All [B, ...]. `kinds` are 0 for well-formed hands, else 1 + the index in DEFECTS, or DISSOLVED.
+        """All [B, ...]. `kinds` are 0 for well-formed hands, else 1 + the index in DEFECTS; `views` indices in VIEWS.
 
-        `views` are indices in VIEWS. Key points are shares of the side; those outside the image are left out.
+        Key points are shares of the side; those outside the image are left out.
         """
         found = self.network(images)
         binary = functional.binary_cross_entropy_with_logits
