@@ -46,11 +46,11 @@ def sound_of(rows):
 class TestAnswers:
     def test_tells_well_formed_hands_from_defects(self, hands, judged):
         scores = np.array([one.well_formed for one in judged])
-        assert area_under_curve(scores, sound_of(hands[1])) > 0.8
+        assert area_under_curve(scores, sound_of(hands[1])) > 0.93
 
     def test_counts_fingers(self, hands, judged):
         right = [one.fingers == row["fingers"] for one, row in zip(judged, hands[1], strict=True) if row["well_formed"]]
-        assert np.mean(right) > 0.8
+        assert np.mean(right) > 0.93
 
     def test_tells_left_from_right(self, hands, judged):
         right = [
@@ -58,7 +58,7 @@ class TestAnswers:
             for one, row in zip(judged, hands[1], strict=True)
             if row["well_formed"]
         ]
-        assert np.mean(right) > 0.8
+        assert np.mean(right) > 0.93
 
     def test_finds_key_points(self, hands, judged):
         errors = [
@@ -66,7 +66,7 @@ class TestAnswers:
             for one, row in zip(judged, hands[1], strict=True)
             if row["well_formed"]
         ]
-        assert np.mean(errors) < 0.1
+        assert np.mean(errors) < 0.05
 
     def test_sees_hands_and_not_emptiness(self, judge, judged):
         assert np.mean([one.present > 0.5 for one in judged]) > 0.9
