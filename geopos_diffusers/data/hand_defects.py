@@ -27,32 +27,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .hand_joints import HandPose
+from .hand_mesh import HandMesh, add_vertices, finger_ends, finger_radius, grow_together, pose_hand, resize_finger
 from .hand_model import HandModel, HandShape
 from .vectors import rotations, unit
 
-Array = np.ndarray
 _BACK = np.array([0.0, 0.0, 1.0])
-_RING = 14  # points around the flesh between two fused fingers
-_STATIONS = 12  # rings along it
-
-
-@dataclass(frozen=True)
-class HandMesh:
-    """A posed hand. `vertices` [V, 3], `keypoints` [21, 3], `faces` [F, 3]; `skin` [V]: whose skin each vertex has.
-
-    The first vertices are the model's own; those from `skin`'s entry HandModel.size on were added by a defect.
-    """
-
-    vertices: Array
-    keypoints: Array
-    faces: Array
-    skin: Array
-
-
-def pose_hand(model: HandModel, shape: HandShape, pose: HandPose, turns: Array | None = None) -> HandMesh:
-    """The mesh of a hand in a pose."""
-    vertices, keypoints = model.pose(shape, pose, turns)
-    return HandMesh(vertices, keypoints, model.faces, np.arange(len(vertices)))
 
 
 @dataclass(frozen=True)
@@ -105,27 +84,6 @@ def make_defect(kind: str, request: DefectRequest) -> Defect | None:
     return _MAKERS[kind](request)
 
 
-def resize_finger(model: HandModel, shape: HandShape, finger: int, along: Array, across: Array) -> HandShape:
-    """The resting hand with the three parts of a finger scaled `along` [3] and `across` [3] their bones."""
-    chain, weights = model.chains[finger], model.finger_weights(finger)
-    ends = _joints_and_tip(model, shape, finger)
-    bones = np.diff(ends, axis=0)
-    vertices, joints = shape.vertices.copy(), shape.joints.copy()
-    place = ends[0]
-    for part, (bone, joint) in enumerate(zip(bones, chain, strict=True)):
-        direction = bone / np.linalg.norm(bone)
-        matrix = across[part] * np.eye(3) + (along[part] - across[part]) * np.outer(direction, direction)
-        offset = shape.vertices - ends[part]
-        vertices += weights[:, part : part + 1] * (place + offset @ matrix.T - shape.vertices)
-        joints[joint] = place
-        place = place + along[part] * bone
-    return HandShape(vertices, joints)
-
-
-def _joints_and_tip(model: HandModel, shape: HandShape, finger: int) -> Array:
-    return np.concatenate([shape.joints[model.chains[finger]], model.tips(shape)[finger][None]])
-
-
 def _fused(request: DefectRequest) -> Defect | None:
     pairs = [(finger, finger + 1) for finger in range(1, 4) if request.raised[finger] and request.raised[finger + 1]]
     if not pairs:
@@ -136,60 +94,10 @@ def _fused(request: DefectRequest) -> Defect | None:
     middle = spread[first - 1 : second].mean()
     spread[first - 1 : second] = middle + np.array([-1.0, 1.0]) * request.uniform(1.0, 5.0)
     mesh = pose_hand(request.model, request.shape, replace(request.pose, flexion=flexion, spread=spread))
-    return Defect(_grow_together(request, mesh, first, second), mesh, (first, second))
-
-
-def _grow_together(request: DefectRequest, mesh: HandMesh, first: int, second: int) -> HandMesh:
-    """Flesh between two fingers: a tube whose cross-section, a rounded slab, ends in the middles of the fingers."""
-    model = request.model
-    end = request.uniform(0.75, 0.93)
-    stations = np.concatenate([np.linspace(-0.1, end, _STATIONS - 3), end + np.array([0.03, 0.055, 0.06])])
-    sizes = np.concatenate([np.ones(_STATIONS - 3), [0.9, 0.6, 0.05]])[:, None, None]  # a round end
-    lines = [_along(mesh.keypoints[1 + 4 * finger : 5 + 4 * finger], stations) for finger in (first, second)]
-    centre, half = (lines[0] + lines[1]) / 2, (lines[1] - lines[0]) / 2
-    normal = unit(np.cross(unit(half), unit(np.gradient(centre, axis=0))))
-    thickness = 0.97 * np.mean([_radius(model, request.shape, finger) for finger in (first, second)])
-    angles = np.arange(_RING) / _RING * 2.0 * np.pi
-    across, high = (np.sign(wave) * np.sqrt(np.abs(wave)) for wave in (np.cos(angles), np.sin(angles)))
-    ring = half[:, None] * across[:, None] + thickness * normal[:, None] * high[:, None]
-    added = (centre[:, None] + sizes * ring).reshape(-1, 3)
-    here = np.arange(_STATIONS * _RING).reshape(_STATIONS, _RING)
-    corners = here[:-1], np.roll(here, -1, axis=1)[:-1], np.roll(here, -1, axis=1)[1:], here[1:]
-    a, b, c, d = (corner.ravel() for corner in corners)
-    faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
-    own, _ = model.finger_patch(first, 0.5)
-    nearest = own[((added[:, None] - mesh.vertices[own]) ** 2).sum(2).argmin(1)]
-    return _add(mesh, added, _outwards(added, faces, centre), nearest)
-
-
-def _outwards(vertices: Array, faces: Array, centre: Array) -> Array:
-    """`faces` of a tube around the points `centre`, wound so that they look away from it."""
-    corners = vertices[faces[:_RING]]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    turned = (normals * (corners.mean(1) - centre[0])).sum() < 0
-    return faces[:, ::-1] if turned else faces
-
-
-def _along(points: Array, stations: Array) -> Array:
-    """Points [S, 3] of a broken line [4, 3] at shares of its length; below 0 it goes on straight."""
-    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    places = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
-    found = np.stack([np.interp(stations, places, points[:, axis]) for axis in range(3)], axis=1)
-    return found + np.minimum(stations, 0.0)[:, None] * (points[1] - points[0]) / places[1]
-
-
-def _radius(model: HandModel, shape: HandShape, finger: int) -> float:
-    """Thickness of a finger's outer part: the median distance of its skin from its bone."""
-    ends = _joints_and_tip(model, shape, finger)
-    own = shape.vertices[model.finger_weights(finger)[:, 1] > 0.8] - ends[1]
-    direction = unit(ends[2] - ends[1])
-    return float(np.median(np.linalg.norm(own - np.outer(own @ direction, direction), axis=1)))
-
-
-def _add(mesh: HandMesh, vertices: Array, faces: Array, skin: Array) -> HandMesh:
-    joined = np.concatenate([mesh.faces, faces + len(mesh.vertices)]).astype(np.int32)
-    return HandMesh(
-        np.concatenate([mesh.vertices, vertices]), mesh.keypoints, joined, np.concatenate([mesh.skin, skin])
+    return Defect(
+        grow_together(request.model, request.shape, mesh, (first, second), request.uniform(0.75, 0.93)),
+        mesh,
+        (first, second),
     )
 
 
@@ -225,16 +133,16 @@ def _extra(request: DefectRequest) -> Defect | None:
         shift = np.array([side * request.uniform(0.08, 0.16), -0.03, request.uniform(-0.04, 0.04)])
     vertices, _ = model.pose(request.shape, other)
     chosen, faces = model.finger_patch(finger, 0.15)
-    return Defect(_add(mesh, vertices[chosen] + shift, faces, chosen), mesh, (finger,))
+    return Defect(add_vertices(mesh, vertices[chosen] + shift, faces, chosen), mesh, (finger,))
 
 
 def _mirrored(request: DefectRequest) -> Defect | None:
     if not _sides_shown(request):
         return None
     model, shape = request.model, request.shape
-    ends = [_joints_and_tip(model, shape, finger) for finger in range(5)]
+    ends = [finger_ends(model, shape, finger) for finger in range(5)]
     lengths = [np.linalg.norm(np.diff(points, axis=0), axis=1) for points in ends]
-    radii = [_radius(model, shape, finger) for finger in range(5)]
+    radii = [finger_radius(model, shape, finger) for finger in range(5)]
     for finger in range(1, 5):
         other = 5 - finger
         along = (lengths[other] / lengths[finger]) ** 1.25
@@ -284,7 +192,7 @@ def _thumb_side(request: DefectRequest) -> Defect | None:
     mirror, inwards = np.array([-1.0, 1.0, 1.0]), np.array([-0.04, 0.0, 0.03])
     moved = mesh.keypoints.copy()
     moved[1:5] = keypoints[1:5] * mirror + inwards
-    mesh = _add(mesh, whole[chosen] * mirror + inwards, faces[:, ::-1], chosen)
+    mesh = add_vertices(mesh, whole[chosen] * mirror + inwards, faces[:, ::-1], chosen)
     return Defect(replace(mesh, keypoints=moved), request.sound(), (0,))
 
 
@@ -301,7 +209,7 @@ def _lengths(request: DefectRequest) -> Defect | None:
 def _severed(request: DefectRequest) -> Defect | None:
     """Pinched to nothing at a cut, behind which the finger is moved on."""
     finger, model, shape = request.finger(), request.model, request.shape
-    ends, weights = _joints_and_tip(model, shape, finger), model.finger_weights(finger)
+    ends, weights = finger_ends(model, shape, finger), model.finger_weights(finger)
     part, share = int(request.generator.integers(2)), request.uniform(0.3, 0.8)
     bone = ends[part + 1] - ends[part]
     cut, direction = ends[part] + share * bone, unit(bone)
@@ -332,7 +240,7 @@ def _melted(request: DefectRequest) -> Defect | None:
     phases = request.generator.uniform(0.0, 2.0 * np.pi, 8)
     strength = request.generator.normal(0.0, 1.0, (8, 3)) * request.uniform(0.05, 0.085)
 
-    def move(points: Array) -> Array:
+    def move(points: np.ndarray) -> np.ndarray:
         rise = np.clip((points[:, 1] - 0.1) / 0.5, 0.0, 1.0)[:, None]
         return points + rise * (np.sin(points @ waves.T + phases) @ strength)
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from ..errors import DataError
 from .captions import describe_hand, pick
-from .hand_defects import DEFECTS, DefectRequest, HandMesh, make_defect, pose_hand
+from .hand_defects import DEFECTS, DefectRequest, make_defect
+from .hand_mesh import HandMesh, pose_hand
 from .hand_model import FINGERS, SHAPE_BATCH, HandModel, HandShape
 from .hand_options import HandOptions
 from .hand_scenes import Drawing, Scene, changed_share, sample_scene

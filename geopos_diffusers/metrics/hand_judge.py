@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "pretrained" / "hand_judge"
 WEIGHTS_FILE = "model.safetensors"
-WEIGHTS_SHA256 = "8971a1bb88b06a31932d551fe5cd0c6a3d8f75dac8b3f916815e54210427355b"
+WEIGHTS_SHA256 = "a4d652523d222f9b9e3563bb7e618fe04470448a73aa5c4ff4dd2d9bc8b1bb77"
 BATCH = 16  # images at a time: more do not stay in a processor's cache
 # The second look is at a square this many times as wide as the key points of the first, of at least so many pixels.
 CROP_MARGIN, SMALLEST_CROP = 1.5, 8
@@ -91,9 +91,10 @@ class HandJudge:
         pixels = [np.asarray(_reduced(image)) for image in opened]
         with torch.inference_mode():
             squares = [whole_square(picture) for picture in pixels]
-            first = self._look(pixels, squares)
+            first = self.network(_inputs(pixels, squares))
             squares = [square_around(points) for points in _in_pixels(first, squares)]
-            second, mirrored = self._look(pixels, squares), self._look(pixels, squares, mirrored=True)
+            crops = _inputs(pixels, squares)
+            second, mirrored = self.network(crops), self.network(crops.flip(3))
             mirrored.keypoints[..., 0] = 1.0 - mirrored.keypoints[..., 0]
             second.keypoints.add_(mirrored.keypoints).div_(2.0)
             present = ((first.present + (second.present + mirrored.present) / 2) / 2).sigmoid()
@@ -110,13 +111,6 @@ class HandJudge:
                 right_hand=float(right[index]),
                 keypoints=places[index] * image.width / picture.shape[1],
             )
-
-    def _look(self, pixels: list[np.ndarray], squares: list[Square], mirrored: bool = False) -> "JudgeOutput":
-        from .hand_judge_network import SIZE
-
-        crops = [crop_square(picture, square, SIZE) for picture, square in zip(pixels, squares, strict=True)]
-        inputs = _as_tensor(crops)
-        return self.network(inputs.flip(3) if mirrored else inputs)
 
 
 def load_hand_judge(folder: Path = FOLDER) -> HandJudge:
@@ -181,9 +175,13 @@ def crop_square(picture: np.ndarray, square: Square, size: int) -> np.ndarray:
     return np.asarray(crop.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR))
 
 
-def _as_tensor(crops: list[np.ndarray]) -> "Tensor":
+def _inputs(pixels: list[np.ndarray], squares: list[Square]) -> "Tensor":
+    """The network's inputs [B, 3, S, S] in [0, 1]: a square of each picture."""
     import torch
 
+    from .hand_judge_network import SIZE
+
+    crops = [crop_square(picture, square, SIZE) for picture, square in zip(pixels, squares, strict=True)]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous().float() / 255.0
 
 

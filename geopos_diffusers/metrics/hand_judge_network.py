@@ -70,7 +70,7 @@ class HandJudgeNetwork(nn.Module):
         self.joined = nn.Sequential(
             nn.Linear(2 * fourth + KEYPOINTS * (_DECODER + 2), HIDDEN), nn.ReLU(), nn.Dropout(0.1)
         )
-        self.answers = nn.Linear(HIDDEN, 3 + COUNTS)
+        self.answers = nn.Linear(HIDDEN, 4 + COUNTS)
 
     def forward(self, images: Tensor) -> JudgeOutput:
         eighth = self.eighth(self.quarter((images - 0.5) * 4.0))
@@ -85,7 +85,21 @@ class HandJudgeNetwork(nn.Module):
         whole = [sixteenth.mean((2, 3)), sixteenth.amax((2, 3)), at_keypoints.flatten(1), shape.flatten(1)]
         hidden = self.joined(torch.cat(whole, dim=1))
         answers = self.answers(hidden).float()
-        return JudgeOutput(answers[:, 0], answers[:, 1], answers[:, 3:], answers[:, 2], keypoints, maps, hidden)
+        right_hand = answers[:, 2] + thumb_side(keypoints.detach()) * answers[:, 3 + COUNTS]
+        return JudgeOutput(
+            answers[:, 0], answers[:, 1], answers[:, 3 : 3 + COUNTS], right_hand, keypoints, maps, hidden
+        )
+
+
+def thumb_side(keypoints: Tensor) -> Tensor:
+    """[B] in [-3, 3]: on which side of the line from wrist to middle knuckle the index is, seen from the little finger.
+
+    Which hand it is, is this side if the palm is seen and the other if the back is: a product, which the layers before
+    did not find by themselves.
+    """
+    along, across = keypoints[:, 9] - keypoints[:, 0], keypoints[:, 5] - keypoints[:, 17]
+    area = along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]
+    return 3.0 * area / (along.norm(dim=1) * across.norm(dim=1)).clamp(min=1e-6)
 
 
 def expected_places(chance: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from geopos_diffusers.cli.main import main
-from geopos_diffusers.data.hand_defects import DEFECTS, DefectRequest, make_defect, resize_finger
+from geopos_diffusers.data.hand_defects import DEFECTS, DefectRequest, make_defect
+from geopos_diffusers.data.hand_mesh import resize_finger
 from geopos_diffusers.data.hand_model import FINGERS, HandModel
 from geopos_diffusers.data.hand_poses import sample_pose
 from geopos_diffusers.data.hands import VISIBLE_CHANGE, HandOptions, HandRenderer, render_hands

@@ -29,6 +29,7 @@ def judge():
 @pytest.fixture(scope="module")
 def hands():
     """150 hands that no training saw, half of them with defects: images and rows."""
+    pytest.importorskip("anny", reason="rendering hands needs the extra geopos-diffusers[data]")
     images, rows = zip(*render_hands(150, 64, seed=9001, defects=0.5, **OPTIONS), strict=True)
     return list(images), list(rows)
 
@@ -45,11 +46,11 @@ def sound_of(rows):
 class TestAnswers:
     def test_tells_well_formed_hands_from_defects(self, hands, judged):
         scores = np.array([one.well_formed for one in judged])
-        assert area_under_curve(scores, sound_of(hands[1])) > 0.8
+        assert area_under_curve(scores, sound_of(hands[1])) > 0.93
 
     def test_counts_fingers(self, hands, judged):
         right = [one.fingers == row["fingers"] for one, row in zip(judged, hands[1], strict=True) if row["well_formed"]]
-        assert np.mean(right) > 0.8
+        assert np.mean(right) > 0.93
 
     def test_tells_left_from_right(self, hands, judged):
         right = [
@@ -57,7 +58,7 @@ class TestAnswers:
             for one, row in zip(judged, hands[1], strict=True)
             if row["well_formed"]
         ]
-        assert np.mean(right) > 0.8
+        assert np.mean(right) > 0.93
 
     def test_finds_key_points(self, hands, judged):
         errors = [
@@ -65,7 +66,7 @@ class TestAnswers:
             for one, row in zip(judged, hands[1], strict=True)
             if row["well_formed"]
         ]
-        assert np.mean(errors) < 0.1
+        assert np.mean(errors) < 0.05
 
     def test_sees_hands_and_not_emptiness(self, judge, judged):
         assert np.mean([one.present > 0.5 for one in judged]) > 0.9

@@ -30,6 +30,7 @@ from geopos_diffusers.metrics.hand_judge import WEIGHTS_FILE, HandJudge, load_ha
 from .backgrounds import draw_backgrounds
 from .batches import compose
 from .data import SIZE, SOUND, Hands, load_hands
+from .run import SUMMARY
 from .scores import area_under_curve
 
 NEGATIVES = 600
@@ -213,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_flush_denormal(True)
     results = measure(judge_of(Path(args.judge) if args.judge else None), args)
-    if args.judge and (summary := Path(args.judge) / "training.json").is_file():
+    if args.judge and (summary := Path(args.judge) / SUMMARY).is_file():
         results["training"] = json.loads(summary.read_text(encoding="utf-8"))
     if args.output:
         write_json(Path(args.output), results)

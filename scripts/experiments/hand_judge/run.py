@@ -4,9 +4,10 @@
     python -m scripts.experiments.hand_judge.run --config configs/experiments/hand_judge.yaml
 
 The hands of `data.py` are placed before backgrounds and degraded anew in every step, in both classes alike. Started
-again, it continues.
+again, it continues; --overwrite begins anew.
 """
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from geopos_diffusers.metrics.hand_judge import WEIGHTS_FILE, network_of
 from geopos_diffusers.metrics.hand_judge_network import HandJudgeNetwork
 from geopos_diffusers.training.arguments import (
     CONTINUED,
+    OVERWRITE_HELP,
     check_arguments,
     fixed_settings,
     option,
@@ -32,6 +34,7 @@ from geopos_diffusers.training.arguments import (
 )
 from geopos_diffusers.training.learning_rate import cosine_schedule
 from geopos_diffusers.training.processes import end_run, run_script
+from geopos_diffusers.training.resuming import discard_run
 from geopos_diffusers.training.stage import Stage, train_stage
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
@@ -43,6 +46,8 @@ from .scores import area_under_curve
 
 BACKGROUNDS = {"train": 4000, "validation": 500}
 VALIDATION_IMAGES = 1024
+STAGE = "train"  # folder of checkpoints and losses in a run's
+SUMMARY = "training.json"  # of the run and of those that it began from
 
 
 @dataclass
@@ -75,6 +80,7 @@ class JudgeArguments:
     sample_every: int = option(600, "steps between validations", resume="free", name="validation_steps", at_least=1)
     stop_at_step: int | None = option(None, "end at this step, with a checkpoint", resume="free")
     report_to: str = option("none", "an accelerate tracker, or none", resume="free")
+    overwrite: bool = option(False, OVERWRITE_HELP, resume="free")
 
     def __post_init__(self) -> None:
         check_arguments(self)
@@ -131,6 +137,8 @@ def train(args: JudgeArguments) -> HandJudgeNetwork:
     """The trained network, whose weights lie in the run's folder in half precision too."""
     accelerator = build_accelerator(args.output_dir, args.mixed_precision, 1, args.report_to)
     settings = fixed_settings(args)
+    if args.overwrite:
+        discard_run(Path(args.output_dir) / STAGE)
     start_trackers(accelerator, "hand_judge", settings)
     set_seed(args.seed)
     torch.set_flush_denormal(True)
@@ -142,7 +150,7 @@ def train(args: JudgeArguments) -> HandJudgeNetwork:
     loss = JudgeLoss(network)
     count = min(VALIDATION_IMAGES, len(held_out.pixels)) // 64 * 64
     stage = Stage(
-        name="train",
+        name=STAGE,
         number=0,
         loss=loss,
         steps=args.steps,
@@ -157,7 +165,9 @@ def train(args: JudgeArguments) -> HandJudgeNetwork:
     save_weights(network, Path(args.output_dir))
     parameters = sum(value.numel() for value in network.parameters())
     described = {"images": len(maker.pixels), "parameters": parameters, **fixed_settings(args), **summary}
-    write_json(Path(args.output_dir) / "training.json", described)
+    if args.init and (before := Path(args.init) / SUMMARY).is_file():
+        described["before"] = json.loads(before.read_text(encoding="utf-8"))
+    write_json(Path(args.output_dir) / SUMMARY, described)
     end_run(accelerator)
     return network
 
