@@ -77,4 +77,4 @@ def _patch(image: Image.Image, left: int, top: int, width: int, height: int) -> 
     """Whole pixels of an image, its edge pixels repeated beyond it."""
     columns = np.clip(np.arange(left, left + width), 0, image.width - 1)
     rows = np.clip(np.arange(top, top + height), 0, image.height - 1)
-    return Image.fromarray(np.asarray(image.convert("RGB"))[rows[:, None], columns])
+    return Image.fromarray(np.asarray(image.convert("RGB")).take(rows, axis=0).take(columns, axis=1))

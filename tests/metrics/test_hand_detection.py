@@ -13,10 +13,10 @@ from geopos_diffusers.metrics.hand_detection import (
     HandDetector,
     hand_landmarker_task,
     is_known_bundle,
-    quiet_library,
     share_of_smaller_box,
     surround,
 )
+from geopos_diffusers.metrics.quiet_library import quiet_library
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +192,15 @@ class TestSurround:
         noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
         pixels, scale, offset = surround(Image.fromarray(noise))
         assert (scale, offset.tolist()) == (1.0, [100, 75])
-        assert (pixels[75:-75, 100:-100] == noise).all()
-        assert (pixels[0, 100:-100] == noise[0]).all()
+        assert (pixels == np.pad(noise, ((75, 75), (100, 100), (0, 0)), mode="edge")).all()
+
+    @pytest.mark.parametrize(("size", "border"), [((300, 400), 0.0), ((1, 300), 0.25), ((256, 1), 0.3)])
+    def test_borders_of_no_width(self, size, border):
+        noise = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+        pixels, scale, (across, down) = surround(Image.fromarray(noise), border)
+        width = ((int(down),) * 2, (int(across),) * 2, (0, 0))
+        assert scale == 1.0
+        assert (pixels == np.pad(noise, width, mode="edge")).all()
 
 
 class TestModelFile:
