@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -180,6 +182,34 @@ class TestARun:
         assert read_rows(folder)[-1]["measures"]["count_error"] == {"value": None, "low": None, "high": None}
         assert not (folder / "best").exists()
         assert "no evaluation had a value of count_error, so there is no" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("measure", "better", "worse"), [("found", 0.4, 0.2), ("count_error", 0.2, 0.4)])
+    def test_what_is_better_is_known_of_each_measure(self, hands, measure, better, worse):
+        from geopos_diffusers.finetuning.hand_scores import HandScorer
+
+        scorer = HandScorer(hands, measure, PROMPTS)
+        assert scorer.is_better(better, worse)
+        assert not scorer.is_better(worse, better)
+        assert not scorer.is_better(better, better)
+
+    def test_a_dry_run_scores_nothing(self, finetune, options, tmp_path):
+        folder, _ = finetune("dry", **options | {"dry_run": True})
+        assert not folder.exists()
+
+    @pytest.mark.slow
+    def test_two_processes(self, model, images, options, tmp_path):
+        """The first evaluates; both train as they do without."""
+        runs = {"plain": without_evaluation(options), "scored": options}
+        for name, values in runs.items():
+            command = [sys.executable, "-m", "geopos_diffusers.cli.main", "train", "--cpu", "--num_processes", "2"]
+            values = values | {"model": model, "dataset": images, "output": tmp_path / name, "report_to": "none"}
+            command += [f"--{option}={value}" for option, value in values.items()]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-3000:]
+        lines = [(tmp_path / name / "losses.jsonl").read_text() for name in runs]
+        assert lines[0] == lines[1]
+        assert [row["step"] for row in read_rows(tmp_path / "scored")] == [0, 2, 4, 5]
+        assert same(*(weights(tmp_path / name / "final") for name in runs))
 
 
 class TestResume:
