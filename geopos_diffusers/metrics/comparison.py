@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ..errors import DataError
-from .bootstrap import Interval, bootstrap_interval, mean
+from .bootstrap import Interval, bootstrap_interval, bootstrap_mean_difference, mean
 from .image_folder import FolderImage
 from .paired_tests import fisher_p, holm, mcnemar_p, mean_p, paired_share_difference, share_difference, welch_p
 
@@ -136,7 +136,7 @@ def compare_independent(first: np.ndarray, second: np.ndarray, kind: str, seed: 
         p = fisher_p(int(one.sum()), len(one), int(other.sum()), len(other)) if count else None
         difference, method = share_difference(one, other), FISHER
     else:
-        difference = bootstrap_interval(lambda one, other: mean(other) - mean(one), first, second, seed=seed)
+        difference = bootstrap_mean_difference(first, second, seed=seed)
         p, method = welch_p(first, second), INDEPENDENT_BOOTSTRAP
     return Comparison("", "", "", count, difference, 0, 0, 0, p, None, method)
 

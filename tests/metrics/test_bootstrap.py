@@ -6,6 +6,7 @@ import pytest
 from geopos_diffusers.metrics.bootstrap import (
     Interval,
     bootstrap_interval,
+    bootstrap_mean_difference,
     bootstrap_means,
     mean,
     weighted_mean,
@@ -94,3 +95,13 @@ def test_wilson_interval_agrees_with_scipy(right, count):
     theirs = stats.binomtest(right, count).proportion_ci(method="wilson")
     ours = wilson_interval(right / count, count)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_the_difference_of_means_agrees_with_the_plain_bootstrap():
+    generator = np.random.default_rng(5)
+    first, second = generator.normal(size=80), generator.normal(0.5, 2, size=150)
+    fast = bootstrap_mean_difference(first, second, seed=0)
+    slow = bootstrap_interval(lambda one, other: mean(other) - mean(one), first, second, seed=1)
+    assert fast.value == pytest.approx(slow.value)
+    assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high), abs=0.04)
+    assert bootstrap_mean_difference(first, first[:0], seed=0) == Interval(None, None, None)

@@ -43,7 +43,7 @@ class TestControls:
 
     @pytest.mark.parametrize("kind", ["number", "share"])
     def test_halves_of_one_set(self, kind):
-        values = GOOD if kind == "number" else (GOOD > 0.8).astype(float)
+        values = GOOD.copy() if kind == "number" else (GOOD > 0.8).astype(float)
         values[::17] = np.nan
         assert null_coverage(values, kind, 300, seed=0) > 0.92
         assert null_coverage(np.ones(50), kind, 10, seed=0) is None

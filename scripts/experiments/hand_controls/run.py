@@ -1,6 +1,6 @@
 """Controls of the measures of hands: do they see defects, and nothing else?
 
-    python -m scripts.experiments.hand_controls.run --output runs/hand_controls --results docs/results/hand_controls.json
+    python -m scripts.experiments.hand_controls.run --output runs/hand_controls
 
 Renders proper and defective hands. Each measure must get worse with the share of defective hands, must give halves of
 one set a difference whose interval holds 0, must not gain from blur, low contrast or JPEG beyond its tolerance, and
@@ -182,7 +182,7 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="runs/hand_controls", help="folder of the images and scores (%(default)s)")
     parser.add_argument("--results", default="docs/results/hand_controls.json", help="results file (%(default)s)")
-    parser.add_argument("--num-images", type=int, default=400, help="hands of each set (%(default)s)")
+    parser.add_argument("--num-images", type=int, default=300, help="hands of each set (%(default)s)")
     parser.add_argument("--draws", type=int, default=400, help="random draws of each control (%(default)s)")
     parser.add_argument(
         "--least-coverage", type=float, default=0.92, help="share of halves whose interval must hold 0 (%(default)s)"
