@@ -31,10 +31,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's correlation of [N] values: Pearson's of their ranks, equal values sharing the mean rank."""
     if len(first) < 3:
         return float("nan")
-    ranks = [_ranks(values) for values in (first, second)]
-    if min(rank.std() for rank in ranks) == 0:
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.stack([_ranks(first), _ranks(second)])
+    return float(np.corrcoef(ranks)[0, 1]) if ranks.std(1).min() > 0 else float("nan")
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import overload
 
+import numpy as np
 from PIL import Image
 
 from ..images.opening import open_image
@@ -34,29 +36,24 @@ def set_scores(
         ("crops", scored.crop_features, reference.crop_features),
     ):
         for name, features in of_scored.items():
-            key = _key(scored, reference, seed)
-            for score, interval in _remember(
-                cache,
-                f"set/{FORMAT}/{region}/{identities[name]}/{halves}",
-                key,
-                lambda features=features, other=of_reference[name]: (
-                    half_quality_scores(features, seed) if halves else quality_scores(features, other, seed)
-                ),
-            ).items():
-                scores[f"{region}/{name}/{score}"] = interval
-        if not of_scored:
-            continue
-        for score, interval in _remember(
-            cache,
-            f"diversity/{FORMAT}/{region}/{MARGIN if region == 'crops' else 0}",
-            _key(scored, scored, seed),
-            lambda region=region: diversity_scores(_Pictures(scored, region == "crops"), seed),
-        ).items():
-            scores[f"{region}/{score}"] = interval
+            component = f"set/{FORMAT}/{region}/{identities[name]}/{halves}"
+            compute = partial(_quality, features, None if halves else of_reference[name], seed)
+            found = _remember(cache, component, _key(scored, reference, seed), compute)
+            scores |= {f"{region}/{name}/{score}": interval for score, interval in found.items()}
+        if of_scored:
+            component = f"diversity/{FORMAT}/{region}/{MARGIN if region == 'crops' else 0}"
+            compute = partial(diversity_scores, _Images(scored, region == "crops"), seed)
+            found = _remember(cache, component, _key(scored, scored, seed), compute)
+            scores |= {f"{region}/{score}": interval for score, interval in found.items()}
     return scores
 
 
-class _Pictures(Sequence[Image.Image]):
+def _quality(features: np.ndarray, reference: np.ndarray | None, seed: int) -> dict[str, Interval]:
+    """Scores of features beside a reference's; without one, of their own halves."""
+    return half_quality_scores(features, seed) if reference is None else quality_scores(features, reference, seed)
+
+
+class _Images(Sequence[Image.Image]):
     """The images of a folder, or the crops of their most prominent hands, opened when they are asked for."""
 
     def __init__(self, scored: ScoredFolder, crops: bool) -> None:

@@ -116,6 +116,11 @@ def both(rendered: dict[str, Any], name: str) -> str:
     return f"{percent(rendered[name])}; {percent(rendered[name + '_front'])}"
 
 
+def page(card: str) -> str:
+    """The card as a page of the results: without its head, with the figure."""
+    return f"{card.split('---', 2)[2].strip()}\n\n![Areas and shares with their intervals](hand_judge.png)\n"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", required=True, help="folder of the run")
@@ -140,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(args.judge) / WEIGHTS_FILE, FOLDER / WEIGHTS_FILE)
     write_text(FOLDER / "README.md", card)
+    write_text(Path(args.results).with_suffix(".md"), page(card))
     print(f'WEIGHTS_SHA256 = "{sha256_of((FOLDER / WEIGHTS_FILE).read_bytes())}"')
 
 

@@ -1,10 +1,11 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from experiments.hand_judge.evaluate import RESULTS, area_interval, cohens_kappa
 from experiments.hand_judge.figures import areas, draw, shares
-from experiments.hand_judge.package import figures
+from experiments.hand_judge.package import figures, page
 from PIL import Image
 
 from geopos_diffusers.data.hand_defects import DEFECTS
@@ -21,6 +22,7 @@ def test_the_card_says_what_was_measured(results):
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert figures(results) in card
     assert f"{results['training']['images']:,} hands" in card
+    assert Path(RESULTS).with_suffix(".md").read_text(encoding="utf-8") == page(card)
 
 
 def test_every_kind_is_measured(results):
