@@ -72,7 +72,7 @@ def pair_images(first: Sequence[FolderImage], second: Sequence[FolderImage]) -> 
 
     - "prompt and seed", both from the metadata: the same text and the same starting noise;
     - "file name", unless the prompts or seeds of both are known and differ (every folder has its 00000.png);
-    - "prompt" alone: the same text, other noise.
+    - "prompt" alone: the same text, other noise; where it pairs half of the smaller folder or more.
 
     Where several images of a folder have the same key, they are paired in their order, and those left over are not
     paired. Images come in the order of `first`. With no pair at all, `how` is "not paired".
@@ -86,7 +86,8 @@ def pair_images(first: Sequence[FolderImage], second: Sequence[FolderImage]) -> 
         found = _pairs_by(key, first, second)
         if how == BY_FILE_NAME:
             found = [(one, other) for one, other in found if not _contradict(first[one], second[other])]
-        if found:
+        enough = how != BY_PROMPT or 2 * len(found) >= min(len(first), len(second))
+        if found and enough:
             indices = np.array(found)
             return Pairs(indices[:, 0], indices[:, 1], how)
     none = np.empty(0, dtype=np.int64)

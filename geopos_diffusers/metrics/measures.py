@@ -16,6 +16,13 @@ from .joint_error import closest_hand, joint_error, relative_joint_error
 from .joint_ratio import joint_ratio_differences, mean_joint_ratios
 from .records import ScoredFolder, ScoredImage
 
+# What it means that a measure fails a control; the controls are scripts/experiments/hand_controls.
+CONTROLS = {
+    "defects": "it is not shown to get worse with the share of defective hands",
+    "halves": "halves of one set differ too often",
+    "changes": "slight blur or JPEG improves it",
+    "sizes": "it depends on the size of the image",
+}
 LIKELY = 0.5  # the probability from which the second judge counts as saying yes
 
 
@@ -49,7 +56,8 @@ class Measure:
     better: "higher" or "lower". judge: whose opinion it is: the "detector"'s, the second judge's "network", or "both".
     description: one sentence, with the source. digits: after the point, in tables.
     values: [N] float64 of a scored folder, nan where the measure does not apply.
-    warning: what a reader must know, where the measure fails a control (docs/results/hand_controls.md).
+    fails: the controls that the measure does not pass, names out of CONTROLS; a test holds them to the results,
+    docs/results/hand_controls.md.
     """
 
     name: str
@@ -60,7 +68,12 @@ class Measure:
     description: str
     values: Callable[[ScoredFolder, ReferenceModel], np.ndarray]
     digits: int = 3
-    warning: str | None = None
+    fails: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """What a reader must know of a measure that fails a control; None of one that passes them all."""
+        return "; ".join(CONTROLS[name] for name in self.fails) or None
 
 
 def image_landmarks(scored: ScoredFolder) -> np.ndarray:
@@ -182,6 +195,7 @@ _ALL = (
         "detector",
         "Images in which MediaPipe finds a hand.",
         _each(lambda row: float(bool(row.hands))),
+        fails=("changes", "sizes"),
     ),
     Measure(
         "hands_right",
@@ -191,6 +205,7 @@ _ALL = (
         "detector",
         "Images with exactly as many hands as were asked for.",
         _each(lambda row: _same(_hands_asked(row), len(row.hands))),
+        fails=("changes", "sizes"),
     ),
     Measure(
         "too_many_hands",
@@ -200,6 +215,7 @@ _ALL = (
         "detector",
         "Images with more hands than were asked for: a prompt for one hand that gets two.",
         _each(_too_many),
+        fails=("defects",),
     ),
     Measure(
         "presence",
@@ -209,6 +225,7 @@ _ALL = (
         "detector",
         "The landmark network's own score that a hand is there, of the most prominent hand.",
         _of_hand(lambda hand: hand.presence),
+        fails=("changes",),
     ),
     Measure(
         "score",
@@ -218,6 +235,7 @@ _ALL = (
         "detector",
         "MediaPipe's handedness score where a hand was found; no measure of the image's quality.",
         _of_hand(lambda hand: hand.score),
+        fails=("defects",),
     ),
     Measure(
         "confidence",
@@ -227,6 +245,7 @@ _ALL = (
         "detector",
         "The same score with 0 for an image without a hand (after Annotated Hands, arXiv 2401.15075).",
         _each(lambda row: row.hands[0].score if row.hands else 0.0),
+        fails=("changes",),
     ),
     Measure(
         "count_right",
@@ -245,6 +264,7 @@ _ALL = (
         "detector",
         "Images with a hand and the right number of raised fingers, of all with a known number.",
         _each(_found_and_right),
+        fails=("changes", "sizes"),
     ),
     Measure(
         "count_error",
@@ -274,6 +294,7 @@ _ALL = (
         "Mahalanobis distance of bone ratios and joint angles from the reference's hands, with shrinkage.",
         _distances,
         digits=2,
+        fails=("sizes",),
     ),
     Measure(
         "anatomy_beyond",
@@ -283,6 +304,7 @@ _ALL = (
         "detector",
         "Hands whose anatomy is farther away than 95% of the reference's own, held out.",
         _beyond,
+        fails=("defects", "sizes"),
     ),
     Measure(
         "anatomy_faults",
@@ -292,6 +314,7 @@ _ALL = (
         "detector",
         "Hands that break a rule: joint limits, order or crossing of fingers, a flat palm.",
         _faults,
+        fails=("defects",),
     ),
     Measure(
         "joint_ratio_difference",
@@ -301,6 +324,7 @@ _ALL = (
         "detector",
         "Mean difference of 15 ratios of neighbouring bones from the reference's (after arXiv 2401.15075).",
         _ratio_difference,
+        fails=("defects", "sizes"),
     ),
     Measure(
         "joint_error",
@@ -311,6 +335,7 @@ _ALL = (
         "Sum of the distances of 21 joints from the given pose in pixels (HandRefiner, arXiv 2311.17957).",
         _to_the_pose(joint_error),
         digits=1,
+        fails=("sizes",),
     ),
     Measure(
         "relative_joint_error",
@@ -329,6 +354,7 @@ _ALL = (
         "network",
         "Images in which the second judge sees a hand.",
         _of_judgement(lambda _, judgement: float(judgement.present > LIKELY)),
+        fails=("defects",),
     ),
     Measure(
         "judge_well_formed",
@@ -369,6 +395,7 @@ _ALL = (
                 row.source.attributes.handedness, "right" if judgement.right_hand > LIKELY else "left"
             )
         ),
+        fails=("defects",),
     ),
     Measure(
         "good",
@@ -378,6 +405,7 @@ _ALL = (
         "both",
         "Found, as many hands and fingers as asked for, and well formed by the second judge.",
         _each(_good),
+        fails=("changes", "sizes"),
     ),
 )
 MEASURES: dict[str, Measure] = {measure.name: measure for measure in _ALL}

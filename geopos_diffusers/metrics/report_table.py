@@ -1,5 +1,6 @@
 """evaluation.txt: a report's figures as text, at most 120 columns wide, made from `evaluation.json`."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -125,7 +126,9 @@ def legend(document: dict[str, Any]) -> str:
     if small := [row for row in document["quality_measures"] if few(row)]:
         usual = " or ".join(f"{number:,}" for number in sorted({row["usual_images"] for row in small}))
         lines.append(f"{SMALL} fewer images than the usual {usual}; compare only with scores of as many.")
-    lines += [f"{CAUTION} {row['title']}: {row['warning']}" for row in document["measures"] if row["warning"]]
+    for row in document["measures"]:
+        if row["warning"]:
+            lines += textwrap.wrap(f"{CAUTION} {row['title']}: {row['warning']}", WIDTH, subsequent_indent="  ")
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from experiments.hand_controls.controls import (
     worsening,
 )
 from experiments.hand_controls.data import CHANGES, changed_copy, resize
+from experiments.results import read_results
 from PIL import Image
 
 from geopos_diffusers.data.hands import HandOptions, make_draw_hands
@@ -63,6 +64,13 @@ class TestControls:
     def test_tolerance(self):
         assert tolerance(GOOD, "share") == 0.03
         assert tolerance(GOOD, "number") == pytest.approx(0.15 * GOOD.std())
+
+
+def test_measures_say_which_controls_they_fail():
+    runs = [run for run in read_results("docs/results/hand_controls.json", "hand_controls")["runs"] if "passes" in run]
+    assert {run["variant"]: {name for name, passed in run["passes"].items() if passed is False} for run in runs} == {
+        name: set(measure.fails) for name, measure in MEASURES.items()
+    }
 
 
 @pytest.fixture(scope="module")

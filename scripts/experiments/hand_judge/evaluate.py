@@ -23,10 +23,10 @@ from safetensors.torch import load_file
 
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.data.hand_defects import DEFECTS
-from geopos_diffusers.files import write_json
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval, mean
 from geopos_diffusers.metrics.hand_judge import WEIGHTS_FILE, HandJudge, load_hand_judge, network_of
 
+from ..results import write_results
 from .backgrounds import draw_backgrounds
 from .batches import compose
 from .data import SIZE, SOUND, Hands, load_hands
@@ -35,7 +35,7 @@ from .scores import area_under_curve
 
 NEGATIVES = 600
 RESULTS = "docs/results/hand_judge.json"
-LABELS = "docs/results/packaged_model_labels.json"
+LABELS = "scripts/experiments/hand_judge/packaged_model_labels.json"
 PHOTOGRAPHS = "../shared/data/sign-language-digits"
 
 
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.judge and (summary := Path(args.judge) / SUMMARY).is_file():
         results["training"] = json.loads(summary.read_text(encoding="utf-8"))
     if args.output:
-        write_json(Path(args.output), results)
+        write_results(args.output, "hand_judge", [{"variant": "second judge"}], {"labels": LABELS}, **results)
     else:
         print(json.dumps(results, indent=1))
 

@@ -57,8 +57,9 @@ In brackets: 95% bootstrap intervals. All figures: docs/results/hand_judge.json.
 {figures}
 
 The photographs are of sign language digits (Arda Mavi et al., arXiv 2011.08927, Apache-2.0), which show nearly
-only right hands. The labelled images are of `hands64` (docs/results/packaged_model_labels.json). Nothing was trained on
-either, but both had been measured with earlier weights when it was decided how skin is varied in training, to render
+only right hands. The labelled images are of `hands64`
+(scripts/experiments/hand_judge/packaged_model_labels.json). Nothing was trained on either, but
+both had been measured with earlier weights when it was decided how skin is varied in training, to render
 fingertips that meet, and which of two last runs is packaged: their figures are no blind test.
 
 ## Limits

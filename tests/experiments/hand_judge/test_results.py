@@ -34,7 +34,7 @@ def test_every_kind_is_measured(results):
 
 
 def test_the_labelled_images_are_those_of_the_repository(results):
-    with open("docs/results/packaged_model_labels.json", encoding="utf-8") as file:
+    with open("scripts/experiments/hand_judge/packaged_model_labels.json", encoding="utf-8") as file:
         rows = json.load(file)["rows"]
     assert results["labelled"]["images"] == len(rows) >= 200
     told = [row["well_formed"] for row in rows if row["well_formed"] is not None]
