@@ -81,7 +81,7 @@ class HandScorer:
         return {
             "measure": self.measure.name,
             "reference": digest(hashes),
-            "scored_with": digest(self._settings.components().values()),
+            "scored_with": digest(self._settings.components.values()),
         }
 
     def score(self, folder: str | os.PathLike) -> dict[str, Interval]:

@@ -168,9 +168,12 @@ def evaluate_scored(
     cache: EvaluationCache,
 ) -> Evaluation:
     """The evaluation of scored folders. `cache` keeps the scores of sets, which take longest."""
-    model, identities = ReferenceModel.of(reference), settings.identities()
-    results = [evaluate_folder(folder, model, identities, match_on, seed, cache) for folder in folders]
-    of_reference = evaluate_folder(reference, model, identities, (), seed, cache)
+    model, identities = ReferenceModel.of(reference), settings.identities
+    of_reference = evaluate_folder(reference, model, identities, seed, cache)
+    results = [
+        beside_reference(evaluate_folder(folder, model, identities, seed, cache), of_reference, match_on, seed)
+        for folder in folders
+    ]
     if measures is None:
         every = (*results, of_reference)
         measures = [name for name in MEASURES if any(np.isfinite(result.values[name]).any() for result in every)]
@@ -201,34 +204,37 @@ def evaluate_folder(
     scored: ScoredFolder,
     model: ReferenceModel,
     identities: Mapping[str, str],
-    match_on: Sequence[str],
     seed: int,
     cache: EvaluationCache,
 ) -> FolderEvaluation:
-    """All scores of a folder, and the reference's matched to it. For the reference itself, `match_on` says nothing."""
-    reference = model.reference
+    """All scores of a folder by itself, and its set beside the reference's."""
     values = {name: measure.values(scored, model) for name, measure in MEASURES.items()}
     table = np.stack(list(values.values()), axis=1)
-    result = FolderEvaluation(
+    return FolderEvaluation(
         scored=scored,
         values=values,
         scores=dict(zip(values, bootstrap_means(table, seed=seed), strict=True)),
         fingers=score_fingers(scored, values, seed),
-        quality=set_scores(scored, reference, identities, seed, cache),
+        quality=set_scores(scored, model.reference, identities, seed, cache),
         agreement=judges_agreement(scored, values, seed),
     )
-    if scored is reference:
+
+
+def beside_reference(
+    result: FolderEvaluation, reference: FolderEvaluation, match_on: Sequence[str], seed: int
+) -> FolderEvaluation:
+    """The same with the reference's scores matched to the folder; the reference itself stays as it is."""
+    if result.scored is reference.scored:
         return result
-    match = match_reference(scored.attributes, reference.attributes, match_on)
-    of_reference = np.stack([measure.values(reference, model) for measure in MEASURES.values()], axis=1)
+    match = match_reference(result.scored.attributes, reference.scored.attributes, match_on)
     rows = match.weights > 0
-    weighted = bootstrap_means(of_reference[rows], match.weights[rows], seed=seed)
-    comparable = np.delete(values["found"], match.unmatched)
-    found_column = list(MEASURES).index("found")
+    table = np.stack(list(reference.values.values()), axis=1)
+    weighted = bootstrap_means(table[rows], match.weights[rows], seed=seed)
+    comparable = np.delete(result.values["found"], match.unmatched)
     return replace(
         result,
-        reference_scores=dict(zip(MEASURES, weighted, strict=True)),
-        found_ratio=rate_ratio(comparable, of_reference[:, found_column], match.weights, seed),
+        reference_scores=dict(zip(reference.values, weighted, strict=True)),
+        found_ratio=rate_ratio(comparable, reference.values["found"], match.weights, seed),
         match=match,
     )
 

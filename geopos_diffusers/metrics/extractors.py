@@ -16,7 +16,7 @@ from PIL import Image
 
 from . import features, inception
 from .hub_extractors import load_hub_model
-from .wheel_files import sha256_of
+from .wheel_files import file_sha256
 
 BATCH_SIZE = 16
 IDENTITY_DIGITS = 16  # of a SHA-256
@@ -94,7 +94,7 @@ def extractor_identity(name: str) -> str:
     if Path(path).is_dir():
         total = hashlib.sha256()
         for file in sorted(file for file in Path(path).iterdir() if file.suffix in (".json", ".safetensors")):
-            total.update(f"{file.name} {sha256_of(file.read_bytes())}\n".encode())
+            total.update(f"{file.name} {file_sha256(file)}\n".encode())
         return f"{Path(path).name} {total.hexdigest()[:IDENTITY_DIGITS]}"
     from huggingface_hub import try_to_load_from_cache
 

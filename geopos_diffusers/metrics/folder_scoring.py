@@ -24,10 +24,10 @@ from .image_scoring import (
     decode_features,
     decode_hands,
     decode_judgement,
-    file_sha256,
     image_part,
 )
 from .records import ScoredFolder, ScoredImage
+from .wheel_files import file_sha256
 
 BATCH = 16
 BATCHES_AHEAD = 3  # for each worker: enough that none waits, few enough that memory does not grow with the folder
@@ -59,7 +59,7 @@ def score_folders(
         DataError: a folder without a readable image, or a worker process that died.
         MissingDependencyError: a model or package is missing.
     """
-    components = settings.components()
+    components = settings.components
     hashed = [list(_hashes(folder)) for _, folder in folders]
     tasks = _missing(components, hashed, cache)
     unreadable: dict[str, str] = {}
@@ -96,7 +96,8 @@ def _missing(
     keys = list(paths)
     hands = cache.read(components[HANDS], keys)
     # Of features the keys alone are held: those of a large folder take much memory.
-    known = {part: set(cache.read(component, keys)) for part, component in components.items()}
+    known = {part: set(cache.read(component, keys)) for part, component in components.items() if part != HANDS}
+    known[HANDS] = set(hands)
     tasks = []
     for sha, path in paths.items():
         if wanted := tuple(part for part in components if sha not in known[part]):
@@ -185,7 +186,7 @@ def _collect(
     features, crops = {}, {}
     order = [entry.sha256 for entry in entries]
     crop_index = np.array([index for index, entry in enumerate(entries) if entry.hands], dtype=np.int64)
-    for extractor_name in settings.identities():
+    for extractor_name in settings.identities:
         whole = cache.read(components[image_part(extractor_name)], keys)
         features[extractor_name] = np.stack([decode_features(whole[sha]) for sha in order])
         cropped = cache.read(components[crop_part(extractor_name)], keys)

@@ -110,9 +110,7 @@ class HandDetector:
         if max_hands < 1:
             raise DataError(f"the largest number of hands is {max_hands}; give 1 or more")
         mediapipe = import_mediapipe()
-        path = Path(task) if task is not None else hand_landmarker_task()
-        if not path.is_file():
-            raise DataError(f"the hand detector's model {path} is not a file; give a HandLandmarker .task bundle")
+        path = find_task(task)
         self._mediapipe = mediapipe
         self._presence: HandPresence | None = None
         self.border = border
@@ -244,6 +242,19 @@ def repeat_edges(pixels: np.ndarray, across: int, down: int) -> np.ndarray:
     padded[:down] = rows[0]
     padded[down + height :] = rows[-1]
     return padded
+
+
+def find_task(task: str | os.PathLike | None) -> Path:
+    """The `.task` bundle that was given, or that of `hand_landmarker_task()`.
+
+    Raises:
+        MissingDependencyError: none was given, and ours is neither cached nor to be fetched.
+        DataError: it is not a file.
+    """
+    path = Path(task) if task is not None else hand_landmarker_task()
+    if not path.is_file():
+        raise DataError(f"the hand detector's model {path} is not a file; give a HandLandmarker .task bundle")
+    return path
 
 
 def hand_landmarker_task() -> Path:

@@ -5,9 +5,9 @@ kept scores are the same to the last bit.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from ..errors import DataError
 from ..images.opening import open_image
 from .extractors import Extractor, extractor, extractor_identity, extractor_name
 from .hand_crops import MARGIN, crop_hand, hand_box
-from .hand_detection import BORDER, MAXIMUM_HANDS, HandDetection, HandDetector, hand_landmarker_task
+from .hand_detection import BORDER, MAXIMUM_HANDS, HandDetection, HandDetector, find_task
 from .hand_judge import WEIGHTS_SHA256 as JUDGE_SHA256
 from .hand_judge import HandJudge, Judgement, load_hand_judge
-from .wheel_files import sha256_of
+from .wheel_files import file_sha256
 
 FORMAT = 2  # of the values; raised when what a part computes changes
 HANDS, JUDGEMENT = "hands", "judgement"
@@ -42,25 +42,24 @@ class ScoringSettings:
     presence: bool = True
     max_hands: int = MAXIMUM_HANDS
 
+    @cached_property
     def components(self) -> dict[str, str]:
         """Name of each part -> what its values depend on beside the image: the cache's component.
 
         Raises:
             MissingDependencyError, DataError: a model that is missing and cannot be fetched, or is no model.
         """
-        path = Path(self.task) if self.task is not None else hand_landmarker_task()
-        if not path.is_file():
-            raise DataError(f"the hand detector's model {path} is not a file; give a HandLandmarker .task bundle")
-        task = sha256_of(path.read_bytes())[:16]
+        task = file_sha256(find_task(self.task))[:16]
         hands = f"{HANDS}/{FORMAT}/{task}/{BORDER}/{self.max_hands}/{self.presence}"
         parts = {HANDS: hands}
         if self.judge:
             parts[JUDGEMENT] = f"{JUDGEMENT}/{FORMAT}/{JUDGE_SHA256[:16]}"
-        for name, identity in self.identities().items():
+        for name, identity in self.identities.items():
             parts[image_part(name)] = f"image/{FORMAT}/{identity}"
             parts[crop_part(name)] = f"crop/{FORMAT}/{identity}/{MARGIN}/{hands}"
         return parts
 
+    @cached_property
     def identities(self) -> dict[str, str]:
         """What the features depend on, by the names that go with scores, such as "MobileNetV2-224"."""
         return {extractor_name(name): extractor_identity(name) for name in self.extractors}
@@ -204,11 +203,6 @@ def decode_judgement(value: bytes) -> Judgement:
 def decode_features(value: bytes) -> np.ndarray:
     """[D] float32; [0] where there was no hand to crop."""
     return np.frombuffer(value, dtype=np.float32)
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's bytes. Raises OSError where it cannot be read."""
-    return sha256_of(Path(path).read_bytes())
 
 
 def _arrays(row: dict[str, Any], *names: str) -> dict[str, Any]:

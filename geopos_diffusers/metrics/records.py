@@ -45,7 +45,6 @@ class ScoredFolder:
     name: of the folder in tables. skipped: name and reason of each image that cannot be read.
     features: by extractor, [N, D] float32 of the whole images. crop_features: by extractor, [K, D] float32 of the crops
     of the most prominent hands. crop_index: [K], which of the N images they are of.
-    settings: what the images were scored with.
     """
 
     name: str

@@ -57,7 +57,7 @@ def evaluation_to_dict(evaluation: Evaluation) -> Document:
             "border_of_each_side": BORDER,
             "finger_rule": {"reach": FINGER_REACH, "thumb_reach": THUMB_REACH, "thumb_clearance": THUMB_CLEARANCE},
             **asdict(evaluation.settings) | {"extractors": list(evaluation.settings.extractors)},
-            "components": evaluation.settings.components(),
+            "components": evaluation.settings.components,
         },
         "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         "reference": folder_to_dict(evaluation.reference, evaluation.measures),

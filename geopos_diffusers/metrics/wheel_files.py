@@ -48,6 +48,12 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal, whatever its size. Raises OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fetch_members(wheel: Wheel) -> dict[str, bytes]:
     """Download `wheel` and return the content of its wanted files, each checked against its SHA-256.
 

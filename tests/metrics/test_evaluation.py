@@ -95,7 +95,7 @@ class TestScoreFolders:
     def test_a_part_that_is_missing_is_computed_alone(self, scored, rendered_hands, cache, tmp_path):
         """Another extractor, or a cache that lost a row, costs what is missing; the other parts stay."""
         settings = ScoringSettings()
-        judgement = settings.components()["judgement"]
+        judgement = settings.components["judgement"]
         sha = scored[1].entries[0].sha256
         with cache._connection:
             cache._connection.execute("DELETE FROM entries WHERE component = ? AND key = ?", (judgement, sha))
