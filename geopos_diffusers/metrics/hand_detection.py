@@ -122,7 +122,7 @@ class HandDetector:
                 self._landmarker = open_landmarker(bundle, max_hands)
                 # The library's warnings come with the first image; later ones are silent.
                 self.detect(Image.new("RGB", (ENLARGED_SIZE, ENLARGED_SIZE)))
-                if presence and is_installed("ai_edge_litert"):
+                if presence and presence_available():
                     self._presence = HandPresence(read_landmark_network(bundle))
             except OSError as error:
                 raise MissingDependencyError(f"mediapipe cannot be loaded: {error}; {SYSTEM_LIBRARIES}") from error
@@ -242,6 +242,11 @@ def repeat_edges(pixels: np.ndarray, across: int, down: int) -> np.ndarray:
     padded[:down] = rows[0]
     padded[down + height :] = rows[-1]
     return padded
+
+
+def presence_available() -> bool:
+    """Whether the package that computes the presence is installed; without it `HandDetection.presence` is None."""
+    return is_installed("ai_edge_litert")
 
 
 def find_task(task: str | os.PathLike | None) -> Path:

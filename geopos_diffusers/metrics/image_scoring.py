@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..images.opening import open_image
 from .extractors import Extractor, extractor, extractor_identity, extractor_name
 from .hand_crops import MARGIN, crop_hand, hand_box
-from .hand_detection import BORDER, MAXIMUM_HANDS, HandDetection, HandDetector, find_task
+from .hand_detection import BORDER, MAXIMUM_HANDS, HandDetection, HandDetector, find_task, presence_available
 from .hand_judge import WEIGHTS_SHA256 as JUDGE_SHA256
 from .hand_judge import HandJudge, Judgement, load_hand_judge
 from .wheel_files import file_sha256
@@ -50,7 +50,7 @@ class ScoringSettings:
             MissingDependencyError, DataError: a model that is missing and cannot be fetched, or is no model.
         """
         task = file_sha256(find_task(self.task))[:16]
-        hands = f"{HANDS}/{FORMAT}/{task}/{BORDER}/{self.max_hands}/{self.presence}"
+        hands = f"{HANDS}/{FORMAT}/{task}/{BORDER}/{self.max_hands}/{self.presence and presence_available()}"
         parts = {HANDS: hands}
         if self.judge:
             parts[JUDGEMENT] = f"{JUDGEMENT}/{FORMAT}/{JUDGE_SHA256[:16]}"

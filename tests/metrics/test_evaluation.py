@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.metrics import folder_scoring
+from geopos_diffusers.metrics import folder_scoring, image_scoring
 from geopos_diffusers.metrics.evaluation import check_names, evaluate_hands, evaluate_scored
 from geopos_diffusers.metrics.evaluation_cache import EvaluationCache
 from geopos_diffusers.metrics.features import EXTRACTOR
@@ -104,6 +104,13 @@ class TestScoreFolders:
         assert again.entries[0].judgement.well_formed == pytest.approx(
             scored[1].entries[0].judgement.well_formed, abs=1e-5
         )
+
+    def test_hands_without_presence_are_not_taken_for_hands_with_it(self, monkeypatch):
+        """Those that were kept before the package of the presence was installed must not stay in its place."""
+        hands = ScoringSettings().components["hands"]
+        assert ScoringSettings(presence=False).components["hands"] != hands
+        monkeypatch.setattr(image_scoring, "presence_available", lambda: False)
+        assert ScoringSettings().components["hands"] == ScoringSettings(presence=False).components["hands"]
 
     def test_processes_score_as_one_does(self, scored, rendered_hands, tmp_path, monkeypatch):
         monkeypatch.setattr(folder_scoring, "SMALLEST_FOR_WORKERS", 0)
