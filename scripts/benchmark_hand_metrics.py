@@ -8,7 +8,6 @@ others count for the detection rate only. Prints one JSON object.
 
 import argparse
 import datetime
-import io
 import json
 import sys
 import time
@@ -17,11 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from experiments.photographs import read_photographs
 from PIL import Image
 from tqdm import tqdm
 
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.errors import DataError, GeoPosError
+from geopos_diffusers.errors import GeoPosError
 from geopos_diffusers.metrics.detection_rate import rate
 from geopos_diffusers.metrics.finger_count import COUNTS, confusion_matrix, count_fingers, count_scores
 from geopos_diffusers.metrics.hand_detection import BORDER, HandDetector
@@ -41,19 +41,13 @@ def changes(sizes: list[int], turns: bool) -> dict[str, Change]:
     return named
 
 
-def read_photographs(path: Path, limit: int | None, seed: int) -> list[tuple[Image.Image, object]]:
+def choose_photographs(path: Path, limit: int | None, seed: int) -> list[tuple[Image.Image, object]]:
     """(picture, label) of each row of a Parquet file, or of `limit` rows chosen by `seed`."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows = pyarrow.parquet.read_table(path, columns=["image", "label"]).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as a Parquet file with the columns image and label: {error}") from error
+    rows = read_photographs(path)
     if limit is not None and limit < len(rows):
         chosen = np.sort(np.random.default_rng(seed).choice(len(rows), limit, replace=False))
         rows = [rows[index] for index in chosen]
-    return [(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"), row["label"]) for row in rows]
+    return [(row["image"], row["label"]) for row in rows]
 
 
 def measure(detector: HandDetector, photographs: list[tuple[Image.Image, object]], change: Change, seed: int) -> dict:
@@ -98,7 +92,7 @@ def main() -> int:
     args = parser.parse_args()
     results: dict[str, dict] = {}
     try:
-        photographs = read_photographs(args.dataset, args.max_images, args.seed)
+        photographs = choose_photographs(args.dataset, args.max_images, args.seed)
         for border in args.borders:
             with HandDetector(args.task, border) as detector:
                 for name, change in changes(args.sizes, not args.no_turns).items():

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import numpy as np
 
-from .bootstrap import Interval
+from .bootstrap import Interval, wilson_interval
 
-NORMAL_QUANTILE = 1.959963984540054  # of 0.975: ends of a 95% interval
 TIE = 1e-7  # relative: probabilities this close count as equal in Fisher's test
 
 
@@ -66,14 +66,6 @@ def share_difference(first: np.ndarray, second: np.ndarray) -> Interval:
     if len(first) == 0 or len(second) == 0:
         return Interval(None, None, None)
     return _newcombe(int(first.sum()), len(first), int(second.sum()), len(second), 0.0)
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """Ends of Wilson's 95% interval of the share count / total (Journal of the American Statistical Association 22)."""
-    share, square = count / total, NORMAL_QUANTILE**2
-    middle = share + square / (2 * total)
-    reach = NORMAL_QUANTILE * math.sqrt(share * (1 - share) / total + square / (4 * total**2))
-    return max(0.0, (middle - reach) / (1 + square / total)), min(1.0, (middle + reach) / (1 + square / total))
 
 
 def mean_p(differences: np.ndarray) -> float | None:
@@ -153,9 +145,8 @@ def _corrected_phi(both: int, first_only: int, second_only: int, neither: int) -
 
 def _newcombe(first: int, first_count: int, second: int, second_count: int, phi: float) -> Interval:
     """second / second_count minus first / first_count, whose correlation is phi."""
-    before, after = first / first_count, second / second_count
-    before_low, before_high = wilson(first, first_count)
-    after_low, after_high = wilson(second, second_count)
+    before, before_low, before_high = astuple(wilson_interval(first / first_count, first_count))
+    after, after_low, after_high = astuple(wilson_interval(second / second_count, second_count))
     below = _joined(after - after_low, before_high - before, phi)
     above = _joined(after_high - after, before - before_low, phi)
     return Interval(after - before, after - before - below, after - before + above)

@@ -167,7 +167,8 @@ def markdown_sections(title: str, sections: Sequence[Section], folder: str = "")
     parts = [f"# {title}"]
     for section in sections:
         parts += [f"## {section.title}", *markdown_blocks(section.all_blocks(), folder)]
-    parts += ["## Commands", _markdown_table(runs_table(sections))]
+    made_by = runs_table(sections)
+    parts += ["## Commands", markdown_table(made_by.header, made_by.rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -175,7 +176,7 @@ def markdown_blocks(blocks: Sequence[Block], folder: str) -> list[str]:
     parts = []
     for block in blocks:
         if isinstance(block, Table):
-            parts.append(_markdown_table(block))
+            parts.append(markdown_table(block.header, block.rows))
         elif isinstance(block, Picture):
             parts.append(f"![{block.caption}]({folder}{block.file})\n\n*{block.caption}*")
         else:
@@ -233,8 +234,8 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min"
 
 
-def _markdown_table(table: Table) -> str:
-    rows = [table.header, ["---"] * len(table.header), *table.rows]
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rows = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 

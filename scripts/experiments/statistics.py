@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
 from geopos_diffusers.metrics.bootstrap import CONFIDENCE, Interval
@@ -89,6 +90,18 @@ def jackknife_estimate(statistic: Callable[[np.ndarray], float], rows: np.ndarra
         return Estimate(value, None, None, None, count)
     error = math.sqrt((count - 1) * float(without.var()))
     return _estimate(value, error, count - 1, count)
+
+
+def area_under_curve(negative: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that a positive's score [N] is above a negative's [M], ties counting half.
+
+    Mann and Whitney's statistic as a share. nan without positives or without negatives.
+    """
+    above, below = len(positive), len(negative)
+    if not above or not below:
+        return math.nan
+    ranks = rankdata(np.concatenate([negative, positive]))[below:]
+    return float((ranks.sum() - above * (above + 1) / 2) / (above * below))
 
 
 def exponential(estimate: Estimate) -> Estimate:

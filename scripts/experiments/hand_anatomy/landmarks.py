@@ -1,6 +1,5 @@
 """Landmarks that MediaPipe finds in photographs, rendered hands and rendered hands with defects."""
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from tqdm import tqdm
 from geopos_diffusers.data.hands import render_hands
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.metrics.hand_detection import HandDetector
+
+from ..photographs import read_photographs
 
 # How the rendered sets are drawn: the ways people count, seen from the palm or the back; and everything.
 PLAIN = {"poses": "canonical", "views": ("palm", "back"), "max_tilt": 20.0, "max_rotation": 60.0}
@@ -54,10 +55,8 @@ def find_hands(detector: HandDetector, images: Iterable[Sample], name: str) -> F
 
 def photographs(path: Path) -> Iterable[Sample]:
     """The pictures of a Parquet file with the column `image`."""
-    import pyarrow.parquet
-
-    for row in pyarrow.parquet.read_table(path, columns=["image"]).to_pylist():
-        yield Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"), NO_DEFECT, -1
+    for row in read_photographs(path, ("image",)):
+        yield row["image"], NO_DEFECT, -1
 
 
 def rendered(count: int, seed: int, options: dict) -> Iterable[Sample]:

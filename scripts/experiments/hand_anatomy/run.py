@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
 
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.metrics.anatomy import LENGTHS, HandDistribution, anatomy_faults, anatomy_vector
@@ -24,6 +23,7 @@ from geopos_diffusers.metrics.joint_ratio import joint_ratio_differences, mean_j
 from geopos_diffusers.training.processes import run_script
 
 from ..results import Run, write_results
+from ..statistics import area_under_curve
 from .faults import FAULTS
 from .landmarks import FoundHands, collect
 
@@ -81,12 +81,6 @@ def matched_curve(proper: np.ndarray, fingers: np.ndarray, faulty: np.ndarray, f
     numbers = [number for number in np.unique(faulty_fingers) if (fingers == number).any()]
     areas = [area_under_curve(proper[fingers == number], faulty[faulty_fingers == number]) for number in numbers]
     return float(np.average(areas, weights=[(faulty_fingers == number).sum() for number in numbers]))
-
-
-def area_under_curve(proper: np.ndarray, faulty: np.ndarray) -> float:
-    """Chance that a faulty hand's value is above a proper one's, 0.5 for no difference."""
-    ranks = rankdata(np.concatenate([proper, faulty]))[len(proper) :]
-    return float((ranks.sum() - len(faulty) * (len(faulty) + 1) / 2) / (len(faulty) * len(proper)))
 
 
 Score = Callable[[FoundHands], np.ndarray]

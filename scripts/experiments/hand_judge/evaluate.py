@@ -7,7 +7,6 @@ where their files are given; nothing is trained or chosen on the test subjects.
 """
 
 import argparse
-import io
 import json
 import sys
 import time
@@ -23,15 +22,17 @@ from safetensors.torch import load_file
 
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.data.hand_defects import DEFECTS
+from geopos_diffusers.metrics.agreement import cohen_kappa
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval, mean
 from geopos_diffusers.metrics.hand_judge import WEIGHTS_FILE, HandJudge, load_hand_judge, network_of
 
+from ..photographs import read_photographs
 from ..results import write_results
+from ..statistics import area_under_curve
 from .backgrounds import draw_backgrounds
 from .batches import compose
 from .data import SIZE, SOUND, Hands, load_hands
 from .run import SUMMARY
-from .scores import area_under_curve
 
 NEGATIVES = 600
 RESULTS = "docs/results/hand_judge.json"
@@ -47,12 +48,11 @@ def interval(values: Sequence[float] | np.ndarray, seed: int = 0) -> dict[str, f
 
 def area_interval(positive: np.ndarray, negative: np.ndarray, seed: int = 0) -> dict[str, float | None]:
     """Area under the ROC curve of two sets of scores, with its 95% bootstrap interval."""
-
-    def area(first: np.ndarray, second: np.ndarray) -> float:
-        scores = np.concatenate([first, second])
-        return area_under_curve(scores, np.arange(len(scores)) < len(first))
-
-    found = asdict(bootstrap_interval(area, positive, negative, seed=seed, resamples=500))
+    found = asdict(
+        bootstrap_interval(
+            lambda above, below: area_under_curve(below, above), positive, negative, seed=seed, resamples=500
+        )
+    )
     rounded = {name: None if value is None else round(value, 4) for name, value in found.items()}
     return rounded | {"n": [len(positive), len(negative)]}
 
@@ -124,10 +124,8 @@ def rendered_scores(judge: HandJudge, hands: Hands, heads: np.ndarray) -> dict[s
 
 def photograph_scores(judge: HandJudge, path: Path) -> dict[str, Any]:
     """On photographs of real hands, nearly all of them right ones; digits 0 to 5 show that many fingers."""
-    import pyarrow.parquet
-
-    rows = pyarrow.parquet.read_table(path).to_pylist()
-    found = judge.judge([Image.open(io.BytesIO(row["image"]["bytes"])) for row in rows])
+    rows = read_photographs(path, ("image", "label", "subject"))
+    found = judge.judge([row["image"] for row in rows])
     counted = [(one.fingers, row["label"]) for one, row in zip(found, rows, strict=True) if row["label"] <= 5]
     return {
         "images": len(rows),
@@ -179,10 +177,8 @@ def labelled_scores(judge: HandJudge, labels: Path, images: Path) -> dict[str, A
 
 
 def cohens_kappa(first: np.ndarray, second: np.ndarray) -> float:
-    """Agreement of two sets of yes or no beyond chance (Cohen, 1960)."""
-    agreed = float((first == second).mean())
-    chance = float(first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean()))
-    return (agreed - chance) / (1 - chance) if chance < 1 else 1.0
+    """`cohen_kappa`; full agreement is 1 even where both give one answer alone."""
+    return 1.0 if (first == second).all() else cohen_kappa(first, second)
 
 
 def judge_of(folder: Path | None) -> HandJudge:

@@ -38,11 +38,11 @@ from geopos_diffusers.training.resuming import discard_run
 from geopos_diffusers.training.stage import Stage, train_stage
 from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
+from ..statistics import area_under_curve
 from .backgrounds import draw_backgrounds
 from .batches import BatchMaker
 from .data import SIZE, Hands, load_hands
 from .loss import JudgeLoss
-from .scores import area_under_curve
 
 BACKGROUNDS = {"train": 4000, "validation": 500}
 VALIDATION_IMAGES = 1024
@@ -125,8 +125,10 @@ def validate(network: HandJudgeNetwork, maker: BatchMaker, count: int) -> dict[s
     right, is_right = joined("right")
     keypoints, places = joined("keypoints")
     return {
-        "present_auc": area_under_curve(present.numpy(), hand.numpy()),
-        "well_formed_auc": area_under_curve(well_formed[hand].numpy(), sound[hand].numpy() > 0.5),
+        "present_auc": area_under_curve(present[~hand].numpy(), present[hand].numpy()),
+        "well_formed_auc": area_under_curve(
+            well_formed[hand & (sound <= 0.5)].numpy(), well_formed[hand & (sound > 0.5)].numpy()
+        ),
         "fingers": (fingers.argmax(1) == asked)[counted].float().mean().item(),
         "right": ((right > 0) == (is_right > 0.5))[sided].float().mean().item(),
         "keypoint_error": (keypoints - places)[hand].norm(dim=2).mean().item(),

@@ -10,14 +10,11 @@ Writes a JSON file and a page beside it, and the report of each group into the o
 """
 
 import argparse
-import io
 import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.command_line import Parser
@@ -27,6 +24,7 @@ from geopos_diffusers.images.metadata import METADATA, read_rows
 from geopos_diffusers.metrics.report import JSON_FILE
 from geopos_diffusers.training.processes import run_script
 
+from ..photographs import read_photographs
 from ..results import write_results
 from .section import page
 
@@ -54,17 +52,11 @@ def export_photographs(source: Path, target: Path) -> Path:
     """A folder of images from a Parquet file of labelled photographs; labels 0 to 5 are raised fingers."""
     if target.exists():
         return target
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows = pyarrow.parquet.read_table(source, columns=["image", "label"]).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{source} is no Parquet file with the columns image and label: {error}") from error
+    rows = read_photographs(source)
     with atomic_directory(target) as folder, open(folder / METADATA, "w", encoding="utf-8") as metadata:
         for index, row in enumerate(rows):
             name = f"{index:06d}.png"
-            Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB").save(folder / name)
+            row["image"].save(folder / name)
             known = {"fingers": row["label"]} if row["label"] <= 5 else {}
             metadata.write(json.dumps({"file_name": name, "hands": 1, **known}) + "\n")
     return target

@@ -4,7 +4,7 @@ from typing import Any
 
 from geopos_diffusers.metrics.measures import MEASURES
 
-from ..hand_controls.section import table
+from ..page import markdown_table
 
 SHOWN = (
     "found",
@@ -52,7 +52,7 @@ def page(results: dict[str, Any]) -> str:
         parts += [f"## {group.capitalize()}\n", score_table(runs), ""]
         if differences := difference_rows(results["comparisons"][group]):
             parts += [f"Differences from {results['comparisons'][group][0]['baseline']}, paired; p by Holm:\n"]
-            parts += [table(["measure", *(run["variant"] for run in runs[1:-1])], differences), ""]
+            parts += [markdown_table(["measure", *(run["variant"] for run in runs[1:-1])], differences), ""]
         parts += ["Agreement of the judges (kappa; Spearman's correlation in the last two rows):\n"]
         parts += [agreement_table(runs), ""]
     return "\n".join(parts)
@@ -63,7 +63,7 @@ def score_table(runs: list[dict[str, Any]]) -> str:
     kid = [key for key in runs[0]["quality"] if key.endswith("/kid") or key.endswith("/fid")]
     rows = [[marked(name), *(score(run, name) for run in runs)] for name in names]
     rows += [[key, *(interval(run["quality"].get(key)) for run in runs)] for key in kid]
-    return table(["", *(f"{run['variant']} ({run['scored']})" for run in runs)], rows)
+    return markdown_table(["", *(f"{run['variant']} ({run['scored']})" for run in runs)], rows)
 
 
 def marked(name: str) -> str:
@@ -96,7 +96,7 @@ def difference(row: dict[str, Any] | None, kind: str) -> str:
 
 def agreement_table(runs: list[dict[str, Any]]) -> str:
     rows = [[title, *(interval(run["agreement"].get(name)) for run in runs)] for name, title in AGREEMENT.items()]
-    return table(["", *(run["variant"] for run in runs)], rows)
+    return markdown_table(["", *(run["variant"] for run in runs)], rows)
 
 
 def known(value: dict[str, float | None] | None) -> bool:

@@ -12,6 +12,7 @@ from statistics import fmean
 
 from geopos_diffusers.files import write_text
 
+from ..page import markdown_table
 from ..results import Run, mean_score, pairs, read_results, select
 from ..statistics import Estimate, difference_estimate
 from ..verdict import comparison_texts
@@ -44,11 +45,6 @@ def difference(runs: Sequence[Run], first: str, second: str, size: str) -> Estim
     return difference_estimate(*pairs(*(select(runs, variant=name) for name in (first, second)), size))
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
-
-
 def verdicts(runs: Sequence[Run], groups: dict[str, list[tuple[str, str]]]) -> str:
     """What the paired differences show, a line for each size and group of comparisons; Holm's correction is for all.
 
@@ -70,7 +66,7 @@ def differences_table(runs: Sequence[Run], compared: list[tuple[str, str]]) -> s
         [f"{first} - {second}", *(signed_cell(difference(runs, first, second, size)) for size in SIZES)]
         for first, second in compared
     ]
-    return table(["paired difference of the ratios", *(f"{size} px" for size in SIZES)], rows)
+    return markdown_table(["paired difference of the ratios", *(f"{size} px" for size in SIZES)], rows)
 
 
 def page(results: dict, forms: dict | None) -> str:
@@ -109,7 +105,7 @@ python -m scripts.experiments.trained_parts.run --output runs/trained_parts --re
 {command_of_forms(forms)}python -m scripts.experiments.trained_parts.section --results docs/results
 ```
 
-{table(["trained", "parameters", "best rate", "seeds", *(f"{size} px" for size in SIZES)], measured)}
+{markdown_table(["trained", "parameters", "best rate", "seeds", *(f"{size} px" for size in SIZES)], measured)}
 
 All arms are trained at 64 px. "geometry" is `--train geoconv`: a + b x + c y + d x y for each filter of the 28
 convolutions of 3x3. "bias" is its first coefficient alone (`--train bias`), the cheapest control. "taps" is the kernel
@@ -123,7 +119,7 @@ geometry reaches, the biases alone reach {100 * bias_share(runs):.0f}%.
 
 Loss ratio on the validation images by peak learning rate, one run each.
 
-{table(["trained", *(f"{rate:g}" for rate in rates)], swept)}
+{markdown_table(["trained", *(f"{rate:g}" for rate in rates)], swept)}
 
 ![Loss ratio by learning rate](trained_parts.png)
 """
@@ -167,7 +163,7 @@ def forms_section(forms: dict) -> str:
 {settings["steps"]} steps, {len(settings["seeds"])} seeds (suggestive, not conclusive), no moving average, otherwise as
 above; the rate of each is the best of three. Only the shift and the layers are options of the package. {forms["date"]}.
 
-{table(head, rows)}
+{markdown_table(head, rows)}
 
 {descriptions}
 """

@@ -7,7 +7,7 @@ from experiments.hand_judge.batches import BatchMaker, compose, make_labels
 from experiments.hand_judge.data import SIZE, SOUND, Hands, cut_out, stack
 from experiments.hand_judge.loss import JudgeLoss
 from experiments.hand_judge.run import without
-from experiments.hand_judge.scores import area_under_curve
+from experiments.statistics import area_under_curve
 
 from geopos_diffusers.data.hand_defects import DEFECTS
 from geopos_diffusers.data.hands import HandOptions, HandRenderer
@@ -151,5 +151,7 @@ def test_area_under_curve_against_all_pairs():
     generator = np.random.default_rng(0)
     scores, positive = generator.integers(0, 12, 60) / 10, generator.random(60) < 0.4
     above = scores[positive][:, None] - scores[~positive]
-    assert area_under_curve(scores, positive) == pytest.approx(((above > 0) + 0.5 * (above == 0)).mean())
-    assert np.isnan(area_under_curve(scores, np.ones(60, bool)))
+    assert area_under_curve(scores[~positive], scores[positive]) == pytest.approx(
+        ((above > 0) + 0.5 * (above == 0)).mean()
+    )
+    assert np.isnan(area_under_curve(scores[:0], scores))
