@@ -39,8 +39,7 @@ from .controls import (
 )
 from .data import CHANGES, DEFECTIVE, PROPER, REFERENCE, SIDE, SIZES, changed_copy, render_sets, resize
 from .section import page
-
-MIXED = "mixed"  # half of it proper, half defective: what changes and sizes are tried on
+from .set_controls import halves_without_difference, scores_by_share
 
 
 def make_sets(args: argparse.Namespace) -> dict[str, Path]:
@@ -115,14 +114,10 @@ def control_sets(scored: dict[str, ScoredFolder], args: argparse.Namespace) -> l
     for region in ("images", "crops"):
         features = {name: region_features(folder, region) for name, folder in scored.items()}
         reference = features[REFERENCE]
-        proper, defective = features[PROPER], features[DEFECTIVE]
+        count = min(len(features[PROPER]), len(features[DEFECTIVE]))
+        curves = scores_by_share(features[PROPER][:count], features[DEFECTIVE][:count], reference, args.seed)
+        held = halves_without_difference(features[PROPER], reference, args.set_draws, args.seed)
         first_half = [region_features(scored[name], region, half) for name in (PROPER, DEFECTIVE)]
-
-        def mixture(share: float, first: np.ndarray = proper, second: np.ndarray = defective) -> np.ndarray:
-            bad = round(share * min(len(first), len(second)))
-            return np.concatenate([first[: min(len(first), len(second)) - bad], second[:bad]])
-
-        curves = [quality_scores(mixture(share), reference, args.seed) for share in SHARES]
         before = quality_scores(np.concatenate(first_half), reference, args.seed)
         changes = {
             name: quality_scores(
@@ -136,7 +131,8 @@ def control_sets(scored: dict[str, ScoredFolder], args: argparse.Namespace) -> l
                     "variant": f"{region}/{score}",
                     "kind": "set",
                     "better": QUALITY[score].better,
-                    "curve": [vars(curve[score]) for curve in curves],
+                    "curve": curves[score],
+                    "null_coverage": held[score],
                     "mixed": vars(before[score]),
                     "changes": {name: vars(scores[score]) for name, scores in changes.items()},
                 }
@@ -170,6 +166,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
         "images": args.num_images,
         "seed": args.seed,
         "draws": args.draws,
+        "set_draws": args.set_draws,
         "side": SIDE,
         "shares": list(SHARES),
         "least_coverage": args.least_coverage,
@@ -184,6 +181,7 @@ def main() -> None:
     parser.add_argument("--results", default="docs/results/hand_controls.json", help="results file (%(default)s)")
     parser.add_argument("--num-images", type=int, default=300, help="hands of each set (%(default)s)")
     parser.add_argument("--draws", type=int, default=400, help="random draws of each control (%(default)s)")
+    parser.add_argument("--set-draws", type=int, default=20, help="the same for scores of sets (%(default)s)")
     parser.add_argument(
         "--least-coverage", type=float, default=0.92, help="share of halves whose interval must hold 0 (%(default)s)"
     )

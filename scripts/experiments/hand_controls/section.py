@@ -5,6 +5,7 @@ from typing import Any
 from geopos_diffusers.metrics.measures import MEASURES
 from geopos_diffusers.metrics.quality import QUALITY
 
+from ..page import markdown_table
 from .data import CHANGES, SIZES
 
 MARKS = {True: "yes", False: "**no**", None: "-"}
@@ -52,20 +53,15 @@ def page(results: dict[str, Any]) -> str:
         "\nWhat it gains at another size:\n",
         gain_table(measures, "sizes", tuple(f"{side} px" for side in SIZES), "size_tolerance"),
         "\n## Scores of sets\n",
-        "By share of defective hands, then for half of them defective, as they are and after a change:\n",
+        f"By share of defective hands; in how many of {settings['set_draws']} random halves of the proper hands the interval of the difference holds 0 (mostly more than 95%, since both halves share the reference); then for half of them defective, as they are and after a change:\n",
         set_table(sets),
     ]
     return "\n".join(parts) + "\n"
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def verdict_table(runs: list[dict[str, Any]]) -> str:
     controls = ("defects", "halves", "changes", "sizes")
-    return table(
+    return markdown_table(
         ["measure", *controls],
         [[title(run), *(MARKS[run["passes"][control]] for control in controls)] for run in runs],
     )
@@ -76,14 +72,14 @@ def title(run: dict[str, Any]) -> str:
 
 
 def curve_table(runs: list[dict[str, Any]]) -> str:
-    return table(
+    return markdown_table(
         ["measure", "0%", "10%", "25%", "50%", "100%", "worse by"],
         [[f"`{run['variant']}`", *map(number, run["curve"]), interval(run["worsening"])] for run in runs],
     )
 
 
 def gain_table(runs: list[dict[str, Any]], part: str, names: tuple[str, ...], allowed: str) -> str:
-    return table(
+    return markdown_table(
         ["measure", *names, "tolerance"],
         [[f"`{run['variant']}`", *(interval(run[part][name]) for name in names), number(run[allowed])] for run in runs],
     )
@@ -91,13 +87,14 @@ def gain_table(runs: list[dict[str, Any]], part: str, names: tuple[str, ...], al
 
 def set_table(runs: list[dict[str, Any]]) -> str:
     names = list(runs[0]["changes"])
-    return table(
-        ["score", "better", "0%", "10%", "25%", "50%", "100%", "half defective", *names],
+    return markdown_table(
+        ["score", "better", "0%", "10%", "25%", "50%", "100%", "halves", "half defective", *names],
         [
             [
                 f"`{run['variant']}`",
                 QUALITY[run["variant"].split("/")[1]].better,
-                *(number(value["value"]) for value in run["curve"]),
+                *map(number, run["curve"]),
+                "-" if run["null_coverage"] is None else f"{run['null_coverage']:.0%}",
                 number(run["mixed"]["value"]),
                 *(number(run["changes"][name]["value"]) for name in names),
             ]

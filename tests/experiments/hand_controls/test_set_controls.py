@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
-
-from geopos_diffusers.errors import DataError
-from geopos_diffusers.metrics.bootstrap import Interval
-from geopos_diffusers.metrics.quality_controls import (
+from experiments.hand_controls.set_controls import (
     halves_without_difference,
     mixed_set,
     score_difference,
     scores_by_share,
 )
+
+from geopos_diffusers.errors import DataError
+from geopos_diffusers.metrics.bootstrap import Interval
 
 
 def features(count: int, seed: int, shift: float = 0.0) -> np.ndarray:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import DataError
-from .bootstrap import Interval
-from .quality import quality_scores
-from .quality_measures import FEATURE_SCORES
+from geopos_diffusers.errors import DataError
+from geopos_diffusers.metrics.bootstrap import Interval
+from geopos_diffusers.metrics.quality import quality_scores
+from geopos_diffusers.metrics.quality_measures import FEATURE_SCORES
 
-SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)
+from .controls import SHARES
 
 
 def mixed_set(good: np.ndarray, defective: np.ndarray, share: float, seed: int) -> np.ndarray:
