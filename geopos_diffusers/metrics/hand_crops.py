@@ -64,17 +64,18 @@ def crop_hand(image: Image.Image, box: HandBox, size: int | None = None) -> Imag
         raise DataError(f"the side of a crop is {size}; give 1 pixel or more")
     if box.side > LARGEST_BOX * max(image.size):
         raise DataError(f"a hand's box of {box.side:.0f} pixels is too large for an image of {max(image.size)}")
+    pixels = np.asarray(image.convert("RGB"))
     if size is None:
         side = max(1, round(box.side))
-        return _patch(image, round(box.left), round(box.top), side, side)
+        return patch(pixels, round(box.left), round(box.top), side, side)
     left, top = math.floor(box.left), math.floor(box.top)
     inner = (box.left - left, box.top - top, box.left - left + box.side, box.top - top + box.side)
-    patch = _patch(image, left, top, math.ceil(inner[2]), math.ceil(inner[3]))
-    return patch.resize((size, size), Image.Resampling.BICUBIC, box=inner)
+    around = patch(pixels, left, top, math.ceil(inner[2]), math.ceil(inner[3]))
+    return around.resize((size, size), Image.Resampling.BICUBIC, box=inner)
 
 
-def _patch(image: Image.Image, left: int, top: int, width: int, height: int) -> Image.Image:
-    """Whole pixels of an image, its edge pixels repeated beyond it."""
-    columns = np.clip(np.arange(left, left + width), 0, image.width - 1)
-    rows = np.clip(np.arange(top, top + height), 0, image.height - 1)
-    return Image.fromarray(np.asarray(image.convert("RGB")).take(rows, axis=0).take(columns, axis=1))
+def patch(pixels: np.ndarray, left: int, top: int, width: int, height: int) -> Image.Image:
+    """Whole pixels of an image's [H, W, 3], its edge pixels repeated beyond it."""
+    columns = np.clip(np.arange(left, left + width), 0, pixels.shape[1] - 1)
+    rows = np.clip(np.arange(top, top + height), 0, pixels.shape[0] - 1)
+    return Image.fromarray(pixels.take(rows, axis=0).take(columns, axis=1))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..images.opening import open_image
+from .hand_crops import patch
 from .wheel_files import sha256_of
 
 if TYPE_CHECKING:
@@ -162,9 +163,7 @@ def crop_square(picture: np.ndarray, square: Square, size: int) -> np.ndarray:
     around = max(1.0, square.side * (1.0 if square.angle == 0.0 else np.sqrt(2.0)))
     left, top = round(square.x - around / 2), round(square.y - around / 2)
     count = max(1, round(around))
-    rows = np.clip(np.arange(top, top + count), 0, picture.shape[0] - 1)
-    columns = np.clip(np.arange(left, left + count), 0, picture.shape[1] - 1)
-    crop = Image.fromarray(picture[rows[:, None], columns[None]])
+    crop = patch(picture, left, top, count, count)
     zoom = size / square.side
     if zoom < 1.0:
         crop = crop.resize((max(1, round(count * zoom)),) * 2, Image.Resampling.BILINEAR)
