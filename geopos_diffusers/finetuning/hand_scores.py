@@ -19,7 +19,8 @@ from ..metrics.folder_scoring import score_folders
 from ..metrics.hand_attributes import attributes_of_text
 from ..metrics.image_folder import FolderImage, list_images
 from ..metrics.image_scoring import ImageScorer, ScoringSettings
-from ..metrics.measures import MEASURES, ReferenceModel
+from ..metrics.measure_values import ReferenceModel
+from ..metrics.measures import MEASURES
 from ..metrics.records import ScoredFolder
 
 DEFAULT_MEASURE = "good"

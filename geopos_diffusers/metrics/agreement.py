@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .bootstrap import Interval, bootstrap_interval
-from .measures import LIKELY
+from .measure_values import LIKELY
 from .records import ScoredFolder
 
 

@@ -19,7 +19,8 @@ from .folder_scoring import score_folders
 from .hand_attributes import ATTRIBUTES
 from .image_folder import list_images
 from .image_scoring import ScoringSettings
-from .measures import MEASURES, ReferenceModel
+from .measure_values import ReferenceModel
+from .measures import MEASURES
 from .quality_measures import warnings_for
 from .records import ScoredFolder
 from .set_scores import set_scores

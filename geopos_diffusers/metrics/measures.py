@@ -6,15 +6,27 @@ from typing import Literal
 
 import numpy as np
 
-from .anatomy import anatomy_vector
-from .anatomy_faults import anatomy_faults
-from .finger_count import count_scores
-from .hand_detection import HandDetection
-from .hand_distribution import MINIMUM_HANDS, HandDistribution
-from .hand_judge import Judgement
-from .joint_error import closest_hand, joint_error, relative_joint_error
-from .joint_ratio import joint_ratio_differences, mean_joint_ratios
-from .records import ScoredFolder, ScoredImage
+from .joint_error import joint_error, relative_joint_error
+from .measure_values import (
+    LIKELY,
+    ReferenceModel,
+    anatomy_beyond,
+    anatomy_distances,
+    anatomy_faulty,
+    count_values,
+    found_and_right,
+    good_hand,
+    hands_asked,
+    joint_ratio_values,
+    of_hand,
+    of_image,
+    of_judgement,
+    same,
+    to_the_pose,
+    too_many_hands,
+    well_formed,
+)
+from .records import ScoredFolder
 
 # What it means that a measure fails a control; the controls are scripts/experiments/hand_controls.
 CONTROLS = {
@@ -23,29 +35,6 @@ CONTROLS = {
     "changes": "slight blur or JPEG improves it",
     "sizes": "it depends on the size of the image",
 }
-LIKELY = 0.5  # the probability from which the second judge counts as saying yes
-
-
-@dataclass(frozen=True)
-class ReferenceModel:
-    """What measures need to know of the reference.
-
-    distribution: of the anatomy of its hands; None where it has too few of them.
-    joint_ratios: [15], the mean of its hands; None without hands.
-    """
-
-    reference: ScoredFolder
-    distribution: HandDistribution | None
-    joint_ratios: np.ndarray | None
-
-    @classmethod
-    def of(cls, reference: ScoredFolder) -> "ReferenceModel":
-        landmarks = image_landmarks(reference)
-        return cls(
-            reference,
-            HandDistribution.fit(anatomy_vector(landmarks)) if len(landmarks) >= MINIMUM_HANDS else None,
-            mean_joint_ratios(landmarks) if len(landmarks) else None,
-        )
 
 
 @dataclass(frozen=True)
@@ -76,116 +65,6 @@ class Measure:
         return "; ".join(CONTROLS[name] for name in self.fails) or None
 
 
-def image_landmarks(scored: ScoredFolder) -> np.ndarray:
-    """[K, 21, 3] pixels with depth, of the most prominent hand of each image with one."""
-    return np.array([row.hands[0].landmarks for row in scored.entries if row.hands]).reshape(-1, 21, 3)
-
-
-def world_landmarks(scored: ScoredFolder) -> np.ndarray:
-    """[K, 21, 3] metres, of the same hands."""
-    return np.array([row.hands[0].world_landmarks for row in scored.entries if row.hands]).reshape(-1, 21, 3)
-
-
-Values = Callable[[ScoredFolder, ReferenceModel], np.ndarray]
-
-
-def _each(value: Callable[[ScoredImage], float | None]) -> Values:
-    """Values of images taken one by one; None becomes nan."""
-    return lambda scored, _: np.array([value(row) for row in scored.entries], dtype=np.float64)
-
-
-def _of_hand(value: Callable[[HandDetection], float | None]) -> Values:
-    return _each(lambda row: value(row.hands[0]) if row.hands else None)
-
-
-def _of_judgement(value: Callable[[ScoredImage, Judgement], float | None]) -> Values:
-    return _each(lambda row: None if row.judgement is None else value(row, row.judgement))
-
-
-def _spread(scored: ScoredFolder, values: np.ndarray) -> np.ndarray:
-    """[N] from values of the K images with a hand; nan for the others."""
-    spread = np.full(len(scored.entries), np.nan)
-    spread[[bool(row.hands) for row in scored.entries]] = values
-    return spread
-
-
-def _same(wanted: object, given: object) -> float | None:
-    """1 where they agree and 0 where not; None where one of them is not known."""
-    return None if wanted is None or given is None else float(wanted == given)
-
-
-def _hands_asked(row: ScoredImage) -> int | None:
-    return row.source.attributes.hands
-
-
-def _too_many(row: ScoredImage) -> float | None:
-    asked = _hands_asked(row)
-    return None if asked is None else float(len(row.hands) > asked)
-
-
-def _found_and_right(row: ScoredImage) -> float | None:
-    wanted = row.source.attributes.fingers
-    return None if wanted is None else float(row.counted == wanted)
-
-
-def _counts(scored: ScoredFolder) -> tuple[np.ndarray, np.ndarray]:
-    return count_scores(
-        [row.source.attributes.fingers for row in scored.entries], [row.counted for row in scored.entries]
-    )
-
-
-def _distances(scored: ScoredFolder, model: ReferenceModel) -> np.ndarray:
-    if model.distribution is None:
-        return np.full(len(scored.entries), np.nan)
-    if scored is model.reference:
-        return _spread(scored, model.distribution.held_out)
-    return _spread(scored, model.distribution.distances(anatomy_vector(image_landmarks(scored))))
-
-
-def _beyond(scored: ScoredFolder, model: ReferenceModel) -> np.ndarray:
-    distances = _distances(scored, model)
-    if model.distribution is None:
-        return distances
-    return np.where(np.isnan(distances), np.nan, distances > model.distribution.limit)
-
-
-def _faults(scored: ScoredFolder, _: ReferenceModel) -> np.ndarray:
-    faults = anatomy_faults(world_landmarks(scored), image_landmarks(scored))
-    return _spread(scored, np.any(list(faults.values()), axis=0))
-
-
-def _ratio_difference(scored: ScoredFolder, model: ReferenceModel) -> np.ndarray:
-    if model.joint_ratios is None:
-        return np.full(len(scored.entries), np.nan)
-    return _spread(scored, joint_ratio_differences(image_landmarks(scored), model.joint_ratios))
-
-
-def _to_the_pose(error: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Values:
-    """The error of the hand that is nearest to the given pose, where there is one and a hand was found."""
-
-    def value(row: ScoredImage) -> float | None:
-        keypoints = row.source.keypoints
-        if keypoints is None or not row.hands:
-            return None
-        hands = np.array([hand.landmarks for hand in row.hands])
-        return float(error(hands[closest_hand(hands, keypoints)], keypoints))
-
-    return _each(value)
-
-
-def _well_formed(_: ScoredImage, judgement: Judgement) -> float:
-    return float(judgement.well_formed > LIKELY)
-
-
-def _good(row: ScoredImage) -> float | None:
-    """Found with the right number of hands and of fingers, and well formed: by the two judges together."""
-    if row.judgement is None:
-        return None
-    wanted, asked = row.source.attributes.fingers, _hands_asked(row)
-    right = bool(row.hands) and (wanted is None or row.counted == wanted) and (asked is None or len(row.hands) == asked)
-    return float(right and row.judgement.present > LIKELY and row.judgement.well_formed > LIKELY)
-
-
 _ALL = (
     Measure(
         "found",
@@ -194,7 +73,7 @@ _ALL = (
         "higher",
         "detector",
         "Images in which MediaPipe finds a hand.",
-        _each(lambda row: float(bool(row.hands))),
+        of_image(lambda row: float(bool(row.hands))),
         fails=("changes", "sizes"),
     ),
     Measure(
@@ -204,7 +83,7 @@ _ALL = (
         "higher",
         "detector",
         "Images with exactly as many hands as were asked for.",
-        _each(lambda row: _same(_hands_asked(row), len(row.hands))),
+        of_image(lambda row: same(hands_asked(row), len(row.hands))),
         fails=("changes", "sizes"),
     ),
     Measure(
@@ -214,7 +93,7 @@ _ALL = (
         "lower",
         "detector",
         "Images with more hands than were asked for: a prompt for one hand that gets two.",
-        _each(_too_many),
+        of_image(too_many_hands),
         fails=("defects",),
     ),
     Measure(
@@ -224,7 +103,7 @@ _ALL = (
         "higher",
         "detector",
         "The landmark network's own score that a hand is there, of the most prominent hand.",
-        _of_hand(lambda hand: hand.presence),
+        of_hand(lambda hand: hand.presence),
         fails=("changes",),
     ),
     Measure(
@@ -234,7 +113,7 @@ _ALL = (
         "higher",
         "detector",
         "MediaPipe's handedness score where a hand was found; no measure of the image's quality.",
-        _of_hand(lambda hand: hand.score),
+        of_hand(lambda hand: hand.score),
         fails=("defects",),
     ),
     Measure(
@@ -244,7 +123,7 @@ _ALL = (
         "higher",
         "detector",
         "The same score with 0 for an image without a hand (after Annotated Hands, arXiv 2401.15075).",
-        _each(lambda row: row.hands[0].score if row.hands else 0.0),
+        of_image(lambda row: row.hands[0].score if row.hands else 0.0),
         fails=("changes",),
     ),
     Measure(
@@ -254,7 +133,7 @@ _ALL = (
         "higher",
         "detector",
         "Images with the right number of raised fingers, of those with a hand and a known number.",
-        lambda scored, _: _counts(scored)[0],
+        lambda scored, _: count_values(scored)[0],
     ),
     Measure(
         "found_and_right",
@@ -263,7 +142,7 @@ _ALL = (
         "higher",
         "detector",
         "Images with a hand and the right number of raised fingers, of all with a known number.",
-        _each(_found_and_right),
+        of_image(found_and_right),
         fails=("changes", "sizes"),
     ),
     Measure(
@@ -273,7 +152,7 @@ _ALL = (
         "lower",
         "detector",
         "Mean absolute difference of the counted and the wanted number of raised fingers, where a hand was found.",
-        lambda scored, _: _counts(scored)[1],
+        lambda scored, _: count_values(scored)[1],
         digits=2,
     ),
     Measure(
@@ -283,7 +162,7 @@ _ALL = (
         "higher",
         "detector",
         "Images with the hand that was asked for, left or right, where a hand was found.",
-        _each(lambda row: _same(row.source.attributes.handedness, row.hands[0].handedness if row.hands else None)),
+        of_image(lambda row: same(row.source.attributes.handedness, row.hands[0].handedness if row.hands else None)),
     ),
     Measure(
         "anatomy_distance",
@@ -292,7 +171,7 @@ _ALL = (
         "lower",
         "detector",
         "Mahalanobis distance of bone ratios and joint angles from the reference's hands, with shrinkage.",
-        _distances,
+        anatomy_distances,
         digits=2,
         fails=("sizes",),
     ),
@@ -303,7 +182,7 @@ _ALL = (
         "lower",
         "detector",
         "Hands whose anatomy is farther away than 95% of the reference's own, held out.",
-        _beyond,
+        anatomy_beyond,
         fails=("defects", "sizes"),
     ),
     Measure(
@@ -313,7 +192,7 @@ _ALL = (
         "lower",
         "detector",
         "Hands that break a rule: joint limits, order or crossing of fingers, a flat palm.",
-        _faults,
+        anatomy_faulty,
         fails=("defects",),
     ),
     Measure(
@@ -323,7 +202,7 @@ _ALL = (
         "lower",
         "detector",
         "Mean difference of 15 ratios of neighbouring bones from the reference's (after arXiv 2401.15075).",
-        _ratio_difference,
+        joint_ratio_values,
         fails=("defects", "sizes"),
     ),
     Measure(
@@ -333,7 +212,7 @@ _ALL = (
         "lower",
         "detector",
         "Sum of the distances of 21 joints from the given pose in pixels (HandRefiner, arXiv 2311.17957).",
-        _to_the_pose(joint_error),
+        to_the_pose(joint_error),
         digits=1,
         fails=("sizes",),
     ),
@@ -344,7 +223,7 @@ _ALL = (
         "lower",
         "detector",
         "Mean distance of a joint from the given pose by the hand's size, which does not depend on the image's.",
-        _to_the_pose(relative_joint_error),
+        to_the_pose(relative_joint_error),
     ),
     Measure(
         "judge_present",
@@ -353,7 +232,7 @@ _ALL = (
         "higher",
         "network",
         "Images in which the second judge sees a hand.",
-        _of_judgement(lambda _, judgement: float(judgement.present > LIKELY)),
+        of_judgement(lambda _, judgement: float(judgement.present > LIKELY)),
         fails=("defects",),
     ),
     Measure(
@@ -363,7 +242,7 @@ _ALL = (
         "higher",
         "network",
         "Images whose hand the second judge takes for well formed.",
-        _of_judgement(_well_formed),
+        of_judgement(well_formed),
     ),
     Measure(
         "judge_score",
@@ -372,7 +251,7 @@ _ALL = (
         "higher",
         "network",
         "The second judge's mean probability that the hand is well formed.",
-        _of_judgement(lambda _, judgement: judgement.well_formed),
+        of_judgement(lambda _, judgement: judgement.well_formed),
     ),
     Measure(
         "judge_count_right",
@@ -381,7 +260,7 @@ _ALL = (
         "higher",
         "network",
         "Images in which the second judge sees the number of raised fingers that was asked for.",
-        _of_judgement(lambda row, judgement: _same(row.source.attributes.fingers, judgement.fingers)),
+        of_judgement(lambda row, judgement: same(row.source.attributes.fingers, judgement.fingers)),
     ),
     Measure(
         "judge_handedness_right",
@@ -390,8 +269,8 @@ _ALL = (
         "higher",
         "network",
         "Images in which the second judge sees the hand that was asked for, left or right.",
-        _of_judgement(
-            lambda row, judgement: _same(
+        of_judgement(
+            lambda row, judgement: same(
                 row.source.attributes.handedness, "right" if judgement.right_hand > LIKELY else "left"
             )
         ),
@@ -404,7 +283,7 @@ _ALL = (
         "higher",
         "both",
         "Found, as many hands and fingers as asked for, and well formed by the second judge.",
-        _each(_good),
+        of_image(good_hand),
         fails=("changes", "sizes"),
     ),
 )

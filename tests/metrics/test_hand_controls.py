@@ -20,7 +20,8 @@ from geopos_diffusers.metrics.evaluation_cache import EvaluationCache
 from geopos_diffusers.metrics.folder_scoring import score_folders
 from geopos_diffusers.metrics.image_folder import list_images
 from geopos_diffusers.metrics.image_scoring import ScoringSettings
-from geopos_diffusers.metrics.measures import MEASURES, ReferenceModel
+from geopos_diffusers.metrics.measure_values import ReferenceModel
+from geopos_diffusers.metrics.measures import MEASURES
 
 GENERATOR = np.random.default_rng(0)
 GOOD = GENERATOR.normal(1.0, 0.5, 300)

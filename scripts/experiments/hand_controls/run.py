@@ -21,7 +21,8 @@ from geopos_diffusers.metrics.features import EXTRACTOR
 from geopos_diffusers.metrics.folder_scoring import score_folders
 from geopos_diffusers.metrics.image_folder import list_images
 from geopos_diffusers.metrics.image_scoring import ScoringSettings
-from geopos_diffusers.metrics.measures import MEASURES, Measure, ReferenceModel
+from geopos_diffusers.metrics.measure_values import ReferenceModel
+from geopos_diffusers.metrics.measures import MEASURES, Measure
 from geopos_diffusers.metrics.quality import QUALITY, quality_scores
 from geopos_diffusers.metrics.records import ScoredFolder
 from geopos_diffusers.training.processes import run_script
