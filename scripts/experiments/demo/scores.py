@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from geopos_diffusers.metrics.bootstrap import bootstrap_interval
+from geopos_diffusers.metrics.bootstrap import bootstrap_interval, mean
 from geopos_diffusers.metrics.features import EXTRACTOR
 from geopos_diffusers.metrics.report import JSON_FILE
 from geopos_diffusers.metrics.report_document import read_document
@@ -86,8 +86,8 @@ def loss_difference(base: np.ndarray, arm: np.ndarray, other: np.ndarray, seed: 
 
 
 def paired_difference(arm: np.ndarray, other: np.ndarray, seed: int) -> dict:
-    """Mean of `arm` minus mean of `other`, [N] of the same prompts and noise."""
-    return asdict(bootstrap_interval(lambda rows: (rows[:, 0] - rows[:, 1]).mean(), columns(arm, other), seed=seed))
+    """Mean of `arm` minus mean of `other`, [N] of the same prompts and noise; nan values are left out."""
+    return asdict(bootstrap_interval(mean, arm - other, seed=seed))
 
 
 def columns(*values: np.ndarray) -> np.ndarray:
@@ -110,7 +110,10 @@ def brightness_falls(folder: Path) -> np.ndarray:
 
 
 def outcomes(folder: dict) -> np.ndarray:
-    """[N] of 1.0 where a hand was found with the number of fingers that was asked for, else 0.0; by file name."""
+    """[N] of 1.0 where a hand was found with the number of fingers that was asked for, else 0.0; by file name.
+
+    nan where the prompt names no number.
+    """
     rows = sorted(folder["images"], key=lambda row: row["file_name"])
     return np.array([row["values"]["found_and_right"] for row in rows], dtype=float)
 

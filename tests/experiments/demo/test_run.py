@@ -118,6 +118,8 @@ def draw_pictures(output: Path) -> None:
         folder.mkdir(parents=True)
         rows = [{"file_name": f"{index:05d}.png", **hand.attributes} for index, hand in enumerate(hands)]
         rows[0]["text"] = NASTY
+        rows[1].pop("fingers")
+        rows[1]["text"] = "a hand"  # which names no number of fingers
         for row, hand in zip(rows, hands, strict=True):
             Image.blend(hand.image, data.shade_background(hand), scale).save(folder / row["file_name"])
         write_text(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
