@@ -60,7 +60,7 @@ def finetune(args: FinetuningArguments, accelerator: Accelerator) -> None:
     checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint, args.overwrite)
     check_packages(args)
     if checkpoint is not None:
-        check_settings(checkpoint, known_settings(args, accelerator), accelerator)
+        check_settings(checkpoint, known_settings(args, accelerator))
     evaluation = None
     if args.evaluate_every is not None:
         from .evaluation import HandEvaluation  # with `metrics`, which other runs do not need
@@ -71,7 +71,7 @@ def finetune(args: FinetuningArguments, accelerator: Accelerator) -> None:
     run = build_run(args, accelerator)
     run.evaluation = evaluation
     if checkpoint is not None:
-        check_settings(checkpoint, run.state.settings, accelerator)
+        check_settings(checkpoint, run.state.settings)
     if accelerator.is_main_process:
         for name, value in run.facts().items():
             print(f"{name:20} {value}")
@@ -168,9 +168,11 @@ def save_parts(run: Run, folder: Path) -> None:
 def finish(run: Run, outcome: Outcome) -> None:
     """Write final/ and summary.json."""
     folder = Path(run.args.output_dir)
-    if run.accelerator.is_main_process:
-        with atomic_directory(folder / "final") as final, run.state.averaged():
+    writes = run.accelerator.is_main_process
+    with atomic_directory(folder / "final") if writes else nullcontext() as final, run.state.averaged():
+        if final is not None:
             save_parts(run, final)
+    if writes:
         last = [line["loss"] for line in read_losses(folder / "losses.jsonl")[-FINAL_LOSS_STEPS:]]
         summary = {
             **run.facts(),
