@@ -5,33 +5,43 @@
 frozen ones in their own precision, so that the losses are those of plain data parallelism.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import convert_outputs_to_fp32
+from accelerate.utils import FullyShardedDataParallelPlugin, convert_outputs_to_fp32
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 from ..errors import ConfigError
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks")
 
 
-def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether the run was started with FSDP2."""
-    return bool(getattr(accelerator, "is_fsdp2", False))
+def sharding_plugin(accelerator: Accelerator) -> FullyShardedDataParallelPlugin | None:
+    """What the launcher says about FSDP; None where the run is not sharded.
+
+    Read from the launcher's environment: accelerate (1.15) ignores FSDP on CPUs and says nothing.
+    """
+    if accelerator.num_processes == 1 or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+        return None
+    return FullyShardedDataParallelPlugin()
 
 
-def shard(model: nn.Module, accelerator: Accelerator) -> list[str]:
+def shard(model: nn.Module, trained: Mapping[str, Parameter], accelerator: Accelerator) -> dict[str, Parameter]:
     """Spread the parameters of `model` over all processes, in place: they become new ones, DTensors.
 
     Blocks of the classes of `--fsdp_transformer_layer_cls_to_wrap`, or else of those that diffusers does not split, are
     gathered one after the other.
 
+    Args:
+        trained: those that are trained, by name.
+
     Returns:
-        The names of these blocks.
+        What they have become, by name in the same order.
 
     Raises:
         ConfigError: no module is of these classes, or an option of FSDP is not supported.
@@ -39,7 +49,7 @@ def shard(model: nn.Module, accelerator: Accelerator) -> list[str]:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
 
-    plugin = accelerator.state.fsdp_plugin
+    plugin = FullyShardedDataParallelPlugin()
     if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
         raise ConfigError("fsdp_offload_params is not supported here; leave it out")
     wanted = plugin.transformer_cls_names_to_wrap or getattr(model, "_no_split_modules", None) or []
@@ -54,7 +64,8 @@ def shard(model: nn.Module, accelerator: Accelerator) -> list[str]:
         dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float16
         autocast = torch.autocast(accelerator.device.type, dtype, cache_enabled=False)
         model.forward = convert_outputs_to_fp32(autocast(model.forward))
-    return list(blocks)
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name] for name in trained}
 
 
 @contextmanager
@@ -69,6 +80,9 @@ def unsharded(model: nn.Module | None) -> Iterator[None]:
         for part in parts:
             stack.callback(part.reshard)
             part.unshard()
+            # Without the class that `fully_shard` made: its name would be saved, and what knows it would shard again.
+            stack.callback(setattr, part, "__class__", type(part))
+            part.__class__ = type(part).__bases__[1]
         for module in modules if parts else ():
             # FSDP's hooks would gather and shard again, in a process that calls the model or its `state_dict()` alone.
             for kind in HOOKS:
