@@ -16,6 +16,7 @@ from ..training.arguments import (
     option,
     required,
 )
+from .loss_weighting import LossWeighting, Weighting, choose_weighting
 from .part_options import LEARNING_RATES, PART_RATES, as_tuple, check_parts, names_or_expression
 
 data_option = partial(option, group="data")
@@ -170,11 +171,24 @@ class FinetuningArguments:
     )
     adam_epsilon: float = optimisation_option(1e-8, "AdamW's epsilon", resume="fixed", above=0)
     max_grad_norm: float = optimisation_option(1.0, "gradients are clipped to this norm", resume="fixed", above=0)
-    snr_gamma: float | None = optimisation_option(
-        None, "min-SNR-gamma loss weighting (arXiv 2303.09556); 5 in the paper", resume="fixed", above=0
+    loss_weighting: Weighting | None = optimisation_option(
+        None,
+        "how much each timestep counts: none, min_snr (arXiv 2303.09556), debiased (2310.08442) or p2 (2204.00227)",
+        resume="fixed",
     )
+    snr_gamma: float | None = optimisation_option(
+        None, "cap on the signal-to-noise ratio; alone it means min_snr; 5 in the paper", resume="fixed", above=0
+    )
+    p2_gamma: float | None = optimisation_option(None, "exponent of p2; by default 1", resume="fixed", at_least=0)
+    p2_k: float | None = optimisation_option(None, "offset of p2; by default 1", resume="fixed", above=0)
     noise_offset: float = optimisation_option(
         0.0, "noise that is constant over each channel, for darker and brighter images", resume="fixed", at_least=0
+    )
+    input_perturbation: float = optimisation_option(
+        0.0,
+        "further noise in the model's input that it does not learn to remove (arXiv 2301.11706; 0.1 there)",
+        resume="fixed",
+        at_least=0,
     )
     prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = optimisation_option(
         None, "what the UNet learns to predict; by default what the model predicts", resume="fixed"
@@ -255,6 +269,7 @@ class FinetuningArguments:
         if self.random_flip and self.cache_latents:
             raise ConfigError("random_flip needs the images, so it cannot go with cache_latents")
         self.geoconv_config()
+        _ = self.loss_weights
 
     def _check_evaluation(self) -> None:
         given = [name for name, value in vars(self).items() if name.startswith("evaluation_") and value is not None]
@@ -269,6 +284,10 @@ class FinetuningArguments:
             from .hand_scores import check_measure
 
             check_measure(self.evaluation_measure)
+
+    @property
+    def loss_weights(self) -> LossWeighting:
+        return choose_weighting(self.loss_weighting, self.snr_gamma, self.p2_gamma, self.p2_k)
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -194,7 +194,10 @@ def denoising_loss(run: Run, batch: dict[str, Any]) -> Tensor:
         noise += args.noise_offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
     timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
     conditions = run.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
-    noisy = scheduler.add_noise(latents, noise, timesteps).to(conditions["encoder_hidden_states"].dtype)
+    added = noise
+    if args.input_perturbation:
+        added = noise + args.input_perturbation * torch.randn_like(noise)
+    noisy = scheduler.add_noise(latents, added, timesteps).to(conditions["encoder_hidden_states"].dtype)
     prediction = run.unet(noisy, timesteps, **conditions).sample
     target = prediction_target(scheduler, latents, noise, timesteps)
-    return diffusion_loss(prediction, target, scheduler, timesteps, args.snr_gamma)
+    return diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)
