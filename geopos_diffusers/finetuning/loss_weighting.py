@@ -1,12 +1,12 @@
 """How much each timestep counts in the denoising loss, as a function of its signal-to-noise ratio."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import ConfigError
+
+if TYPE_CHECKING:  # options are checked before torch is imported
+    from torch import Tensor
 
 Weighting = Literal["none", "min_snr", "debiased", "p2"]
 WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
@@ -27,7 +27,7 @@ class LossWeighting:
     p2_gamma: float = 1.0
     p2_k: float = 1.0
 
-    def __call__(self, scheduler: Any, timesteps: Tensor) -> Tensor | None:
+    def __call__(self, scheduler: Any, timesteps: "Tensor") -> "Tensor | None":
         """Weights [B] >= 0 in float32, finite at a signal-to-noise ratio of zero too; None for weights of one.
 
         Args:
@@ -39,7 +39,7 @@ class LossWeighting:
         snr = alphas / (1 - alphas)
         prediction = scheduler.config.prediction_type
         if self.kind == "min_snr":
-            capped = torch.clamp(snr, max=self.snr_gamma)
+            capped = snr.clamp(max=self.snr_gamma)
             if prediction == "epsilon":
                 return (self.snr_gamma / snr).clamp(max=1.0)  # capped / snr, and 1 at a ratio of zero
             return capped / (snr + 1) if prediction == "v_prediction" else capped

@@ -5,13 +5,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..command_line import did_you_mean
 from ..errors import ConfigError
 from ..optional_packages import optional_import, require_package
+
+if TYPE_CHECKING:  # names are checked before torch is imported
+    import torch
 
 OptimizerName = Literal[
     "adamw", "adam", "adamw-8bit", "nadam", "radam", "adafactor", "sgd", "rmsprop", "adagrad", "prodigy",
@@ -66,7 +67,7 @@ RESERVED = {
 }
 
 
-def build_optimizer(name: str, groups: Sequence[dict[str, Any]], options: dict[str, Any]) -> torch.optim.Optimizer:
+def build_optimizer(name: str, groups: Sequence[dict[str, Any]], options: dict[str, Any]) -> "torch.optim.Optimizer":
     """An optimizer over parameter groups.
 
     Args:
@@ -89,7 +90,7 @@ def check_installed(name: str) -> None:
     require_package(SOURCES[name].package.partition(".")[0], _extra(name), f"optimizer {name}")
 
 
-def load_class(name: str) -> Callable[..., torch.optim.Optimizer]:
+def load_class(name: str) -> "Callable[..., torch.optim.Optimizer]":
     """The class of an optimizer of NAMES. Raises MissingDependencyError if its package is not installed."""
     source = SOURCES[name]
     with optional_import(f"optimizer {name}", _extra(name)):
