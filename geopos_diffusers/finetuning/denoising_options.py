@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
+from .held_out_options import VALIDATION_LOSS, HeldOutArguments
 from .loss_weighting import LossWeighting, Weighting, choose_weighting
 from .part_options import PartArguments
-from .training_options import TrainingArguments, optimisation_option, validation_option
+from .training_options import optimisation_option, validation_option
+
+DEFAULT_BANDS = 4
+DEFAULT_MEASURE = "good"  # of hands
 
 
 @dataclass(kw_only=True)
-class DenoisingArguments(TrainingArguments):
+class DenoisingArguments(HeldOutArguments):
     """What the denoiser learns to predict, how its loss is weighted, and how images are drawn from it."""
 
     loss_weighting: Weighting | None = optimisation_option(
@@ -43,9 +47,15 @@ class DenoisingArguments(TrainingArguments):
         25, "denoising steps of each validation or evaluation image", resume="free", at_least=1
     )
 
+    validation_bands: int | None = validation_option(
+        None, f"bands of timesteps that the validation loss has; by default {DEFAULT_BANDS}", resume="free", at_least=1
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.loss_weights
+        if self.validation_bands is not None and not self.holds_out:
+            raise ConfigError("validation_bands needs validation_dataset or validation_split_share")
 
     @property
     def loss_weights(self) -> LossWeighting:
@@ -75,7 +85,7 @@ class PromptArguments(DenoisingArguments, PartArguments):
         None, "folder of real or rendered hands that they are scored beside", resume="free", at_least=1
     )
     evaluation_measure: str | None = validation_option(
-        None, "measure of hands whose best weights are kept in best/; by default good", resume="free", at_least=1
+        None, "measure of hands that is printed, drawn and may choose best/; by default good", resume="free", at_least=1
     )
     evaluation_images: int | None = validation_option(
         None, "images of each evaluation, going round the prompts; by default one a prompt", resume="free", at_least=1
@@ -91,7 +101,15 @@ class PromptArguments(DenoisingArguments, PartArguments):
         for name in ("evaluation_prompts", "evaluation_reference"):
             if name not in given:
                 raise ConfigError(f"evaluate_every needs {name}")
-        if self.evaluation_measure is not None:
-            from .hand_scores import check_measure
+        from .hand_scores import check_measure
 
-            check_measure(self.evaluation_measure)
+        check_measure(self.hand_measure)
+
+    @property
+    def hand_measure(self) -> str:
+        """The measure of the evaluations: what was given, as evaluation_measure or as best_by, or the default."""
+        by = None if self.best_by == VALIDATION_LOSS else self.best_by
+        return self.evaluation_measure or by or DEFAULT_MEASURE
+
+    def best_choices(self) -> list[str]:
+        return super().best_choices() + ([self.hand_measure] if self.evaluate_every is not None else [])

@@ -61,6 +61,7 @@ class Run:
             f"{task.component}_parameters": task.base_parameters,
             "dataset": args.dataset,
             "images": len(task.data),
+            **({} if task.held_out is None else {"validation_images": len(task.held_out)}),
             "skipped_images": task.data.skipped,
             "resolution": self.state.settings["resolution"],
             **task.facts(),
@@ -127,6 +128,7 @@ def build_run(task: Task) -> Run:
     set_seed(args.seed)
     task.build()
     task.data = task.load_data()
+    task.hold_out()
     samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
     steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples_per_step)
     settings = {
@@ -138,7 +140,8 @@ def build_run(task: Task) -> Run:
     task.model.train()
     task.model, optimizer = accelerator.prepare(task.model, task.optimizer())
     ema = EMAModel(task.parameters.values(), decay=args.ema_decay) if args.use_ema else None
-    state = TrainingState(accelerator, task.parameters, optimizer, ema, settings)
+    counters = {} if task.best is None else task.best.counters
+    state = TrainingState(accelerator, task.parameters, optimizer, ema, settings, counters=counters)
     return Run(task, state, steps, samples_per_step)
 
 
@@ -183,6 +186,7 @@ def train(run: Run, checkpoint: Path | None) -> None:
         checkpoints_limit=args.checkpoints_total_limit,
         validations=task.validations(run.save),
         log_every=args.log_every,
+        stopping=task.should_stop,
     )
     if accelerator.is_main_process:
         task.begin(first_step)

@@ -26,10 +26,12 @@ from torch.nn import Parameter
 
 from ..errors import AdapterError, ConfigError
 from ..files import atomic_directory, remove_leftovers
+from .loss_log import VALIDATION_LOSSES
 from .optimizer_state import join_state, split_state
 
 FORMAT_VERSION = 1
 STATE_FOLDER = "training_state"
+FILES = ("summary.json", "losses.png", VALIDATION_LOSSES)  # of a run, beside losses.jsonl
 
 
 @dataclass
@@ -108,13 +110,13 @@ def clear_output(output_dir: str | Path) -> None:
     scored = [mark.parent for mark in marks if mark.is_file()]
     for old in (*list_checkpoints(folder), folder / "logs", folder / "final", *scored):
         shutil.rmtree(old, ignore_errors=True)
-    for old in (*folder.glob("validation-*.png"), folder / "summary.json", folder / "losses.png"):
+    for old in (*folder.glob("validation-*.png"), *(folder / name for name in FILES)):
         old.unlink(missing_ok=True)
 
 
 def remove_unfinished(output_dir: str | Path) -> None:
     """Remove what killed runs began to write in `output_dir`; for the process that holds its lock."""
-    remove_leftovers(output_dir, r"checkpoint-\d+|final|best|validation-\d+|losses|summary")
+    remove_leftovers(output_dir, r"checkpoint-\d+|final|best|validation-\d+|losses|validation_losses|summary")
     remove_leftovers(Path(output_dir) / "evaluation", r"step-\d+|scores|settings")
 
 

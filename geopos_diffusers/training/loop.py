@@ -19,7 +19,7 @@ from ..folder_lock import locked_folder
 from ..optional_packages import is_installed
 from .checkpoints import TrainingState, load_checkpoint, remove_unfinished, save_checkpoint
 from .interruption import Interruption
-from .loss_log import LossLog, draw_loss_curve, read_losses
+from .loss_log import VALIDATION_LOSSES, LossLog, draw_loss_curve, read_losses
 from .progress import Progress
 from .step_values import StepValues
 
@@ -250,6 +250,6 @@ def _draw_curve(folder: Path) -> None:
     if not losses or "loss" not in losses[0]:
         return
     if is_installed("matplotlib"):
-        draw_loss_curve(losses, folder / "losses.png")
+        draw_loss_curve(losses, folder / "losses.png", read_losses(folder / VALIDATION_LOSSES))
     else:
         print("losses.png is left out: it needs matplotlib (pip install 'geopos-diffusers[train]')")
