@@ -111,7 +111,8 @@ class HandEvaluation:
         self.scorer.close()
         measure = self.scorer.measure.name
         if not any(row["measures"][measure]["value"] is not None for row in self.rows):
-            print(f"no evaluation had a value of {measure}")
+            missing = "" if self.best is None else f", so there is no {self.best.folder}"
+            print(f"no evaluation had a value of {measure}{missing}")
             return
         if self.best is not None and self.best.best is not None:
             best = self.best.best

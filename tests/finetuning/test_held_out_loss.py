@@ -144,11 +144,10 @@ class TestARun:
         for band, values in losses.items():
             assert rows(whole)[-1][f"validation_loss_band_{band}"] == pytest.approx(np.mean(values), rel=1e-5)
 
-    @pytest.mark.parametrize("checkpoint", [2, 4])
-    def test_a_killed_run_continues_as_if_it_had_never_stopped(self, whole, finetune, tmp_path, checkpoint):
+    def test_a_killed_run_continues_as_if_it_had_never_stopped(self, whole, finetune, tmp_path):
         copied = shutil.copytree(whole, tmp_path / "copied")
-        for step in range(checkpoint + 1, 7):
-            shutil.rmtree(copied / f"checkpoint-{step}", ignore_errors=True)
+        for step in (4, 6):
+            shutil.rmtree(copied / f"checkpoint-{step}")
         (copied / ".validation_losses-abcdefgh.jsonl").touch()
         finetune("copied", **OPTIONS)
         assert rows(copied) == rows(whole)
@@ -185,8 +184,6 @@ class TestEarlyStopping:
         assert f"ended early at step {len(lines)} of 40" in capsys.readouterr().out
         assert json.loads((folder / "best" / "best.json").read_text())["step"] == best
         assert finetune("stops", **options)[1] == lines
-        more = options | {"early_stopping": 4}
-        assert len(finetune("stops", **more)[1]) >= len(lines) + 1
 
     @pytest.mark.parametrize(
         ("options", "message"),
