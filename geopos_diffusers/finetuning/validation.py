@@ -23,13 +23,20 @@ VALIDATION_GUIDANCE = 5.0  # of models that recommend none
 @contextmanager
 def generating(pipe: Any, accelerator: Accelerator) -> Iterator[None]:
     """Within the block the UNet is in eval mode and computes in the run's precision; random numbers leave no trace."""
-    was_training = pipe.unet.training
-    pipe.unet.eval()
+    with evaluating(pipe.unet, accelerator):
+        yield
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module, accelerator: Accelerator) -> Iterator[None]:
+    """The same for any model."""
+    was_training = model.training
+    model.eval()
     try:
         with untouched_randomness(accelerator), accelerator.autocast():
             yield
     finally:
-        pipe.unet.train(was_training)
+        model.train(was_training)
 
 
 def untouched_randomness(accelerator: Accelerator) -> AbstractContextManager[None]:
