@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..images.opening import open_image
 from .diffusion_loss import prediction_target
-from .image_text_data import prepare_image
+from .framing import prepare_image
 from .text_conditions import CaptionEncoder
 
 
