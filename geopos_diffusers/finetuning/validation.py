@@ -79,9 +79,13 @@ def guidance_scale(args: PromptArguments) -> float:
 
 
 def report_validation_images(
-    images: Sequence[Image.Image], prompts: Sequence[str], accelerator: Accelerator, folder: str | Path, step: int
+    images: Sequence[Image.Image],
+    prompts: Sequence[str] | None,
+    accelerator: Accelerator,
+    folder: str | Path,
+    step: int,
 ) -> Path:
-    """Write `validation-{step}.png`, a captioned grid, and send the images to the trackers that take images."""
+    """Write `validation-{step}.png`, a grid, captioned or not, and send the images to the trackers that take images."""
     target = Path(folder) / f"validation-{step:06d}.png"
     with atomic_path(target) as temporary:
         contact_sheet(images, prompts).save(temporary, format="PNG")
