@@ -275,7 +275,14 @@ class TestHeldOutLosses:
         assert torch.equal(before, torch.get_rng_state())
 
     def test_training_reports_them(self, train, images, model):
-        folder, _ = train("run", train="bias", learning_rate=0.05, validation_dataset=images, checkpointing_steps=50, max_train_steps=20)
+        folder, _ = train(
+            "run",
+            train="bias",
+            learning_rate=0.05,
+            validation_dataset=images,
+            checkpointing_steps=50,
+            max_train_steps=20,
+        )
         data = load_image_text(str(images), 16, columns=Columns(caption=None))
         base, trained = (load_unconditional(str(model)) for _ in range(2))
         load_trained_parts(trained, folder / "final")
