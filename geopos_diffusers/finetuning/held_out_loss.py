@@ -17,8 +17,8 @@ from ..images.opening import open_image
 from ..training.early_stopping import BestWeights
 from ..training.loss_log import VALIDATION_LOSSES, LossLog
 from .diffusion_loss import prediction_target
+from .framing import prepare_image
 from .held_out_options import VALIDATION_LOSS
-from .image_text_data import prepare_image
 from .text_conditions import CaptionEncoder
 from .validation import evaluating
 
