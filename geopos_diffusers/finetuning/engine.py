@@ -138,6 +138,10 @@ def build_run(task: Task) -> Run:
         "lr_schedule_steps": args.schedule_steps(steps),
     }
     task.model.train()
+    if args.compile:
+        # With the random numbers of the model as it is: it draws shifts.
+        torch._inductor.config.fallback_random = True
+        task.model = torch.compile(task.model, mode=args.compile_mode)
     task.model, optimizer = accelerator.prepare(task.model, task.optimizer())
     ema = EMAModel(task.parameters.values(), decay=args.ema_decay) if args.use_ema else None
     counters = {} if task.best is None else task.best.counters

@@ -13,9 +13,9 @@ from torch.nn import Parameter
 from ..training.early_stopping import BestWeights
 from ..training.loop import Validation
 from ..training.optimizers import build_optimizer
-from .data_part import evenly_spaced, split_data
 from .held_out_loss import HeldOutLoss
 from .held_out_options import DEFAULT_IMAGES, DEFAULT_STEPS, HeldOutArguments
+from .held_out_split import evenly_spaced_part, split_data
 from .trained_parts import add_trained_parts, parameter_groups, place_models, save_trained_parts
 
 Arguments = TypeVar("Arguments", bound=Any)
@@ -83,7 +83,7 @@ class Task(ABC, Generic[Arguments]):
 
     @abstractmethod
     def load_data(self) -> Any:
-        """A map-style data set with `fingerprint()`, `resolution` and `skipped`."""
+        """A map-style data set with `fingerprint()`, `resolution`, `skipped`, and `part(indices)` to hold some out."""
 
     def load_validation_data(self, dataset: str) -> Any:
         """The same of the images to measure the loss on."""
@@ -97,7 +97,7 @@ class Task(ABC, Generic[Arguments]):
             self.data, held_out = split_data(self.data, self.args.validation_split_share)
         else:
             held_out = self.load_validation_data(self.args.validation_dataset or "")
-        self.held_out = evenly_spaced(held_out, self.args.validation_loss_images or DEFAULT_IMAGES)
+        self.held_out = evenly_spaced_part(held_out, self.args.validation_loss_images or DEFAULT_IMAGES)
 
     def optimizer(self) -> torch.optim.Optimizer:
         groups = parameter_groups(self.parameters, self.args)
