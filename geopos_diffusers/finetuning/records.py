@@ -17,26 +17,34 @@ from ..optional_packages import optional_import
 from .framing import box_of_row
 
 ROW_FILES = (".jsonl", ".csv")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
 class Columns:
     """Which columns of a table, or fields of metadata.jsonl, hold what.
 
+    caption: None where images have none; the caption is empty then, and a folder needs no metadata.jsonl.
     box: the part of each image to show, see `framing.box_of_row`. box_format: xywh (left, top, width, height) or xyxy
-    (left, top, right, bottom), in pixels of the upright image. mask: an image, or the name of its file in the folder.
+    (left, top, right, bottom), in pixels of the upright image. mask, conditioning: an image, or the name of its file in
+        the folder. label: the number of a class, from 0.
     """
 
     image: str = "image"
-    caption: str = "text"
+    caption: str | None = "text"
     box: str | None = None
     box_format: str = "xywh"
     mask: str | None = None
+    label: str | None = None
+    conditioning: str | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """A row. image, mask: what `open_image` takes. size: width and height of the image, where the row states them."""
+    """A row. image, mask, conditioning: what `open_image` takes.
+
+    size: width and height of the image, where the row states them.
+    """
 
     image: Any
     caption: str
@@ -44,6 +52,8 @@ class Record:
     box: tuple[float, float, float, float] | None = None
     mask: Any = None
     size: tuple[int, int] | None = None
+    label: int | None = None
+    conditioning: Any = None
 
 
 class Records(Protocol):
@@ -80,13 +90,16 @@ class FolderRecords:
         return self._record(self._row(index), f"{self.file}, row {index}")
 
     def caption(self, index: int) -> str:
-        return self._row(index)[self.columns.caption]
+        return self._row(index)[self.columns.caption] if self.columns.caption else ""
 
     def _record(self, row: dict[str, Any], place: str) -> Record:
         columns, folder = self.columns, self.file.parent
         path = folder / file_of_row(row, place)
         caption = _checked_caption(row, columns.caption, place)
         mask = row.get(columns.mask) if columns.mask else None
+        conditioning = row.get(columns.conditioning) if columns.conditioning else None
+        if columns.conditioning and not conditioning:
+            raise DataError(f"{place}: no field {columns.conditioning!r}; found {', '.join(map(str, row))}")
         return Record(
             path,
             caption,
@@ -94,6 +107,10 @@ class FolderRecords:
             box_of_row(row, columns.box, columns.box_format, place) if columns.box else None,
             folder / file_of_row({"file_name": mask}, f"{place}, {columns.mask}") if mask else None,
             _stated_size(row),
+            label_of_row(row, columns.label, place),
+            folder / file_of_row({"file_name": conditioning}, f"{place}, {columns.conditioning}")
+            if conditioning
+            else None,
         )
 
     def _row(self, index: int) -> dict[str, Any]:
@@ -136,7 +153,8 @@ class TableRecords:
         import datasets
 
         self.name, self.columns = name, columns
-        wanted = [column for column in (columns.image, columns.caption, columns.box, columns.mask) if column]
+        known = (columns.image, columns.caption, columns.box, columns.mask, columns.label, columns.conditioning)
+        wanted = [column for column in known if column]
         for column in wanted:
             if column not in table.column_names:
                 raise DataError(f"{name} has no column {column!r}; found {', '.join(table.column_names)}")
@@ -147,8 +165,10 @@ class TableRecords:
         for column in wanted:
             if isinstance(table.features[column], datasets.Image):
                 table = table.cast_column(column, datasets.Image(decode=False))
-        self._table, self._captions = table, table.select_columns([columns.caption])
-        self._check_captions()
+        self._table = table
+        if columns.caption:
+            self._captions = table.select_columns([columns.caption])
+            self._check_captions(columns.caption)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -157,22 +177,41 @@ class TableRecords:
         row, columns, place = self._table[index], self.columns, f"{self.name}, row {index}"
         return Record(
             row[columns.image],
-            row[columns.caption],
+            row[columns.caption] if columns.caption else "",
             place,
             box_of_row(row, columns.box, columns.box_format, place) if columns.box else None,
             row[columns.mask] if columns.mask else None,
             _stated_size(row),
+            label_of_row(row, columns.label, place),
+            row[columns.conditioning] if columns.conditioning else None,
         )
 
     def caption(self, index: int) -> str:
-        return self._captions[index][self.columns.caption]
+        return self._captions[index][self.columns.caption] if self.columns.caption else ""
 
-    def _check_captions(self) -> None:
-        column = self.columns.caption
+    def _check_captions(self, column: str) -> None:
         for start in range(0, len(self), 1000):
             for number, caption in enumerate(self._captions[start : start + 1000][column], start):
                 if not isinstance(caption, str):
                     raise DataError(f"{self.name}, row {number}: {column} must be text, found {caption!r}")
+
+
+class FileRecords:
+    """The image files of a folder without metadata, in the order of their paths; for images without captions."""
+
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
+        found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        self._folder, self._names = folder, sorted(str(path.relative_to(folder)) for path in found)[:limit]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Record:
+        path = self._folder / self._names[index]
+        return Record(path, "", str(path))
+
+    def caption(self, index: int) -> str:
+        return ""
 
 
 class Captions(Sequence[str]):
@@ -202,7 +241,10 @@ def open_records(dataset: str, columns: Columns, split: str = "train", limit: in
             if (path / name).is_file():
                 return FolderRecords(path / name, columns, limit)
         if not (files := sorted(map(str, path.rglob("*.parquet")))):
-            raise DataError(f"{path} has no {METADATA} (one JSON object a line with file_name and {columns.caption})")
+            if columns.caption or columns.label or columns.conditioning:
+                needed = ", ".join(name for name in (columns.caption, columns.label, columns.conditioning) if name)
+                raise DataError(f"{path} has no {METADATA} (one JSON object a line with file_name and {needed})")
+            return FileRecords(path, limit)
         return TableRecords(_load_table(dataset, files), dataset, columns, limit)
     if path.is_file() and path.suffix in ROW_FILES:
         return FolderRecords(path, columns, limit)
@@ -227,7 +269,27 @@ def _load_table(dataset: str, files: list[str] | None, split: str = "train") -> 
         raise DataError(f"{dataset} {place}cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
-def _checked_caption(row: dict[str, Any], column: str, place: str) -> str:
+def label_of_row(row: dict[str, Any], column: str | None, place: str) -> int | None:
+    """The number of a row's class; None where there is no column of classes.
+
+    Raises:
+        DataError: it is no whole number from 0 on.
+    """
+    if column is None:
+        return None
+    if column not in row:
+        raise DataError(f"{place}: no field {column!r}; found {', '.join(map(str, row))}")
+    value = row[column]
+    if isinstance(value, str) and value.isdecimal():  # of a CSV file
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise DataError(f"{place}: {column} must be the number of a class, from 0; found {row[column]!r}")
+    return value
+
+
+def _checked_caption(row: dict[str, Any], column: str | None, place: str) -> str:
+    if column is None:
+        return ""
     if column not in row:
         raise DataError(f"{place}: no field {column!r}; found {', '.join(map(str, row))}")
     if not isinstance(row[column], str):

@@ -25,6 +25,8 @@ from torch.nn import Parameter
 
 from ..errors import AdapterError, ConfigError
 from ..files import atomic_directory, remove_leftovers
+from .loss_log import VALIDATION_LOSSES
+from .optimizer_state import join_state, split_state
 from .random_states import gather_random_states, restore_random_states
 from .sharding import gathered, own_part, spread, unsharded
 from .state_files import TensorFile, read_json, write_json_with_checksums, write_tensors
@@ -32,6 +34,7 @@ from .state_files import TensorFile, read_json, write_json_with_checksums, write
 # 2: checksums, and a step's samples in all in the place of the number of processes.
 FORMAT_VERSION = 2
 STATE_FOLDER = "training_state"
+FILES = ("summary.json", "losses.png", VALIDATION_LOSSES)  # of a run, beside losses.jsonl
 
 
 @dataclass
@@ -41,6 +44,7 @@ class TrainingState:
     parameters: what is trained, by name. optimizer: as `accelerator.prepare` returned it, over those parameters in that
     order; or several, each over the parameters that follow those of the one before. settings: what a continued run must
     share, JSON-ready. buffers: what else the forward pass changes, such as the running means of batch normalisation.
+    counters: what else a continued run needs, JSON-ready, such as the best score so far.
     model: the one whose parameters are sharded, if one is.
     """
 
@@ -50,6 +54,7 @@ class TrainingState:
     ema: EMAModel | None
     settings: dict[str, Any]
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    counters: dict[str, Any] = field(default_factory=dict)
     model: nn.Module | None = None
 
     def optimizers(self) -> Iterator[tuple[Any, list[str]]]:
@@ -62,17 +67,30 @@ class TrainingState:
     def averaged(self) -> Iterator[None]:
         """Put the moving average, if there is one, in the place of the trained weights, and put shards together.
 
-        All processes must enter and leave it together; within, any of them can use and save the model alone.
+        It is `ema`, or that of an optimizer that keeps one itself (schedule-free ones). All processes must enter and
+        leave it together; within, any of them can use and save the model alone.
         """
-        held = [own_part(value.detach()).to("cpu", copy=True) for value in self.parameters.values()] if self.ema else []
+        averaging = [one for optimizer, _ in self.optimizers() if hasattr(one := unwrapped(optimizer), "eval")]
+        changed = list(self.parameters.values()) if self.ema is not None or averaging else []
+        # Kept aside, since schedule-free optimizers compute the trained weights back, with other roundings.
+        kept = [own_part(parameter.detach()).to("cpu", copy=True) for parameter in changed]
+        for optimizer in averaging:
+            optimizer.eval()
         if self.ema is not None:
             self.ema.copy_to(self.parameters.values())
         try:
             with unsharded(self.model):
                 yield
         finally:
-            for value, before in zip(self.parameters.values() if self.ema else (), held, strict=True):
-                own_part(value.detach()).copy_(before)
+            for optimizer in averaging:
+                optimizer.train()
+            for parameter, value in zip(changed, kept, strict=True):
+                own_part(parameter.detach()).copy_(value)
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """torch's optimizer of one that `accelerator.prepare` returned."""
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 def checkpoint_step(folder: Path) -> int | None:
@@ -96,13 +114,13 @@ def clear_output(output_dir: str | Path) -> None:
     scored = [mark.parent for mark in marks if mark.is_file()]
     for old in (*list_checkpoints(folder), folder / "logs", folder / "final", *scored):
         shutil.rmtree(old, ignore_errors=True)
-    for old in (*folder.glob("validation-*.png"), folder / "summary.json", folder / "losses.png"):
+    for old in (*folder.glob("validation-*.png"), *(folder / name for name in FILES)):
         old.unlink(missing_ok=True)
 
 
 def remove_unfinished(output_dir: str | Path) -> None:
     """Remove what killed runs began to write in `output_dir`; for the process that holds its lock."""
-    remove_leftovers(output_dir, r"checkpoint-\d+|final|best|validation-\d+|losses|summary")
+    remove_leftovers(output_dir, r"checkpoint-\d+|final|best|validation-\d+|losses|validation_losses|summary")
     remove_leftovers(Path(output_dir) / "evaluation", r"step-\d+|scores|settings")
 
 
@@ -162,15 +180,13 @@ def _write_state(state: TrainingState, step: int, random_states: dict[str, Tenso
     if folder is not None:
         folder.mkdir()
     write("weights", state.parameters.items())
-    write(
-        "optimizer",
-        (
-            (f"{owned[index]}:{key}", torch.as_tensor(value))
-            for optimizer, owned in state.optimizers()
-            for index, values in optimizer.state_dict()["state"].items()
-            for key, value in values.items()
-        ),
-    )
+    moments: dict[str, Tensor] = {}
+    optimizers = []
+    for number, (optimizer, owned) in enumerate(state.optimizers()):
+        tensors, more = split_state(optimizer, owned, number)
+        moments |= tensors
+        optimizers.append(more)
+    write("optimizer", moments.items())
     write("random_states", random_states.items())
     if state.buffers:
         write("buffers", state.buffers.items())
@@ -182,6 +198,8 @@ def _write_state(state: TrainingState, step: int, random_states: dict[str, Tenso
         "processes": state.accelerator.num_processes,
         "accumulation": state.accelerator.gradient_accumulation_steps,
         "settings": state.settings,
+        "optimizers": optimizers,
+        "counters": state.counters,
         "ema_steps": state.ema.optimization_step if state.ema else None,
         "loss_scaler": state.accelerator.scaler.state_dict() if state.accelerator.scaler else None,
     }
@@ -219,7 +237,8 @@ def load_checkpoint(state: TrainingState, checkpoint: Path) -> int:
         for name, tensors in files.items():
             for key, target in targets[name].items():
                 target.copy_(spread(tensors[key], target))
-    _load_moments(state, moments)
+    _load_moments(state, moments, values["optimizers"])
+    state.counters.update(values["counters"])
     if state.accelerator.scaler is not None:
         state.accelerator.scaler.load_state_dict(values["loss_scaler"])
     restore_random_states(state.accelerator, random_states, state.settings.get("seed", 0), values["step"])
@@ -259,22 +278,15 @@ def check_settings(checkpoint: Path, settings: dict[str, Any]) -> None:
     _check_settings(settings, values, checkpoint)
 
 
-def _load_moments(state: TrainingState, file: TensorFile) -> None:
-    keys: dict[str, list[str]] = {}
+def _load_moments(state: TrainingState, file: TensorFile, values: list[dict[str, Any]]) -> None:
     for name in file:
-        parameter_name, _, key = name.rpartition(":")
-        if parameter_name not in state.parameters:
+        if not name.startswith("group ") and name.rpartition(":")[0] not in state.parameters:
             raise AdapterError(f"{file.path}: {name} belongs to nothing that is trained")
-        keys.setdefault(parameter_name, []).append(key)
-
-    def moments(name: str) -> dict[str, Tensor]:
-        parameter, values = state.parameters[name], {key: file[f"{name}:{key}"] for key in keys[name]}
-        # Those of a parameter's shape are sharded as it is; others, such as the count of steps, are not.
-        return {key: spread(v, parameter) if v.shape == parameter.shape else v for key, v in values.items()}
-
-    for optimizer, owned in state.optimizers():
-        known = {index: moments(name) for index, name in enumerate(owned) if name in keys}
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": known})
+    for number, (optimizer, owned) in enumerate(state.optimizers()):
+        try:
+            join_state(optimizer, owned, file, values[number] if number < len(values) else {})
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise AdapterError(f"{file.path} does not hold the state of this optimizer: {error}") from error
 
 
 def _check_settings(settings: dict[str, Any], values: dict[str, Any], checkpoint: Path) -> None:

@@ -14,6 +14,7 @@ from trained_models import denoise, trained_stable_diffusion
 from geopos_diffusers import load_geoconv_weights, save_geoconv_weights
 from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.training.checkpoints import TrainingState, load_checkpoint, save_checkpoint
+from geopos_diffusers.training.optimizers import SHARDED, build_optimizer
 from geopos_diffusers.training.sharding import gathered, own_part, shard, sharding_plugin, spread, unsharded
 
 
@@ -30,7 +31,7 @@ def one_process():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def make_state(sharded: bool, seed: int = 0) -> TrainingState:
+def make_state(sharded: bool, seed: int = 0, optimizer: str = "adamw") -> TrainingState:
     """The tiny UNet with all geometry weights and one block's own trained."""
     accelerator, unet = Accelerator(cpu=True), trained_stable_diffusion(seed=seed).unet
     names = [name for name, _ in unet.named_parameters() if name.endswith("geo_weight") or name.startswith("mid_block")]
@@ -41,7 +42,8 @@ def make_state(sharded: bool, seed: int = 0) -> TrainingState:
     if sharded:
         trained = shard(unet, trained, accelerator)
         assert all(type(value.data).__name__ == "DTensor" for value in unet.parameters())
-    optimizer = torch.optim.AdamW(trained.values(), lr=0.1)
+    groups = [{"params": list(trained.values()), "lr": 0.1, "weight_decay": 0.01}]
+    optimizer = build_optimizer(optimizer, groups, {})
     ema = EMAModel(trained.values(), decay=0.5)
     state = TrainingState(accelerator, trained, optimizer, ema, {"seed": 0}, model=unet if sharded else None)
     state.unet = unet
@@ -92,6 +94,19 @@ def test_a_sharded_state_is_saved_as_a_whole_one_and_both_continue_alike(tmp_pat
             assert len(others) > 20
     advance(whole, 3)
     assert same(others, values(whole))
+
+
+@pytest.mark.parametrize("name", [name for name in SHARDED if name != "adamw"])
+def test_optimizers_of_shards(tmp_path, name):
+    sharded, whole = make_state(True, optimizer=name), make_state(False, optimizer=name)
+    for state in (sharded, whole):
+        advance(state, 1)
+    save(sharded, 1, tmp_path)
+    other = make_state(True, seed=1, optimizer=name)
+    load_checkpoint(other, tmp_path / "checkpoint-1")
+    for state in (whole, other):
+        advance(state, 2)
+    assert same(values(other), values(whole))
 
 
 def test_adapters_and_whole_models_are_saved_in_their_final_format(tmp_path):
