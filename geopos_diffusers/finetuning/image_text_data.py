@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from ..errors import DataError
 from ..images.opening import image_size, open_image
 from .buckets import Buckets
-from .framing import Frame, cut_out, frame_box, frame_centre, grown_box, image_tensor, lies_outside
+from .framing import Frame, cut_out, frame_centre, grown_box, image_tensor, lies_outside
 from .records import Captions, Columns, Record, Records, open_records
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class ImageTextData(Dataset):
     """Pairs of an image and its caption.
 
     Item i is {"pixels": [3, H, W] float32 in [-1, 1], "caption": str, "sizes": [6] (original height and width, crop top
-    and left, H, W; in pixels)} and, where there is a column of masks, "mask": [1, H, W] float32 in [0, 1].
+    and left, H, W; in pixels), "row": int (which item it is)} and, where there is a column of masks, "mask": [1, H, W] float32 in [0, 1].
 
     An image that cannot be read is replaced by the next one that can, with its caption and at the same size: what an
     item is depends on its index and the files alone.
@@ -110,22 +111,17 @@ class ImageTextData(Dataset):
         """
         self._read += 1
         for number in range(len(self)):
-            record = self.records[self.kept[(index + number) % len(self)]]
+            row = (index + number) % len(self)
+            record = self.records[self.kept[row]]
             try:
-                return self._item(record, size)
+                return self._item(record, size) | {"row": row}
             except (DataError, ValueError, MemoryError) as error:
                 self._note_unreadable(record, error)
         raise DataError("no image can be read any more")
 
-    def frame(self, record: Record, original: tuple[int, int], size: Size) -> Frame:
-        """What of a record's image, of `original` width and height, is shown at `size`."""
-        if record.box is None or lies_outside(original, record.box):
-            return frame_centre(original, size)
-        return frame_box(original, size, record.box, self.margin)
-
     def _item(self, record: Record, size: Size) -> dict[str, Any]:
         image = open_image(record.image)
-        frame = self.frame(record, image.size, size)
+        frame = record.frame(image.size, size, self.margin)
         item = {"pixels": image_tensor(cut_out(image, frame)), "caption": record.caption, "sizes": frame.numbers}
         if self.columns.mask:
             item["mask"] = read_mask(record, image.size, frame)
@@ -135,7 +131,22 @@ class ImageTextData(Dataset):
         """The mask [1, H, W] of an item whose six numbers are known, without decoding its image."""
         record = self.records[self.kept[index]]
         height, width, _, _, rows, columns = (int(value) for value in sizes)
-        return read_mask(record, (width, height), self.frame(record, (width, height), (rows, columns)))
+        frame = record.frame((width, height), (rows, columns), self.margin)
+        return read_mask(record, (width, height), frame)
+
+    def content_digest(self, index: int) -> bytes:
+        """A digest of what an item's pixels are made from: the encoded image, and how it is cut out and scaled."""
+        record = self.records[self.kept[index]]
+        text = json.dumps([record.box, self.margin if record.box else None, self.size_of(index)])
+        digest = hashlib.sha256(text.encode())
+        source = record.image
+        if isinstance(source, dict):
+            source = source.get("bytes") or source.get("path")
+        try:
+            digest.update(source if isinstance(source, bytes) else Path(source).read_bytes())
+        except (OSError, TypeError) as error:
+            self._note_unreadable(record, error)
+        return digest.digest()
 
     def _note_unreadable(self, record: Record, error: Exception) -> None:
         if record.name not in self._replaced:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ..errors import DataError
 from ..images.metadata import METADATA, file_of_row, parse_row, place_of_line, scan_rows
 from ..optional_packages import optional_import
-from .framing import box_of_row
+from .framing import Box, Frame, box_of_row, frame_box, frame_centre, lies_outside
 
 ROW_FILES = (".jsonl", ".csv")
 
@@ -41,9 +41,15 @@ class Record:
     image: Any
     caption: str
     name: str
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     mask: Any = None
     size: tuple[int, int] | None = None
+
+    def frame(self, original: tuple[int, int], size: tuple[int, int], margin: float) -> Frame:
+        """What of the image, of `original` width and height, is shown at `size`; see `frame_box`."""
+        if self.box is None or lies_outside(original, self.box):
+            return frame_centre(original, size)
+        return frame_box(original, size, self.box, margin)
 
 
 class Records(Protocol):
@@ -85,13 +91,13 @@ class FolderRecords:
     def _record(self, row: dict[str, Any], place: str) -> Record:
         columns, folder = self.columns, self.file.parent
         path = folder / file_of_row(row, place)
-        caption = _checked_caption(row, columns.caption, place)
+        caption = checked_caption(row, columns.caption, place)
         mask = row.get(columns.mask) if columns.mask else None
         return Record(
             path,
             caption,
             str(path),
-            box_of_row(row, columns.box, columns.box_format, place) if columns.box else None,
+            checked_box(row, columns, place),
             folder / file_of_row({"file_name": mask}, f"{place}, {columns.mask}") if mask else None,
             _stated_size(row),
         )
@@ -159,7 +165,7 @@ class TableRecords:
             row[columns.image],
             row[columns.caption],
             place,
-            box_of_row(row, columns.box, columns.box_format, place) if columns.box else None,
+            checked_box(row, columns, place),
             row[columns.mask] if columns.mask else None,
             _stated_size(row),
         )
@@ -227,12 +233,18 @@ def _load_table(dataset: str, files: list[str] | None, split: str = "train") -> 
         raise DataError(f"{dataset} {place}cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
-def _checked_caption(row: dict[str, Any], column: str, place: str) -> str:
+def checked_caption(row: dict[str, Any], column: str, place: str) -> str:
+    """A row's caption. Raises DataError if it is missing or is no text."""
     if column not in row:
         raise DataError(f"{place}: no field {column!r}; found {', '.join(map(str, row))}")
     if not isinstance(row[column], str):
         raise DataError(f"{place}: {column} must be text, found {row[column]!r}")
     return row[column]
+
+
+def checked_box(row: dict[str, Any], columns: Columns, place: str) -> Box | None:
+    """A row's box, see `box_of_row`; None where there is no column of boxes."""
+    return box_of_row(row, columns.box, columns.box_format, place) if columns.box else None
 
 
 def _stated_size(row: dict[str, Any]) -> tuple[int, int] | None:
