@@ -16,7 +16,7 @@ from accelerate.commands.launch import launch_command_parser
 
 from geopos_diffusers.cli.main import main
 from geopos_diffusers.cli.train import split_options
-from geopos_diffusers.finetuning.arguments import FinetuningArguments
+from geopos_diffusers.finetuning.kinds import arguments_class, split_kind
 from geopos_diffusers.training.arguments import parse_arguments
 
 REPOSITORY = Path(__file__).parents[1]
@@ -130,7 +130,8 @@ def start(program: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(sys, "argv", [program.removeprefix("-m "), *arguments])
     if program == "geopos" and arguments[0] == "train":
-        parse_arguments(FinetuningArguments, split_options(arguments[1:])[1])
+        kind, words = split_kind(arguments[1:])
+        parse_arguments(arguments_class(kind), split_options(words, arguments_class(kind))[1])
         raise Accepted
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
     if program == SWEEP:

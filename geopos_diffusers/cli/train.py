@@ -1,4 +1,4 @@
-"""Fine-tune a pipeline on images with captions.
+"""Fine-tune a model: geopos train text-to-image, or another kind.
 
 Options of `accelerate launch` (--num_processes 2, --cpu, --multi_gpu, ...) may stand among those of the training; then
 it is started through it.
@@ -8,32 +8,33 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-SUMMARY = "fine-tune a pipeline with GeoConv, LoRA, both, or as a whole"
-PROGRAM = "geopos_diffusers.finetuning.text_to_image"
+SUMMARY = "fine-tune a model with GeoConv, LoRA, both, or as a whole"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     # Every option, --help too, belongs to the training: with no character to mark options, all are taken as they stand.
     parser.prefix_chars = "\0"
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the training; see `geopos train --help`")
+    parser.add_argument(
+        "options", nargs=argparse.REMAINDER, help="the kind and its options; see `geopos train KIND --help`"
+    )
 
 
 def run(args: argparse.Namespace) -> int | None:
-    from ..finetuning.arguments import FinetuningArguments
+    from ..finetuning.kinds import arguments_class, main_of, program, split_kind
     from ..training.arguments import parse_arguments
 
-    launcher_options, options = split_options(args.options)
+    kind, words = split_kind(args.options)
+    options_class = arguments_class(kind)
+    launcher_options, options = split_options(words, options_class)
     # The name that --help and usage messages show.
-    sys.argv = ["geopos train", *options]
+    sys.argv = [f"geopos train {kind}", *options]
     # Help and what is wrong come once, before anything slow is imported and before processes start.
-    parse_arguments(FinetuningArguments, options)
+    parse_arguments(options_class, options)
     if not launcher_options:
-        from ..finetuning.text_to_image import main
-
-        main(options)
+        main_of(kind)(options)
         return None
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launcher_options, "--module", PROGRAM]
-    return run_launcher([*launcher, *options])
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launcher_options]
+    return run_launcher([*launcher, "--module", program(kind), *options])
 
 
 def run_launcher(command: Sequence[str]) -> int:
@@ -50,15 +51,14 @@ def run_launcher(command: Sequence[str]) -> int:
     return 130 if pressed and code else code
 
 
-def split_options(options: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line into the options of `accelerate launch` and those of the training, each with its values.
+def split_options(options: Sequence[str], options_class: type) -> tuple[list[str], list[str]]:
+    """Split a command line into the options of `accelerate launch` and those of a training, each with its values.
 
     Options that both have (--mixed_precision) or neither has are the training's.
     """
-    from ..finetuning.arguments import FinetuningArguments
     from ..training.arguments import build_parser
 
-    own = build_parser(FinetuningArguments)
+    own = build_parser(options_class)
     unknown = {word.partition("=")[0] for word in options if word.startswith("--") and not own.knows(word)}
     if unknown:
         from accelerate.commands.launch import launch_command_parser

@@ -20,7 +20,7 @@ from ..images.metadata import METADATA
 from ..optional_packages import is_installed, optional_import
 from ..pipelines.generation import generate_images
 from ..training.loss_log import read_losses
-from .arguments import FinetuningArguments
+from .denoising_options import PromptArguments
 from .hand_scores import DEFAULT_MEASURE, HandScorer, as_json, check_reference, digest
 from .validation import evaluation_prompts, generating, guidance_scale, sampling_options, untouched_randomness
 
@@ -36,7 +36,7 @@ class HandEvaluation:
         DataError: no prompts, or a reference that is no folder of images.
     """
 
-    def __init__(self, args: FinetuningArguments) -> None:
+    def __init__(self, args: PromptArguments) -> None:
         self.args = args
         self.prompts = evaluation_prompts(args)
         check_reference(args.evaluation_reference or "")

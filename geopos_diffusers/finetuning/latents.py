@@ -26,6 +26,7 @@ class LatentData(Dataset):
 
     def __init__(self, moments: Tensor, sizes: Tensor, images: ImageTextData) -> None:
         self.moments, self.sizes, self.captions, self.skipped = moments, sizes, images.captions, images.skipped
+        self.resolution = images.resolution
 
     def __len__(self) -> int:
         return len(self.captions)

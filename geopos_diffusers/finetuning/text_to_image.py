@@ -1,193 +1,171 @@
-"""Fine-tune a text-to-image pipeline: geometry weights, biases, LoRA, several of them, or the whole UNet.
+"""Fine-tune a text-to-image pipeline: geometry weights, biases, LoRA, several of them, or the whole denoiser.
 
-    geopos train --config configs/finetune_hands.yaml --dataset D --output O
+    geopos train text-to-image --config configs/finetune_hands.yaml --dataset D --output O
 
 Every option of `--help` can stand in the YAML file; the command line wins. The run's folder then holds losses.jsonl,
 losses.png, validation-*.png, logs/ of the trackers, checkpoint-*/ to continue from, final/ to load, and summary.json;
 with --evaluate-every also evaluation/ and best/.
 """
 
-import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from torch.utils.data import DataLoader
+from diffusers import DDPMScheduler
+from torch import Tensor
 
-from ..files import atomic_directory, write_json
+from ..errors import ConfigError
+from ..optional_packages import require_package
 from ..pipelines.generation import generate_images
-from ..training.arguments import parse_arguments
-from ..training.checkpoints import check_settings, clear_output, saved_step
-from ..training.data_order import DataOrder
-from ..training.gradient_step import GradientStep
-from ..training.interruption import ignore_ctrl_c
-from ..training.learning_rate import learning_rate_factor
-from ..training.loop import Outcome, Training, Validation, training_folder
-from ..training.loop import train as run_training
-from ..training.loss_log import read_losses
-from ..training.processes import end_run, run_script
-from ..training.resuming import resume_point
-from ..training.tracking import build_accelerator, start_trackers
-from .arguments import FinetuningArguments
-from .image_text_data import ImageTextData
-from .latents import encode_all, encode_or_read
-from .run import Run, build_run, check_packages, denoising_loss, known_settings, schedule_steps
-from .trained_parts import save_trained_parts
-from .validation import generating, report_validation_images, sampling_options
+from ..pipelines.loading import load_pipeline
+from ..pipelines.prompts import warn_of_unreadable_words
+from ..training.loop import Validation
+from ..training.processes import run_script
+from .diffusion_loss import diffusion_loss, prediction_target
+from .engine import finetune
+from .image_text_data import ImageTextData, load_image_text
+from .latents import encode_all, encode_moments, encode_or_read, sample_latents
+from .reconstruction import reconstruction_psnr, warn_of_lost_detail
+from .task import Task
+from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
+from .text_to_image_arguments import TextToImageArguments
+from .validation import evaluation_prompts, generating, report_validation_images, sampling_options
 
-FINAL_LOSS_STEPS = 100
+if TYPE_CHECKING:
+    from .evaluation import HandEvaluation
+
+
+class TextToImage(Task[TextToImageArguments]):
+    """Latent diffusion under captions.
+
+    reconstruction_psnr: of training images by the autoencoder, in dB. evaluation: the scores of hands, where they were
+    asked for.
+    """
+
+    ARGUMENTS = TextToImageArguments
+    component = "unet"
+
+    def __init__(self, args: TextToImageArguments, accelerator: Accelerator) -> None:
+        super().__init__(args, accelerator)
+        self.evaluation: HandEvaluation | None = None
+        self.reconstruction_psnr = 0.0
+
+    def check_packages(self) -> None:
+        if self.args.evaluate_every is not None:
+            require_package("mediapipe", "eval", "evaluate_every")
+
+    def prepare_evaluations(self, continued: bool) -> None:
+        if self.args.evaluate_every is None:
+            return
+        from .evaluation import HandEvaluation  # with `metrics`, which other runs do not need
+
+        self.evaluation = HandEvaluation(self.args)
+        if self.accelerator.is_main_process and not self.args.dry_run:
+            self.evaluation.prepare(continued)
+
+    def load_pipeline(self) -> Any:
+        pipe = load_pipeline(self.args.model, dtype=torch.float32)
+        check_supported(pipe)
+        kind = self.args.prediction_type
+        if kind is not None:
+            pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=kind)
+        return pipe
+
+    def build(self) -> None:
+        super().build()
+        self.noise_scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
+        self.encode_captions = CaptionEncoder(self.pipe, self.accelerator.device)
+
+    def load_data(self) -> ImageTextData:
+        args, pipe, accelerator = self.args, self.pipe, self.accelerator
+        resolution = args.resolution or pipe.unet.config.sample_size * pipe.vae_scale_factor
+        if resolution % pipe.vae_scale_factor:
+            raise ConfigError(f"size must be a multiple of {pipe.vae_scale_factor} for this model; got {resolution}")
+        # The first process fills the cache of a downloaded data set, the others read it.
+        with accelerator.main_process_first():
+            data = load_image_text(
+                args.dataset,
+                resolution,
+                args.image_column,
+                args.caption_column,
+                args.dataset_split,
+                args.max_train_samples,
+                show_progress=accelerator.is_main_process,
+            )
+        warn_of_long_captions(pipe, data.captions)
+        prompts = [*(args.validation_prompts or []), *evaluation_prompts(args)]
+        warn_of_unreadable_words(pipe, [*data.captions, *prompts])
+        self.reconstruction_psnr = reconstruction_psnr(data, pipe.vae, accelerator.device)
+        warn_of_lost_detail(self.reconstruction_psnr)
+        return data
+
+    def facts(self) -> dict[str, Any]:
+        return {"reconstruction_psnr": round(self.reconstruction_psnr, 2)}
+
+    def prepare_data(self) -> None:
+        args = self.args
+        if args.cache_latents:
+            encode = encode_all if args.latents_folder is None else partial(encode_or_read, folder=args.latents_folder)
+            self.data = encode(self.data, self.pipe.vae, self.accelerator, args.train_batch_size, args.num_workers)
+
+    def begin(self, step: int) -> None:
+        if self.evaluation is not None:
+            self.evaluation.begin(step)
+
+    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Noise a batch's latents, let the denoiser predict, and compare."""
+        args, scheduler = self.args, self.noise_scheduler
+        latents = sample_latents(self.pipe.vae, self.moments(batch))
+        noise = torch.randn_like(latents)
+        if args.noise_offset:
+            noise += args.noise_offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
+        timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
+        conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
+        noisy = scheduler.add_noise(latents, noise, timesteps).to(conditions["encoder_hidden_states"].dtype)
+        prediction = self.model(noisy, timesteps, **conditions).sample
+        target = prediction_target(scheduler, latents, noise, timesteps)
+        return {"loss": diffusion_loss(prediction, target, scheduler, timesteps, args.snr_gamma)}
+
+    def moments(self, batch: dict[str, Any]) -> Tensor:
+        """The parameters of the images' latents, from the batch or from its images, mirrored where that is asked."""
+        if "moments" in batch:
+            return batch["moments"]
+        pixels = batch["pixels"]
+        if self.args.random_flip:
+            mirrored = torch.rand(len(pixels), device=pixels.device) < 0.5
+            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+        return encode_moments(self.pipe.vae, pixels)
+
+    def validations(self, save: Callable[[Path], None]) -> list[Validation]:
+        """Grids of the validation prompts, and scores of hands."""
+        args, found = self.args, []
+        if args.validation_prompts:
+            found.append(Validation(partial(self.validate, args.validation_prompts), args.validation_steps, first=True))
+        if self.evaluation is not None:
+            evaluate = partial(self.evaluation.evaluate, self.pipe, self.accelerator, self.data.resolution, save)
+            found.append(Validation(evaluate, args.evaluate_every, first=True))
+        return found
+
+    def validate(self, prompts: Sequence[str], step: int) -> dict[str, float]:
+        """Draw the validation prompts. Returns no scores."""
+        options = sampling_options(self.args, self.data.resolution)
+        with generating(self.pipe, self.accelerator):
+            images = [item.image for item in generate_images(self.pipe, prompts, batch_size=1, **options)]
+        report_validation_images(images, prompts, self.accelerator, self.args.output_dir, step)
+        return {}
+
+    def finish(self) -> dict[str, Any]:
+        if self.evaluation is None:
+            return {}
+        self.evaluation.finish()
+        return {"best": self.evaluation.best}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(FinetuningArguments, argv)
-    accelerator = build_accelerator(
-        args.output_dir, args.mixed_precision, args.gradient_accumulation_steps, args.report_to
-    )
-    logging.basicConfig(level=logging.WARNING if accelerator.is_main_process else logging.ERROR)
-    writes = accelerator.is_main_process and not args.dry_run
-    with training_folder(args.output_dir, accelerator) if writes else nullcontext():
-        finetune(args, accelerator)
-
-
-def finetune(args: FinetuningArguments, accelerator: Accelerator) -> None:
-    """The whole run, within the lock on its folder."""
-    checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint, args.overwrite)
-    check_packages(args)
-    if checkpoint is not None:
-        check_settings(checkpoint, known_settings(args, accelerator), accelerator)
-    evaluation = None
-    if args.evaluate_every is not None:
-        from .evaluation import HandEvaluation  # with `metrics`, which other runs do not need
-
-        evaluation = HandEvaluation(args)
-        if accelerator.is_main_process and not args.dry_run:
-            evaluation.prepare(continued=checkpoint is not None)
-    run = build_run(args, accelerator)
-    run.evaluation = evaluation
-    if checkpoint is not None:
-        check_settings(checkpoint, run.state.settings, accelerator)
-    if accelerator.is_main_process:
-        for name, value in run.facts().items():
-            print(f"{name:20} {value}")
-    if args.dry_run:
-        return
-    if checkpoint is None and accelerator.is_main_process:
-        clear_output(args.output_dir)
-    train(run, checkpoint)
-
-
-def train(run: Run, checkpoint: Path | None) -> None:
-    """Train from `checkpoint`, or from the beginning, to the end, and write final/ and summary.json."""
-    args, accelerator = run.args, run.accelerator
-    if args.cache_latents:
-        encode = encode_all if args.latents_folder is None else partial(encode_or_read, folder=args.latents_folder)
-        run.data = encode(
-            cast(ImageTextData, run.data), run.pipe.vae, accelerator, args.train_batch_size, args.num_workers
-        )
-    # From here on every process draws noise, timesteps and shifts of its own.
-    set_seed(args.seed, device_specific=True)
-    start_trackers(accelerator, "finetune", asdict(args), saved_step(checkpoint) if checkpoint else 0)
-    training = Training(
-        name="fine-tuning",
-        folder=Path(args.output_dir),
-        state=run.state,
-        steps=run.steps,
-        step=GradientStep(
-            run.state,
-            run.unet,
-            losses=lambda batch: {"loss": denoising_loss(run, batch)},
-            batches=partial(build_loader, run),
-            learning_rate=partial(learning_rate, run),
-            max_grad_norm=args.max_grad_norm,
-        ),
-        save_parts=partial(save_parts, run),
-        checkpoint_every=args.checkpointing_steps,
-        checkpoints_limit=args.checkpoints_total_limit,
-        validations=validations(run),
-    )
-    if run.evaluation is not None and accelerator.is_main_process:
-        run.evaluation.begin(saved_step(checkpoint) if checkpoint else 0)
-    outcome = run_training(training, checkpoint)
-    del training  # with its hold on run.unet; see end_run
-    finish(run, outcome)
-
-
-def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
-    args = run.args
-    length = schedule_steps(args, run.steps) or run.steps
-    return group["peak"] * learning_rate_factor(args.lr_scheduler, step, args.lr_warmup_steps, length)
-
-
-def build_loader(run: Run, first_step: int) -> DataLoader:
-    """Batches of all processes in turn, from `first_step` to the end of the run. The shuffling is DataOrder's."""
-    start, stop = first_step * run.samples_per_step, run.steps * run.samples_per_step
-    loader = DataLoader(
-        run.data,
-        run.args.train_batch_size,
-        sampler=DataOrder(len(run.data), start, stop, run.args.seed),
-        num_workers=run.args.num_workers,
-        worker_init_fn=ignore_ctrl_c,
-        # Of its own, since starting to iterate would otherwise draw from the training's random numbers.
-        generator=torch.Generator(),
-    )
-    return run.accelerator.prepare(loader)
-
-
-def validations(run: Run) -> list[Validation]:
-    """Grids of the validation prompts, and scores of hands."""
-    args, found = run.args, []
-    if args.validation_prompts:
-        found.append(Validation(partial(validate, run, args.validation_prompts), args.validation_steps, first=True))
-    if run.evaluation is not None:
-        save, resolution = partial(save_parts, run), run.state.settings["resolution"]
-        evaluate = partial(run.evaluation.evaluate, run.pipe, run.accelerator, resolution, save)
-        found.append(Validation(evaluate, args.evaluate_every, first=True))
-    return found
-
-
-def validate(run: Run, prompts: Sequence[str], step: int) -> dict[str, float]:
-    """Draw the validation prompts. Returns no scores."""
-    options = sampling_options(run.args, run.state.settings["resolution"])
-    with generating(run.pipe, run.accelerator):
-        images = [item.image for item in generate_images(run.pipe, prompts, batch_size=1, **options)]
-    report_validation_images(images, prompts, run.accelerator, run.args.output_dir, step)
-    return {}
-
-
-def save_parts(run: Run, folder: Path) -> None:
-    card = {"Base model": run.args.model, "Training": run.facts()}
-    save_trained_parts(run.pipe, run.args.parts, folder, card)
-
-
-def finish(run: Run, outcome: Outcome) -> None:
-    """Write final/ and summary.json."""
-    folder = Path(run.args.output_dir)
-    if run.accelerator.is_main_process:
-        with atomic_directory(folder / "final") as final, run.state.averaged():
-            save_parts(run, final)
-        last = [line["loss"] for line in read_losses(folder / "losses.jsonl")[-FINAL_LOSS_STEPS:]]
-        summary = {
-            **run.facts(),
-            "steps": outcome.step,
-            "first_step": outcome.first_step,
-            "seconds": round(outcome.seconds, 3),
-            "final_loss_mean": sum(last) / len(last) if last else None,
-            "final_loss_steps": len(last),
-            "settings": asdict(run.args),
-        }
-        if run.evaluation is not None:
-            run.evaluation.finish()
-            summary["best"] = run.evaluation.best
-        write_json(folder / "summary.json", summary)
-        print(f"{outcome.step:,} steps; {outcome.seconds:.1f} s; the trained weights are in {folder / 'final'}")
-    run.unet = None  # see end_run
-    end_run(run.accelerator)
+    finetune(TextToImage, argv)
 
 
 if __name__ == "__main__":  # `geopos train` on several processes

@@ -15,7 +15,7 @@ from ..files import atomic_path
 from ..images.contact_sheet import contact_sheet
 from ..images.metadata import read_prompts_file
 from ..pipelines.loading import recommended_guidance
-from .arguments import FinetuningArguments
+from .denoising_options import PromptArguments
 
 VALIDATION_GUIDANCE = 5.0  # of models that recommend none
 
@@ -38,7 +38,7 @@ def untouched_randomness(accelerator: Accelerator) -> AbstractContextManager[Non
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def evaluation_prompts(args: FinetuningArguments) -> list[str]:
+def evaluation_prompts(args: PromptArguments) -> list[str]:
     """The prompts of the evaluations; none where there are no evaluations.
 
     Raises:
@@ -52,7 +52,7 @@ def evaluation_prompts(args: FinetuningArguments) -> list[str]:
     return prompts
 
 
-def sampling_options(args: FinetuningArguments, resolution: int) -> dict[str, Any]:
+def sampling_options(args: PromptArguments, resolution: int) -> dict[str, Any]:
     """How `generate_images` makes images while training."""
     return {
         "seed": args.seed,
@@ -63,7 +63,7 @@ def sampling_options(args: FinetuningArguments, resolution: int) -> dict[str, An
     }
 
 
-def guidance_scale(args: FinetuningArguments) -> float:
+def guidance_scale(args: PromptArguments) -> float:
     """What was asked for, else the model's own."""
     scale = args.validation_guidance_scale
     if scale is None:

@@ -158,7 +158,7 @@ def build_parser(arguments_class: type, given: dict[str, Any] | None = None) -> 
     )
     hints, given = get_type_hints(arguments_class), given or {}
     split = any(known.metadata["common"] and _default(known) is not MISSING for known in fields(arguments_class))
-    for known in fields(arguments_class):
+    for known in _in_groups(arguments_class):
         default = _default(known)
         parser.add_argument(
             kebab(shown_name(known)),
@@ -173,6 +173,16 @@ def build_parser(arguments_class: type, given: dict[str, Any] | None = None) -> 
         )
     parser.set_defaults(**given)
     return parser
+
+
+def _in_groups(arguments_class: type) -> list[Field]:
+    """The fields, those of the groups in `arguments_class.GROUPS`, if it has that, in its order."""
+    order = list(getattr(arguments_class, "GROUPS", ()))
+    return sorted(fields(arguments_class), key=lambda known: _position(order, known.metadata["group"]))
+
+
+def _position(order: list[str], group: str | None) -> int:
+    return order.index(group) if group in order else len(order)
 
 
 def _default(known: Field) -> Any:

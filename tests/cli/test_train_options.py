@@ -8,7 +8,7 @@ import pytest
 from geopos_diffusers.cli.main import main
 from geopos_diffusers.cli.train import split_options
 from geopos_diffusers.command_line import kebab
-from geopos_diffusers.finetuning.arguments import FinetuningArguments
+from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.training.arguments import shown_name
 
 
@@ -29,7 +29,7 @@ from geopos_diffusers.training.arguments import shown_name
     ],
 )
 def test_options_of_the_launcher_are_told_apart(line, launcher, script):
-    assert split_options(line.split()) == (launcher.split(), script.split())
+    assert split_options(line.split(), TextToImageArguments) == (launcher.split(), script.split())
 
 
 def help_text(capsys, option: str) -> str:
@@ -41,7 +41,7 @@ def help_text(capsys, option: str) -> str:
 
 def test_help_is_short_and_grouped(capsys):
     shown = help_text(capsys, "--help")
-    assert shown.startswith("usage: geopos train")
+    assert shown.startswith("usage: geopos train text-to-image")
     assert len(shown.splitlines()) < 55
     assert "\nwhat is trained:\n" in shown
     assert all(option in shown for option in ("--dataset", "--output ", "--max-train-steps", "--help-all"))
@@ -57,7 +57,7 @@ def test_help_comes_before_anything_slow_is_imported():
 
 def test_all_help_shows_every_option_in_one_spelling(capsys):
     shown = help_text(capsys, "--help-all")
-    for known in fields(FinetuningArguments):
+    for known in fields(TextToImageArguments):
         name = shown_name(known)
         assert f"  {kebab(name)}" in shown
         assert name == known.name or f"  {kebab(known.name)}" not in shown

@@ -8,7 +8,7 @@ import pytest
 
 from geopos_diffusers.command_line import kebab
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.finetuning.arguments import FinetuningArguments
+from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.training.arguments import (
     build_parser,
     check_arguments,
@@ -35,7 +35,7 @@ PROGRAMS = {
 
 def arguments_class(program: str) -> type:
     if program == "finetune":
-        return FinetuningArguments
+        return TextToImageArguments
     module, _, name = PROGRAMS[program].partition(":")
     return getattr(import_module(f"experiments.{module}"), name)
 
@@ -107,8 +107,8 @@ def test_a_value_out_of_range_is_named_as_the_option_is(tmp_path):
 def test_help_is_that_of_the_flag_whatever_a_file_says(tmp_path):
     """A flag that a file turns on is not shown as its negative."""
     (tmp_path / "c.yaml").write_text("use_ema: true\n")
-    given = read_config(tmp_path / "c.yaml", FinetuningArguments)
-    parser = build_parser(FinetuningArguments, given)
+    given = read_config(tmp_path / "c.yaml", TextToImageArguments)
+    parser = build_parser(TextToImageArguments, given)
     parser.show_advanced()
     assert "  --use-ema " in parser.format_help()
     words = ["--dataset", "d", "--output", "o", "--max-train-steps", "1"]

@@ -3,15 +3,16 @@ import json
 import pytest
 
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.finetuning.arguments import LEARNING_RATES, FinetuningArguments
+from geopos_diffusers.finetuning.part_options import LEARNING_RATES
+from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.training.arguments import fixed_settings, parse_arguments
 
 GIVEN = {"dataset": "d", "output_dir": "o", "max_train_steps": 1}
 
 
-def parse(tmp_path, text: str, *words: str) -> FinetuningArguments:
+def parse(tmp_path, text: str, *words: str) -> TextToImageArguments:
     (tmp_path / "c.yaml").write_text(text)
-    return parse_arguments(FinetuningArguments, ["--config", str(tmp_path / "c.yaml"), *words])
+    return parse_arguments(TextToImageArguments, ["--config", str(tmp_path / "c.yaml"), *words])
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):
@@ -25,7 +26,7 @@ def test_all_shipped_configs_are_valid():
     from pathlib import Path
 
     for config in sorted((Path(__file__).parents[2] / "configs").glob("finetune_*.yaml")):
-        args = parse_arguments(FinetuningArguments, ["--config", str(config), "--dataset", "d", "--output_dir", "o"])
+        args = parse_arguments(TextToImageArguments, ["--config", str(config), "--dataset", "d", "--output_dir", "o"])
         assert all(0 < args.peak_learning_rate(part) < 1 for part in args.parts)
 
 
@@ -47,7 +48,7 @@ def test_all_shipped_configs_are_valid():
         ("train: geoconv+geoconv", r"joined by \+; got 'geoconv\+geoconv'"),
         ("train: geoconv+bias", "hold each layer's bias as their constant term"),
         ("train: bias+full", "holds its biases"),
-        ("train: lora+full", "add nothing to a UNet that is trained whole"),
+        ("train: lora+full", "add nothing to a model that is trained whole"),
         ("lora_learning_rate: 0.1", "lora_learning_rate is given, but train=geoconv trains no lora"),
         ("bias_learning_rate: 0", "bias_learning_rate must be a number > 0; got 0"),
         ("basis: polynomial", "basis must be one of multilinear, taps; got 'polynomial'"),
@@ -79,11 +80,11 @@ def test_bad_values_in_a_file(tmp_path, text, message):
     ],
 )
 def test_target_modules(given, read):
-    assert FinetuningArguments(**GIVEN, target_modules=given).geoconv_config().target_modules == read
+    assert TextToImageArguments(**GIVEN, target_modules=given).geoconv_config().target_modules == read
 
 
 def test_settings_of_a_run_are_json():
-    args = FinetuningArguments(**GIVEN, validation_prompts=["x"])
+    args = TextToImageArguments(**GIVEN, validation_prompts=["x"])
     settings = fixed_settings(args)
     assert json.loads(json.dumps(settings)) == settings
     assert {"train", "seed", "shift_range", "train_batch_size", "resolution", "model"} <= set(settings)
@@ -91,21 +92,21 @@ def test_settings_of_a_run_are_json():
 
 
 def test_bias_has_no_coordinates():
-    assert FinetuningArguments(**GIVEN, train="bias").geoconv_config().encoding == "constant"
+    assert TextToImageArguments(**GIVEN, train="bias").geoconv_config().encoding == "constant"
     for options in ({"encoding": "squares"}, {"basis": "taps"}):
         with pytest.raises(ConfigError, match="options of geoconv; train=bias has no coordinates"):
-            FinetuningArguments(**GIVEN, train="bias", **options)
+            TextToImageArguments(**GIVEN, train="bias", **options)
 
 
 def test_a_basis_that_the_encoding_lacks():
     with pytest.raises(ConfigError, match="encoding 'squares' has no multilinear basis"):
-        FinetuningArguments(**GIVEN, encoding="squares", basis="multilinear")
+        TextToImageArguments(**GIVEN, encoding="squares", basis="multilinear")
 
 
 def test_each_part_has_its_own_rate_else_that_of_all_else_its_default():
-    args = FinetuningArguments(**GIVEN, train="lora+geoconv", geoconv_learning_rate=0.2)
+    args = TextToImageArguments(**GIVEN, train="lora+geoconv", geoconv_learning_rate=0.2)
     assert (args.peak_learning_rate("geoconv"), args.peak_learning_rate("lora")) == (0.2, LEARNING_RATES["lora"])
-    args = FinetuningArguments(**GIVEN, train="lora+bias", learning_rate=0.5, lora_learning_rate=0.1)
+    args = TextToImageArguments(**GIVEN, train="lora+bias", learning_rate=0.5, lora_learning_rate=0.1)
     assert (args.peak_learning_rate("bias"), args.peak_learning_rate("lora")) == (0.5, 0.1)
-    args = FinetuningArguments(**GIVEN, basis="taps")
+    args = TextToImageArguments(**GIVEN, basis="taps")
     assert args.peak_learning_rate("geoconv") == LEARNING_RATES["taps"]

@@ -18,11 +18,13 @@ from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
 
 from geopos_diffusers import geoconv_status, load_geoconv_weights, remove_geoconv
 from geopos_diffusers.errors import ConfigError, DataError, GeoPosError
-from geopos_diffusers.finetuning import text_to_image
-from geopos_diffusers.finetuning.arguments import LEARNING_RATES, FinetuningArguments
-from geopos_diffusers.finetuning.text_to_image import main
+from geopos_diffusers.finetuning.engine import build_run
+from geopos_diffusers.finetuning.part_options import LEARNING_RATES
+from geopos_diffusers.finetuning.text_to_image import TextToImage, main
+from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.finetuning.trained_parts import add_trained_parts, parameter_groups
 from geopos_diffusers.training.data_order import DataOrder
+from geopos_diffusers.training.tracking import build_accelerator
 
 SCRIPT = REPOSITORY / "scripts" / "finetune_text_to_image.py"
 IMAGES = 10  # in the folder of the fixture `images`
@@ -64,9 +66,9 @@ class TestWhatIsTrained:
     def test_saved_files_load_into_the_base(self, finetune, images, train):
         options = {"train": train, "learning_rate": 1e-2, "lora_alpha": 3, "lora_rank": 2}
         folder, lines = finetune(train, **options)
-        arguments = FinetuningArguments(dataset=str(images), output_dir="o", max_train_steps=1, **options)
+        arguments = TextToImageArguments(dataset=str(images), output_dir="o", max_train_steps=1, **options)
         trained = tiny_stable_diffusion()
-        parameters = add_trained_parts(trained, arguments)
+        parameters = add_trained_parts(trained, "unet", arguments)
         weights = load_file(folder / "checkpoint-2" / "training_state" / "weights.safetensors")
         assert list(weights) == sorted(parameters)
         for name, parameter in parameters.items():
@@ -88,10 +90,10 @@ class TestWhatIsTrained:
             assert [line[f"learning_rate_{part}"] for line in lines] == pytest.approx([peak * c for c in cosine])
 
     def test_only_lora_and_the_unet_are_decayed(self, images):
-        arguments = FinetuningArguments(
+        arguments = TextToImageArguments(
             dataset=str(images), output_dir="o", max_train_steps=1, train="lora+geoconv", adam_weight_decay=0.1
         )
-        parameters = add_trained_parts(tiny_stable_diffusion(), arguments)
+        parameters = add_trained_parts(tiny_stable_diffusion(), "unet", arguments)
         lora, geometry = parameter_groups(parameters, arguments)
         assert (lora["part"], lora["weight_decay"], lora["lr"]) == ("lora", 0.1, LEARNING_RATES["lora"])
         assert (geometry["part"], geometry["weight_decay"]) == ("geoconv", 0.0)
@@ -518,9 +520,8 @@ class TestTwoProcesses:
 
     def first_step_by_hand(self, model: Path, images: Path) -> tuple[float, float]:
         """Mean loss and norm of the mean gradient over what the two processes see in the first step."""
-        module = text_to_image
         AcceleratorState._reset_state(reset_partial_state=True)
-        arguments = FinetuningArguments(
+        arguments = TextToImageArguments(
             model=str(model),
             dataset=str(images),
             output_dir="unused",
@@ -530,7 +531,8 @@ class TestTwoProcesses:
             max_train_steps=self.STEPS,
             report_to="none",
         )
-        run = module.build_run(arguments, module.build_accelerator("unused", "no", 1, "none"))
+        task = TextToImage(arguments, build_accelerator("unused", "no", 1, "none"))
+        build_run(task)
         order = list(DataOrder(IMAGES, 0, 8, arguments.seed))
         total = 0.0
         for process in range(2):
@@ -538,8 +540,8 @@ class TestTwoProcesses:
             for turn in range(2):
                 # Batches are dealt in turn: 0 and 2 to the first process, 1 and 3 to the second.
                 start = 2 * (2 * turn + process)
-                samples = [run.data[index] for index in order[start : start + 2]]
-                loss = module.denoising_loss(run, torch.utils.data.default_collate(samples)) / 4
+                samples = [task.data[index] for index in order[start : start + 2]]
+                loss = task.losses(torch.utils.data.default_collate(samples))["loss"] / 4
                 loss.backward()
                 total += loss.item()
-        return total, torch.nn.utils.clip_grad_norm_(run.parameters, 1e9).item()
+        return total, torch.nn.utils.clip_grad_norm_(task.parameters.values(), 1e9).item()

@@ -42,7 +42,7 @@ def test_the_stored_page_is_made_of_the_stored_results(script):
 
 
 def test_the_defaults_are_the_best_rates_of_the_sweeps():
-    from geopos_diffusers.finetuning.arguments import LEARNING_RATES
+    from geopos_diffusers.finetuning.part_options import LEARNING_RATES
 
     best = {
         name: arm["best_rate"]

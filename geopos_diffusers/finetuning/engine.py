@@ -1,0 +1,234 @@
+"""The run that all fine-tuning scripts share, from the command line to final/ and summary.json.
+
+Its folder holds losses.jsonl, losses.png, logs/ of the trackers, checkpoint-*/ to continue from, final/ to load and
+summary.json, beside what the task draws.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers.training_utils import EMAModel
+from torch.utils.data import DataLoader
+
+from ..files import atomic_directory, write_json
+from ..optional_packages import require_package
+from ..training.arguments import fixed_settings, parse_arguments
+from ..training.checkpoints import TrainingState, check_settings, clear_output, saved_step
+from ..training.data_order import DataOrder
+from ..training.gradient_step import GradientStep
+from ..training.interruption import ignore_ctrl_c
+from ..training.learning_rate import learning_rate_factor
+from ..training.loop import Outcome, Training, training_folder
+from ..training.loop import train as run_training
+from ..training.loss_log import read_losses
+from ..training.processes import end_run
+from ..training.resuming import resume_point
+from ..training.tracking import build_accelerator, start_trackers
+from .task import Task
+
+FINAL_LOSS_STEPS = 100
+
+
+@dataclass
+class Run:
+    """A task that is ready to be trained.
+
+    steps: optimizer steps in all. samples_per_step: images that all processes together use in one optimizer step.
+    """
+
+    task: Task
+    state: TrainingState
+    steps: int
+    samples_per_step: int
+
+    def facts(self) -> dict[str, Any]:
+        """What the terminal, the model card and summary.json say about the run."""
+        task, args, accelerator = self.task, self.task.args, self.task.accelerator
+        return {
+            "pipeline": type(task.pipe).__name__,
+            "model": args.model,
+            "train": args.train,
+            "trained_parameters": sum(parameter.numel() for parameter in task.parameters.values()),
+            f"{task.component}_parameters": task.base_parameters,
+            "dataset": args.dataset,
+            "images": len(task.data),
+            "skipped_images": task.data.skipped,
+            "resolution": self.state.settings["resolution"],
+            **task.facts(),
+            "steps": self.steps,
+            "samples_per_step": self.samples_per_step,
+            "epochs": round(self.steps * self.samples_per_step / len(task.data), 2),
+            "learning_rate": {part: args.peak_learning_rate(part) for part in args.parts},
+            "seed": args.seed,
+            "processes": accelerator.num_processes,
+            "device": accelerator.device.type,
+            "mixed_precision": accelerator.mixed_precision,
+        }
+
+    def save(self, folder: Path) -> None:
+        self.task.save(folder, self.facts())
+
+
+def finetune(task_class: type[Task], argv: Sequence[str] | None = None) -> None:
+    """Parse the options of `task_class` and run it, within the lock on its folder."""
+    args: Any = parse_arguments(task_class.ARGUMENTS, argv)
+    accelerator = build_accelerator(
+        args.output_dir, args.mixed_precision, args.gradient_accumulation_steps, args.report_to
+    )
+    logging.basicConfig(level=logging.WARNING if accelerator.is_main_process else logging.ERROR)
+    writes = accelerator.is_main_process and not args.dry_run
+    with training_folder(args.output_dir, accelerator) if writes else nullcontext():
+        run_task(task_class(args, accelerator))
+
+
+def run_task(task: Task) -> None:
+    """The whole run."""
+    args, accelerator = task.args, task.accelerator
+    checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint, args.overwrite)
+    check_packages(task)
+    if checkpoint is not None:
+        check_settings(checkpoint, known_settings(args, accelerator), accelerator)
+    task.prepare_evaluations(continued=checkpoint is not None)
+    run = build_run(task)
+    if checkpoint is not None:
+        check_settings(checkpoint, run.state.settings, accelerator)
+    if accelerator.is_main_process:
+        for name, value in run.facts().items():
+            print(f"{name:20} {value}")
+    if args.dry_run:
+        return
+    if checkpoint is None and accelerator.is_main_process:
+        clear_output(args.output_dir)
+    train(run, checkpoint)
+
+
+def check_packages(task: Task) -> None:
+    """Raise MissingDependencyError if an option needs a package that is not installed."""
+    if "lora" in task.args.parts:
+        require_package("peft", "train", "train=lora")
+    if not Path(task.args.dataset).is_dir():
+        require_package("datasets", "train", "a Parquet file or data set of the Hub")
+    task.check_packages()
+
+
+def build_run(task: Task) -> Run:
+    """Load the pipeline and the data, patch, freeze, and prepare what is trained."""
+    args, accelerator = task.args, task.accelerator
+    set_seed(args.seed)
+    task.build()
+    task.data = task.load_data()
+    samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
+    steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples_per_step)
+    settings = {
+        **known_settings(args, accelerator),
+        "resolution": task.data.resolution,
+        "data": task.data.fingerprint(),
+        "lr_schedule_steps": args.schedule_steps(steps),
+    }
+    task.model.train()
+    task.model, optimizer = accelerator.prepare(task.model, task.optimizer())
+    ema = EMAModel(task.parameters.values(), decay=args.ema_decay) if args.use_ema else None
+    state = TrainingState(accelerator, task.parameters, optimizer, ema, settings)
+    return Run(task, state, steps, samples_per_step)
+
+
+def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
+    """What a continued run must share with its beginning, as far as it is known before anything is loaded."""
+    settings = {
+        **fixed_settings(args),
+        "mixed_precision": accelerator.mixed_precision,
+        "training_rates": {part: args.peak_learning_rate(part) for part in args.parts},
+        "lr_schedule_steps": args.schedule_steps(args.max_train_steps),
+    }
+    if args.resolution is None:  # the model's
+        del settings["resolution"]
+    if settings["lr_schedule_steps"] is None and args.lr_scheduler != "constant":  # depends on the number of images
+        del settings["lr_schedule_steps"]
+    return settings
+
+
+def train(run: Run, checkpoint: Path | None) -> None:
+    """Train from `checkpoint`, or from the beginning, to the end, and write final/ and summary.json."""
+    task, args, accelerator = run.task, run.task.args, run.task.accelerator
+    task.prepare_data()
+    # From here on every process draws noise, timesteps and shifts of its own.
+    set_seed(args.seed, device_specific=True)
+    first_step = saved_step(checkpoint) if checkpoint else 0
+    start_trackers(accelerator, "finetune", asdict(args), first_step)
+    training = Training(
+        name="fine-tuning",
+        folder=Path(args.output_dir),
+        state=run.state,
+        steps=run.steps,
+        step=GradientStep(
+            run.state,
+            task.model,
+            losses=task.losses,
+            batches=partial(build_loader, run),
+            learning_rate=partial(learning_rate, run),
+            max_grad_norm=args.max_grad_norm,
+        ),
+        save_parts=run.save,
+        checkpoint_every=args.checkpointing_steps,
+        checkpoints_limit=args.checkpoints_total_limit,
+        validations=task.validations(run.save),
+    )
+    if accelerator.is_main_process:
+        task.begin(first_step)
+    outcome = run_training(training, checkpoint)
+    del training  # with its hold on the wrapped model; see end_run
+    finish(run, outcome)
+
+
+def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
+    args = run.task.args
+    length = args.schedule_steps(run.steps) or run.steps
+    return group["peak"] * learning_rate_factor(args.lr_scheduler, step, args.lr_warmup_steps, length)
+
+
+def build_loader(run: Run, first_step: int) -> DataLoader:
+    """Batches of all processes in turn, from `first_step` to the end of the run. The shuffling is DataOrder's."""
+    args, data = run.task.args, run.task.data
+    start, stop = first_step * run.samples_per_step, run.steps * run.samples_per_step
+    loader = DataLoader(
+        data,
+        args.train_batch_size,
+        sampler=DataOrder(len(data), start, stop, args.seed),
+        num_workers=args.num_workers,
+        worker_init_fn=ignore_ctrl_c,
+        # Of its own, since starting to iterate would otherwise draw from the training's random numbers.
+        generator=torch.Generator(),
+    )
+    return run.task.accelerator.prepare(loader)
+
+
+def finish(run: Run, outcome: Outcome) -> None:
+    """Write final/ and summary.json."""
+    task, folder = run.task, Path(run.task.args.output_dir)
+    if task.accelerator.is_main_process:
+        with atomic_directory(folder / "final") as final, run.state.averaged():
+            run.save(final)
+        last = [line["loss"] for line in read_losses(folder / "losses.jsonl")[-FINAL_LOSS_STEPS:]]
+        summary = {
+            **run.facts(),
+            "steps": outcome.step,
+            "first_step": outcome.first_step,
+            "seconds": round(outcome.seconds, 3),
+            "final_loss_mean": sum(last) / len(last) if last else None,
+            "final_loss_steps": len(last),
+            "settings": asdict(task.args),
+            **task.finish(),
+        }
+        write_json(folder / "summary.json", summary)
+        print(f"{outcome.step:,} steps; {outcome.seconds:.1f} s; the trained weights are in {folder / 'final'}")
+    task.model = None  # see end_run
+    end_run(task.accelerator)

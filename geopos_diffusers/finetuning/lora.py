@@ -1,0 +1,112 @@
+"""LoRA on any model of a pipeline: added, saved under diffusers' names, and loaded again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from diffusers.utils import convert_state_dict_to_diffusers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import AdapterError, ConfigError
+from ..optional_packages import optional_import
+from .part_options import PartArguments
+
+LORA_NAME = "pytorch_lora_weights.safetensors"  # as diffusers names it
+ADAPTER = "default"
+
+
+def add_lora(model: nn.Module, arguments: PartArguments) -> None:
+    """Add LoRA factors that change nothing yet, and freeze everything else.
+
+    Raises:
+        ConfigError: no layer, or one that LoRA cannot be added to, has such a name.
+        MissingDependencyError: peft is not installed.
+    """
+    with optional_import("LoRA", "train"):
+        from peft import LoraConfig
+    targets = arguments.lora_target_modules or list(arguments.LORA_TARGETS)
+    config = LoraConfig(
+        r=arguments.lora_rank,
+        lora_alpha=arguments.lora_alpha or arguments.lora_rank,
+        target_modules=targets,
+        init_lora_weights="gaussian",
+    )
+    try:
+        _add(model, config)
+    except ValueError as error:
+        raise ConfigError(f"LoRA cannot be added to {', '.join(targets)}: {error}") from error
+
+
+def lora_state(model: nn.Module) -> dict[str, Tensor]:
+    """The factors by the names that diffusers gives them."""
+    from peft.utils import get_peft_model_state_dict
+
+    return convert_state_dict_to_diffusers(get_peft_model_state_dict(model, adapter_name=ADAPTER))
+
+
+def lora_metadata(model: Any) -> dict[str, Any]:
+    """The configuration of the factors, without which alpha would be lost on loading."""
+    return model.peft_config[ADAPTER].to_dict()
+
+
+def save_lora(owner: Any, component: str, folder: Path) -> None:
+    """Write the LoRA of `owner`'s model `component` as the one of its pipeline, or in the same format where that has
+    none for it (autoencoders, ControlNets, unconditional UNets)."""
+    model = getattr(owner, component)
+    if component in getattr(owner, "_lora_loadable_modules", ()):
+        layers = {
+            f"{component}_lora_layers": lora_state(model),
+            f"{component}_lora_adapter_metadata": lora_metadata(model),
+        }
+        type(owner).save_lora_weights(folder, **layers)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{component}.{name}": value.detach().contiguous() for name, value in lora_state(model).items()}
+    known = {f"{component}.{name}": value for name, value in lora_metadata(model).items()}
+    text = json.dumps(known, indent=2, sort_keys=True, default=sorted)
+    save_file(tensors, folder / LORA_NAME, metadata={"format": "pt", LORA_ADAPTER_METADATA_KEY: text})
+
+
+def load_lora(owner: Any, component: str, folder: Path) -> None:
+    """Put a LoRA that `save_lora` wrote into a fresh model.
+
+    Raises:
+        AdapterError: the file is damaged, or its factors do not fit the model.
+    """
+    model, file = getattr(owner, component), folder / LORA_NAME
+    if component in getattr(owner, "_lora_loadable_modules", ()):
+        owner.load_lora_weights(folder, use_safetensors=True)
+        return
+    from peft import LoraConfig, set_peft_model_state_dict
+    from peft.utils import get_peft_model_state_dict
+
+    try:
+        with safe_open(file, "pt") as opened:
+            config = json.loads((opened.metadata() or {})[LORA_ADAPTER_METADATA_KEY])
+        tensors = load_file(file)
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise AdapterError(f"{file} is damaged or no LoRA with its configuration: {error}") from error
+    prefix = f"{component}."
+    _add(model, LoraConfig(**{name.removeprefix(prefix): value for name, value in config.items()}))
+    given = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    if lora_state(model).keys() != given.keys():
+        raise AdapterError(f"{file} holds factors of other layers than this {type(model).__name__} has")
+    by_name = dict(zip(lora_state(model), get_peft_model_state_dict(model, adapter_name=ADAPTER), strict=True))
+    set_peft_model_state_dict(model, {by_name[name]: value for name, value in given.items()}, adapter_name=ADAPTER)
+
+
+def _add(model: Any, config: Any) -> None:
+    if isinstance(model, PeftAdapterMixin):
+        model.add_adapter(config)
+        return
+    from peft import inject_adapter_in_model
+
+    before = {name for name, _ in model.named_parameters()}
+    inject_adapter_in_model(config, model, ADAPTER)
+    model.peft_config = {ADAPTER: config}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in before and "lora_" in name)

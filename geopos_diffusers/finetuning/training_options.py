@@ -1,0 +1,110 @@
+"""The options that all fine-tuning scripts share: steps, optimizer, precision, checkpoints, the folder of a run."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+from ..errors import ConfigError
+from ..training.arguments import CONTINUED, OVERWRITE_HELP, RESUME_HELP, check_arguments, option, required
+
+optimisation_option = partial(option, group="optimisation")
+speed_option = partial(option, group="memory and speed")
+validation_option = partial(option, group="validation")
+saving_option = partial(option, group="saving and resuming")
+
+
+@dataclass(kw_only=True)
+class TrainingArguments:
+    """How a training runs, whatever it trains.
+
+    Raises:
+        ConfigError: a value is out of range, or two options cannot go together.
+    """
+
+    GROUPS: ClassVar[tuple[str, ...]] = (
+        "data", "what is trained", "optimisation", "memory and speed", "validation", "saving and resuming",
+    )  # fmt: skip
+
+    output_dir: str = required(
+        f"folder of the run; {CONTINUED}", resume="free", group="saving and resuming", name="output", at_least=1
+    )
+    train_batch_size: int = optimisation_option(
+        4, "images per step and process", resume="fixed", common=True, at_least=1
+    )
+    gradient_accumulation_steps: int = optimisation_option(
+        1, "batches added up before each optimizer step", resume="fixed", at_least=1
+    )
+    gradient_checkpointing: bool = speed_option(
+        False, "recompute activations in the backward pass: less memory, more time", resume="free"
+    )
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = speed_option(
+        None,
+        "precision of the frozen weights and of the arithmetic; what trains stays in float32; by default accelerate's",
+        resume="fixed",
+        common=True,
+    )
+    num_workers: int = speed_option(
+        0, "processes that read images beside the training process", resume="free", at_least=0
+    )
+    max_train_steps: int | None = optimisation_option(
+        None, "optimizer steps in all; this or num-train-epochs is needed", resume="free", common=True, at_least=1
+    )
+    num_train_epochs: float | None = optimisation_option(
+        None, "passes over the data, where max-train-steps is not given", resume="free", above=0
+    )
+    lr_scheduler: Literal["constant", "cosine", "linear"] = optimisation_option(
+        "constant", "its course after the warm-up", resume="fixed"
+    )
+    lr_warmup_steps: int = optimisation_option(
+        0, "steps over which the learning rate rises linearly from zero", resume="fixed", at_least=0
+    )
+    lr_schedule_steps: int | None = optimisation_option(
+        None,
+        "step at which a cosine or linear schedule ends; by default the run's last. To make a run longer later, "
+        "give the longer length from the beginning",
+        resume="fixed",
+        at_least=1,
+    )
+    adam_beta1: float = optimisation_option(0.9, "AdamW's beta 1", resume="fixed", at_least=0, at_most=1)
+    adam_beta2: float = optimisation_option(0.999, "AdamW's beta 2", resume="fixed", at_least=0, at_most=1)
+    adam_weight_decay: float = optimisation_option(
+        0.01,
+        "AdamW's weight decay of LoRA factors and of the whole model; the others have none",
+        resume="fixed",
+        at_least=0,
+    )
+    adam_epsilon: float = optimisation_option(1e-8, "AdamW's epsilon", resume="fixed", above=0)
+    max_grad_norm: float = optimisation_option(1.0, "gradients are clipped to this norm", resume="fixed", above=0)
+    use_ema: bool = optimisation_option(
+        False, "keep a moving average of what is trained, and save that", resume="fixed"
+    )
+    ema_decay: float = optimisation_option(
+        0.999, "decay of the moving average once it has warmed up", resume="fixed", at_least=0, at_most=1
+    )
+    seed: int = optimisation_option(
+        0, "seed of data order, noise, shifts, timesteps and images", resume="fixed", common=True, at_least=0
+    )
+    validation_steps: int = validation_option(500, "steps between two grids of images", resume="free", at_least=1)
+    report_to: str = validation_option(
+        "tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none", resume="free"
+    )
+    checkpointing_steps: int = saving_option(
+        500, "steps between two checkpoints; the last step always makes one", resume="free", at_least=1
+    )
+    checkpoints_total_limit: int | None = saving_option(
+        None, "keep only the newest N checkpoints", resume="free", at_least=1
+    )
+    resume_from_checkpoint: str | None = saving_option(None, RESUME_HELP, resume="free", common=True)
+    overwrite: bool = saving_option(False, OVERWRITE_HELP, resume="free", common=True)
+    dry_run: bool = saving_option(
+        False, "load and patch, print what would be trained, and stop", resume="free", common=True
+    )
+
+    def __post_init__(self) -> None:
+        check_arguments(self)
+        if self.max_train_steps is None and self.num_train_epochs is None:
+            raise ConfigError("give max_train_steps or num_train_epochs")
+
+    def schedule_steps(self, steps: int | None) -> int | None:
+        """Step at which the learning-rate schedule ends; None where it has no end, so a run can be made longer."""
+        return None if self.lr_scheduler == "constant" else self.lr_schedule_steps or steps
