@@ -20,13 +20,13 @@ class CachedData(Dataset):
     ) -> None:
         self.images, self.latents, self.text = images, latents, text
         self.captions, self.skipped, self.resolution = images.captions, images.skipped, images.resolution
-        self.buckets = images.buckets
-
-    def __len__(self) -> int:
-        return len(self.images)
+        self.buckets, self.parts, self.weights = images.buckets, images.parts, images.weights
 
     def fingerprint(self) -> str:
         return self.images.fingerprint()
+
+    def __len__(self) -> int:
+        return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if self.latents is None:

@@ -6,7 +6,7 @@ Images are decoded when they are asked for. Memory does not grow with their numb
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from .records import Captions, Columns, Record, Records, open_records
 logger = logging.getLogger(__name__)
 CHECKED_IMAGES = 2000  # decoded before the first step: all of a small data set, evenly spaced ones of a large one
 UNREADABLE_SHARE = 0.05  # of a large data set's images, above which a run stops
+SOME_CAPTIONS = 10_000
 FEW = 20  # unreadable images that never stop one
 Size = tuple[int, int]
 
@@ -35,7 +36,8 @@ class ImageTextData(Dataset):
     """Pairs of an image and its caption.
 
     Item i is {"pixels": [3, H, W] float32 in [-1, 1], "caption": str, "sizes": [6] (original height and width, crop top
-    and left, H, W; in pixels), "row": int (which item it is)} and, where there is a column of masks, "mask": [1, H, W] float32 in [0, 1].
+    and left, H, W; in pixels), "row": int (which image it is)} and, where there is a column of masks, "mask": [1, H, W]
+    float32 in [0, 1].
 
     An image that cannot be read is replaced by the next one that can, with its caption and at the same size: what an
     item is depends on its index and the files alone.
@@ -45,6 +47,8 @@ class ImageTextData(Dataset):
         resolution: S; the shorter side is scaled to it (bicubic, antialiased) and the centre, S x S, is cut out.
         columns: what the rows hold. margin: with boxes, the space around them; see `framing.frame_box`.
         bucket_step: with it, sizes are those of aspect-ratio buckets, whose sides are its multiples.
+        parts: how many of the images belong to each of several data sets, which lie one after the other. weights:
+            their shares in a training; by default their numbers of images.
     """
 
     def __init__(
@@ -55,7 +59,10 @@ class ImageTextData(Dataset):
         columns: Columns | None = None,
         margin: float = 0.5,
         bucket_step: int | None = None,
+        parts: Sequence[int] | None = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
+        self.parts, self.weights = parts or [len(kept)], weights
         self.records, self.kept, self.resolution, self.margin = records, kept, resolution, margin
         self.columns = columns or Columns()
         self.captions = Captions(records, kept)
@@ -88,6 +95,23 @@ class ImageTextData(Dataset):
         if self.buckets:
             digest.update(self.buckets.assigned.tobytes())
         return digest.hexdigest()[:16]
+
+    def count_fields(self) -> dict[str, int]:
+        """How many images have no box and how many no mask."""
+        missing = {"box": 0, "mask": 0}
+        for index in self.kept if self.columns.box or self.columns.mask else ():
+            record = self.records[index]
+            missing["box"] += record.box is None
+            missing["mask"] += record.mask is None
+        return missing
+
+    def sample(self, count: int) -> Iterator[dict[str, Any]]:
+        """Up to `count` items, evenly spaced."""
+        return (self[index] for index in evenly_spaced(len(self), count))
+
+    def some_captions(self) -> list[str]:
+        """Up to 10,000 captions, evenly spaced."""
+        return [self.captions[index] for index in evenly_spaced(len(self), SOME_CAPTIONS)]
 
     def _shape(self, row: int) -> tuple[float, float]:
         """Width and height of what is to be seen of a record; 1 x 1 where its image cannot be read."""

@@ -6,8 +6,10 @@ An image folder costs 8 bytes of memory a row (where its line begins), a table n
 import csv
 import io
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,12 +25,13 @@ ROW_FILES = (".jsonl", ".csv")
 class Columns:
     """Which columns of a table, or fields of metadata.jsonl, hold what.
 
-    box: the part of each image to show, see `framing.box_of_row`. box_format: xywh (left, top, width, height) or xyxy
-    (left, top, right, bottom), in pixels of the upright image. mask: an image, or the name of its file in the folder.
+    caption: None for images alone. box: the part of each image to show, see `framing.box_of_row`. box_format: xywh
+    (left, top, width, height) or xyxy (left, top, right, bottom), in pixels of the upright image. mask: an image, or
+    the name of its file in the folder.
     """
 
     image: str = "image"
-    caption: str = "text"
+    caption: str | None = "text"
     box: str | None = None
     box_format: str = "xywh"
     mask: str | None = None
@@ -86,7 +89,7 @@ class FolderRecords:
         return self._record(self._row(index), f"{self.file}, row {index}")
 
     def caption(self, index: int) -> str:
-        return self._row(index)[self.columns.caption]
+        return self._row(index)[self.columns.caption] if self.columns.caption else ""
 
     def _record(self, row: dict[str, Any], place: str) -> Record:
         columns, folder = self.columns, self.file.parent
@@ -153,8 +156,10 @@ class TableRecords:
         for column in wanted:
             if isinstance(table.features[column], datasets.Image):
                 table = table.cast_column(column, datasets.Image(decode=False))
-        self._table, self._captions = table, table.select_columns([columns.caption])
-        self._check_captions()
+        self._table, self._captions = table, table
+        if columns.caption:
+            self._captions = table.select_columns([columns.caption])
+            self._check_captions()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -163,7 +168,7 @@ class TableRecords:
         row, columns, place = self._table[index], self.columns, f"{self.name}, row {index}"
         return Record(
             row[columns.image],
-            row[columns.caption],
+            checked_caption(row, columns.caption, place),
             place,
             checked_box(row, columns, place),
             row[columns.mask] if columns.mask else None,
@@ -171,7 +176,7 @@ class TableRecords:
         )
 
     def caption(self, index: int) -> str:
-        return self._captions[index][self.columns.caption]
+        return self._captions[index][self.columns.caption] if self.columns.caption else ""
 
     def _check_captions(self) -> None:
         column = self.columns.caption
@@ -179,6 +184,29 @@ class TableRecords:
             for number, caption in enumerate(self._captions[start : start + 1000][column], start):
                 if not isinstance(caption, str):
                     raise DataError(f"{self.name}, row {number}: {column} must be text, found {caption!r}")
+
+
+class JoinedRecords:
+    """Several data sets, one after the other."""
+
+    def __init__(self, parts: Sequence[Records]) -> None:
+        self.parts = parts
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        part, place = self._place(index)
+        return part[place]
+
+    def caption(self, index: int) -> str:
+        part, place = self._place(index)
+        return part.caption(place)
+
+    def _place(self, index: int) -> tuple[Records, int]:
+        number = bisect_right(self._ends, index)
+        return self.parts[number], index - (self._ends[number - 1] if number else 0)
 
 
 class Captions(Sequence[str]):
@@ -233,8 +261,10 @@ def _load_table(dataset: str, files: list[str] | None, split: str = "train") -> 
         raise DataError(f"{dataset} {place}cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
-def checked_caption(row: dict[str, Any], column: str, place: str) -> str:
-    """A row's caption. Raises DataError if it is missing or is no text."""
+def checked_caption(row: dict[str, Any], column: str | None, place: str) -> str:
+    """A row's caption, empty without a column of captions. Raises DataError if it is missing or is no text."""
+    if column is None:
+        return ""
     if column not in row:
         raise DataError(f"{place}: no field {column!r}; found {', '.join(map(str, row))}")
     if not isinstance(row[column], str):

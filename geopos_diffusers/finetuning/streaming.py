@@ -61,10 +61,9 @@ class StreamedData(IterableDataset):
         self.files = find_files(dataset)
         self.stream = open_stream(dataset, self.files, split)
         self.columns = found_columns(dataset, columns, self.stream)
-        self._read, self._replaced = 0, 0
+        self._read, self._replaced = 0, set[str]()
 
-    @property
-    def captions(self) -> list[str]:
+    def some_captions(self) -> list[str]:
         """Those of the first samples."""
         return [record.caption for _, record in zip(range(SAMPLE), self._pass(self.stream), strict=False)]
 
@@ -75,7 +74,7 @@ class StreamedData(IterableDataset):
     def fingerprint(self) -> str:
         """A digest of the names and sizes of the files, or of the data set's id."""
         files = [[Path(file).name, Path(file).stat().st_size] for file in self.files or []]
-        named = files or [self.dataset, self.split]
+        named: list[Any] = files or [self.dataset, self.split]
         columns = self.columns
         kinds = [columns.image, columns.caption, columns.box, columns.mask, self.margin if columns.box else None]
         return hashlib.sha256(json.dumps([self.resolution, named, kinds, self.buffer]).encode()).hexdigest()[:16]
@@ -99,7 +98,7 @@ class StreamedData(IterableDataset):
     def _pass(self, stream: Any) -> Iterator[Record]:
         columns = self.columns
         for number, row in enumerate(stream):
-            place = f"{self.dataset}, {row.get('__key__', f'sample {number}')}"
+            place = f"{self.dataset}, {row.get('__key__') or _file_of(row[columns.image]) or f'sample {number}'}"
             yield Record(
                 row[columns.image],
                 checked_caption(row, columns.caption, place),
@@ -129,11 +128,16 @@ class StreamedData(IterableDataset):
         return item | ({"mask": read_mask(record, image.size, frame)} if self.columns.mask else {})
 
     def _note_unreadable(self, record: Record, error: Exception) -> None:
-        self._replaced += 1
-        logger.warning("replaced by the next image: %s (%s)", record.name, str(error) or type(error).__name__)
-        if self._replaced > max(FEW, UNREADABLE_SHARE * self._read):
-            seen = f"{self._replaced} of the first {self._read} images"
+        if record.name not in self._replaced:
+            logger.warning("replaced by the next image: %s (%s)", record.name, str(error) or type(error).__name__)
+            self._replaced.add(record.name)
+        if len(self._replaced) > max(FEW, UNREADABLE_SHARE * self._read):
+            seen = f"{len(self._replaced)} of the first {self._read} images"
             raise DataError(f"{seen} cannot be read, the last {record.name} ({error})") from error
+
+
+def _file_of(image: Any) -> str | None:
+    return image.get("path") if isinstance(image, dict) else None
 
 
 def find_files(dataset: str) -> list[str] | None:

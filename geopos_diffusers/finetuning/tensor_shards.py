@@ -40,19 +40,16 @@ class TensorShards:
 
     def __getitem__(self, index: int) -> Item:
         file = self.files[index // SHARD_ITEMS]
-        try:
-            stored, places, checksums = self._shard(file)
-            place = int(places[index % SHARD_ITEMS])
-            item = {name: stored.get_tensor(f"{place}.{name}").clone() for name in self.names}
-        except (OSError, SafetensorError, IndexError) as error:
-            raise DataError(f"{file} is missing or damaged ({error}); remove it to have it made anew") from error
+        stored, places, checksums = self._shard(file)
+        place = int(places[index % SHARD_ITEMS])
+        item = {name: stored.get_tensor(f"{place}.{name}").clone() for name in self.names}
         if checksum(item) != checksums[place]:
             raise DataError(f"{file} is damaged (item {place}); remove it to have it made anew")
         return item
 
     def _shard(self, file: Path) -> tuple[Any, Tensor, Tensor]:
         if file not in self._open:
-            stored = safe_open(file, "pt")
+            stored = open_shard(file)
             self._open[file] = (stored, stored.get_tensor("places").clone(), stored.get_tensor("checksums").clone())
             if len(self._open) > OPEN_SHARDS:
                 self._open.popitem(last=False)
@@ -89,16 +86,27 @@ def make_shards(
             for index in ranges[number]:
                 key.update(digest(index))
             file = folder / f"{kind}-{key.hexdigest()[:32]}.safetensors"
-            if not file.is_file():
+            if file.is_file():
+                open_shard(file)
+            else:
                 write_shard(file, *compute(ranges[number]))
             made.append((number, str(file)))
     files = dict(gather_object(made) if accelerator.num_processes > 1 else made)
     return [Path(files[number]) for number in range(len(ranges))]
 
 
+def open_shard(file: Path) -> Any:
+    """Open a shard. Raises DataError if it is missing or damaged."""
+    try:
+        return safe_open(file, "pt")
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{file} is damaged ({error}); remove it to have it made anew") from error
+
+
 def write_shard(file: Path, places: Sequence[int], items: Iterable[Item]) -> None:
     """Write a shard whole or not at all. places: for each item which of `items` it is."""
-    tensors, checksums = {}, []
+    tensors: Item = {}
+    checksums = []
     for number, item in enumerate(items):
         tensors |= {f"{number}.{name}": value.contiguous().cpu() for name, value in item.items()}
         checksums.append(checksum(item))

@@ -1,15 +1,19 @@
 """Text embeddings of a data set on the disk: each caption is encoded once, and training needs no text encoder."""
 
+import gc
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from .mirrored_captions import mirrored_caption
 from .tensor_shards import Item, TensorShards, make_shards, weights_digest
+from .text_conditions import only_errors_logged
 
 Encode = Callable[[Sequence[str]], tuple[Tensor, ...]]
 
@@ -18,7 +22,6 @@ def cache_text(
     captions: Sequence[str],
     pipe: Any,
     encode: Encode,
-    parts: int,
     accelerator: Accelerator,
     folder: Path,
     batch_size: int,
@@ -30,7 +33,7 @@ def cache_text(
     in a shard more than once is encoded and stored once there.
 
     Args:
-        encode: `batch_size` captions to `parts` tensors, each with a row a caption.
+        encode: captions to tensors, each with a row a caption.
         mirrored: keep the embeddings of `mirrored_caption` too.
 
     Returns:
@@ -62,7 +65,37 @@ def cache_text(
 
     files = make_shards(folder, "text", len(captions), settings, digest, compute, accelerator)
     kinds = ("text", "mirrored") if mirrored else ("text",)
+    parts = len(encode([""]))
     return TensorShards(files, [f"{kind}{part}" for kind in kinds for part in range(parts)])
+
+
+class KnownPrompts:
+    """Stands for a pipeline's `encode_prompt` with prompts that were encoded before its text encoders were freed."""
+
+    def __init__(self, pipe: Any, prompts: Sequence[str], device: torch.device) -> None:
+        with torch.no_grad(), only_errors_logged():
+            self._known = {
+                prompt: pipe.encode_prompt(
+                    prompt=[prompt], device=device, num_images_per_prompt=1, do_classifier_free_guidance=True
+                )
+                for prompt in dict.fromkeys(prompts)
+            }
+
+    def __call__(self, prompt: Any = None, *args: Any, **options: Any) -> tuple[Tensor, ...]:
+        """What the pipeline's own method returns for these prompts, one image each, without a negative prompt."""
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if missing := [text for text in prompts if text not in self._known]:
+            raise ConfigError(f"the text encoders are freed, and {missing[0]!r} was not encoded before")
+        return tuple(torch.cat(parts) for parts in zip(*(self._known[text] for text in prompts), strict=True))
+
+
+def free_text_encoders(pipe: Any, prompts: Sequence[str], device: torch.device) -> None:
+    """Encode the prompts that images will be drawn of, and take the text encoders from the pipeline."""
+    pipe.encode_prompt = KnownPrompts(pipe, prompts, device)
+    pipe.register_modules(**{name: None for name in pipe.components if name.startswith("text_encoder")})
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def text_digest(pipe: Any) -> str:
