@@ -24,7 +24,6 @@ from ..optional_packages import require_package
 from ..training.arguments import fixed_settings, parse_arguments
 from ..training.checkpoints import TrainingState, check_settings, clear_output, saved_step
 from ..training.data_order import DataOrder
-from ..training.gradient_step import GradientStep
 from ..training.interruption import ignore_ctrl_c
 from ..training.learning_rate import learning_rate_factor
 from ..training.loop import Outcome, Training, training_folder
@@ -134,10 +133,9 @@ def build_run(task: Task) -> Run:
         "data": task.data.fingerprint(),
         "lr_schedule_steps": args.schedule_steps(steps),
     }
-    task.model.train()
-    task.model, optimizer = accelerator.prepare(task.model, task.optimizer())
-    ema = EMAModel(task.parameters.values(), decay=args.ema_decay) if args.use_ema else None
-    state = TrainingState(accelerator, task.parameters, optimizer, ema, settings)
+    parameters, optimizer = task.prepare()
+    ema = EMAModel(parameters.values(), decay=args.ema_decay) if args.use_ema else None
+    state = TrainingState(accelerator, parameters, optimizer, ema, settings)
     return Run(task, state, steps, samples_per_step)
 
 
@@ -169,10 +167,8 @@ def train(run: Run, checkpoint: Path | None) -> None:
         folder=Path(args.output_dir),
         state=run.state,
         steps=run.steps,
-        step=GradientStep(
+        step=task.step(
             run.state,
-            task.model,
-            losses=task.losses,
             batches=partial(build_loader, run),
             learning_rate=partial(learning_rate, run),
             max_grad_norm=args.max_grad_norm,

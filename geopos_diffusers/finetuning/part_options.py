@@ -4,13 +4,16 @@
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import ConfigError
 from ..patching.config import GeoConvConfig
 from ..pipelines.loading import DEFAULT_MODEL
 from ..training.arguments import option
 from .training_options import TrainingArguments, optimisation_option
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PARTS = ("geoconv", "bias", "lora", "full")
 # Peak learning rates: for each part the best of a sweep on the packaged model in 300 steps (docs/results/
@@ -130,6 +133,14 @@ class PartArguments(TrainingArguments):
         own = getattr(self, PART_RATES[part]) if part in PART_RATES else None
         default = "taps" if part == "geoconv" and self.geoconv_config().basis == "taps" else part
         return own or self.learning_rate or self.DEFAULT_RATES[default]
+
+    def lora_targets(self, model: "nn.Module") -> list[str]:
+        """Names or name endings of the model's layers that get LoRA."""
+        return self.lora_target_modules or list(self.LORA_TARGETS)
+
+    def trains_whole(self, name: str) -> bool:
+        """Whether `full` trains a parameter of this name; what it does not train is frozen."""
+        return True
 
     def geoconv_config(self, component: str | None = None) -> GeoConvConfig:
         """The surgery on a component of the pipeline; by default the script's own."""

@@ -10,6 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..training.checkpoints import TrainingState
+from ..training.gradient_step import GradientStep
 from ..training.loop import Validation
 from .trained_parts import add_trained_parts, parameter_groups, place_models, save_trained_parts
 
@@ -74,6 +76,20 @@ class Task(ABC, Generic[Arguments]):
         args = self.args
         groups = parameter_groups(self.parameters, args)
         return torch.optim.AdamW(groups, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon)
+
+    def prepare(self) -> tuple[dict[str, Parameter], Any]:
+        """Wrap the model for several processes.
+
+        Returns:
+            All parameters that the training changes, by name, and their optimizer, or several; see `TrainingState`.
+        """
+        self.model.train()
+        self.model, optimizer = self.accelerator.prepare(self.model, self.optimizer())
+        return self.parameters, optimizer
+
+    def step(self, state: TrainingState, **options: Any) -> GradientStep:
+        """What takes an optimizer step. options: of `GradientStep`."""
+        return GradientStep(state, self.model, losses=self.losses, **options)
 
     def facts(self) -> dict[str, Any]:
         """What the terminal, the model card and summary.json say beside the engine's facts."""
