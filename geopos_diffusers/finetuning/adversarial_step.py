@@ -25,8 +25,8 @@ class AdversarialStep(GradientStep):
     weight: float
     first_step: int = 0
 
-    def __call__(self, step: int) -> dict[str, float]:
-        """Returns the mean losses, the learning rates, and the norm of the model's gradients."""
+    def __call__(self, step: int) -> dict[str, float | Tensor]:
+        """Returns the mean losses over batches, the learning rates, and the norm of the model's gradients."""
         accelerator = self.state.accelerator
         optimizers = list(self.state.optimizer)
         if self._batches is None:
@@ -64,8 +64,7 @@ class AdversarialStep(GradientStep):
             for optimizer in optimizers
             for group in optimizer.param_groups
         }
-        means = {name: accelerator.reduce(value, "mean").item() for name, value in sums.items()}
-        return {**means, **rates, "grad_norm": float(norms[0])}
+        return {**sums, **rates, "grad_norm": norms[0]}
 
     def _judge(self, images: Tensor) -> Tensor:
         """The discriminator's values, whose gradients reach the images and not its own parameters."""

@@ -47,7 +47,7 @@ def load_autoencoder(model: str) -> AutoencoderOwner:
             config = AutoencoderKL.load_config(path, subfolder=folder)
         name = str(config.get("_class_name"))
         kind: Any = getattr(diffusers, name, None)
-        if not (isinstance(kind, type) and hasattr(kind, "encode") and hasattr(kind, "decode")):
+        if not {"encode", "decode"} <= {*dir(kind)}:
             raise GeoPosError(f"{path} holds no autoencoder: its config names the class {name}")
         vae = kind.from_pretrained(path, subfolder=folder, use_safetensors=True, torch_dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError) as error:

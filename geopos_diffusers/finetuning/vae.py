@@ -8,7 +8,6 @@ summary.json has the scores of the trained autoencoder beside the untouched one.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import l1_loss, mse_loss
+from torch.utils.data import Dataset
 
 from ..errors import ConfigError
 from ..training.checkpoints import TrainingState
@@ -26,8 +26,9 @@ from ..training.processes import run_script
 from .adversarial_step import AdversarialStep
 from .autoencoders import AutoencoderOwner, Autoencoding, decode, encode, load_autoencoder, sample_size
 from .engine import finetune
+from .image_text_data import ImageTextData, load_image_text
 from .patch_discriminator import PatchDiscriminator, check_size
-from .plain_images import PlainImages, load_plain_images
+from .records import Columns
 from .task import Task
 from .vae_arguments import VaeArguments
 from .validation import report_validation_images, untouched_randomness
@@ -38,11 +39,27 @@ PICTURES = 6  # rows of a validation image
 SHEET_WIDTHS = (640, 1600)  # pixels of a row, least and most
 
 
+class Squares(Dataset):
+    """Images [3, S', S'] that squares of `resolution` pixels a side are cut out of in each step: {"pixels": ...}."""
+
+    def __init__(self, images: ImageTextData, resolution: int) -> None:
+        self.images, self.resolution, self.skipped = images, resolution, images.skipped
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"pixels": self.images[index]["pixels"]}
+
+    def fingerprint(self) -> str:
+        return self.images.fingerprint()
+
+
 class Vae(Task[VaeArguments]):
     """Reconstruction of images.
 
-    perceptual: the LPIPS of the loss, where it counts. held_out: see `vae_scores`. discriminator: with gan_weight.
     size: pixels a side of the squares that are trained on.
+    perceptual: LPIPS, in the loss or the scores. compared: what is scored. discriminator: with gan_weight.
     """
 
     ARGUMENTS = VaeArguments
@@ -52,7 +69,7 @@ class Vae(Task[VaeArguments]):
     def __init__(self, args: VaeArguments, accelerator: Accelerator) -> None:
         super().__init__(args, accelerator)
         self.perceptual: Any = None
-        self.held_out: Any = None
+        self.compared: Any = None
         self.discriminator: Any = None
         self.scores: dict[str, Any] = {}
         if args.gan_weight and accelerator.mixed_precision == "fp16":
@@ -111,33 +128,36 @@ class Vae(Task[VaeArguments]):
                 raise ConfigError(f"{name} needs a distribution of latents, which {type(vae).__name__} does not have")
         return distribution is not None and args.latent != "mode"
 
-    def load_data(self) -> PlainImages:
+    def load_data(self) -> "Squares":
         args = self.args
         scaled = self.size
         if args.crop == "random":
             scaled = args.scaled_size or round(self.size * SCALED_BY)
             if scaled < self.size:
                 raise ConfigError(f"scaled_size must be at least size, {self.size}; got {scaled}")
-        load = partial(
-            load_plain_images,
-            image_column=args.image_column,
-            split=args.dataset_split,
-            show_progress=self.accelerator.is_main_process,
-        )
         # The first process fills the cache of a downloaded data set, the others read it.
         with self.accelerator.main_process_first():
-            data = load(args.dataset, self.size, scaled, limit=args.max_train_samples)
+            data = self.images(args.dataset, scaled, args.max_train_samples)
             if args.validation_dataset is not None and self.accelerator.is_main_process:
-                self._hold_out(load(args.validation_dataset, self.size, limit=args.validation_images))
-        return data
+                self.compare_on(self.images(args.validation_dataset, self.size, args.validation_images))
+        return Squares(data, self.size)
 
-    def _hold_out(self, images: PlainImages) -> None:
+    def images(self, dataset: str, resolution: int, limit: int | None) -> ImageTextData:
+        """Images without captions."""
+        args, shown = self.args, self.accelerator.is_main_process
+        columns = Columns(args.image_column, None)
+        return load_image_text(
+            dataset, resolution, split=args.dataset_split, limit=limit, show_progress=shown, columns=columns
+        )
+
+    def compare_on(self, images: ImageTextData) -> None:
+        """Take these images for the scores."""
         from .vae_scores import HeldOutImages
 
         pixels = torch.stack([images[index]["pixels"] for index in range(len(images))])
         maps = None if self.perceptual is None else self.perceptual.maps
         with untouched_randomness(self.accelerator):
-            self.held_out = HeldOutImages(pixels, self.args.ring, maps, kid=self.args.lpips_network == "mobilenet")
+            self.compared = HeldOutImages(pixels, self.args.ring, maps, kid=self.args.lpips_network == "mobilenet")
 
     def facts(self) -> dict[str, Any]:
         vae = self.pipe.vae
@@ -175,9 +195,9 @@ class Vae(Task[VaeArguments]):
         )
 
     def prepare_data(self) -> None:
-        if self.held_out is not None:
+        if self.compared is not None:
             with self.reconstructing():
-                self.held_out.remember_untouched(self.reconstruct)
+                self.compared.remember_untouched(self.reconstruct)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         return self.compare(batch)[0]
@@ -228,8 +248,8 @@ class Vae(Task[VaeArguments]):
         from .vae_scores import logged
 
         with self.reconstructing():
-            self.scores, images = self.held_out.compare(self.reconstruct)
-        strips, captions = self.held_out.strips(images, PICTURES)
+            self.scores, images = self.compared.compare(self.reconstruct)
+        strips, captions = self.compared.strips(images, PICTURES)
         cell = min(max(SHEET_WIDTHS[0], strips[0].width), SHEET_WIDTHS[1])
         report_validation_images(strips, captions, self.accelerator, self.args.output_dir, step, columns=1, cell=cell)
         return logged(self.scores)

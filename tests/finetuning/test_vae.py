@@ -220,7 +220,7 @@ class TestLosses:
         task = Vae(args, build_accelerator(str(tmp_path), None, 1, "none"))
         task.build()
         data = task.load_data()
-        assert (data.resolution, data.scaled, len(data)) == (SIZE, 20, IMAGES)
+        assert (data.resolution, data[0]["pixels"].shape[-1], len(data)) == (SIZE, 20, IMAGES)
         pixels = torch.stack([data[index]["pixels"] for index in range(IMAGES)])
         corners = set()
         for image, square in zip(pixels, task.squares(pixels), strict=True):
