@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
@@ -22,7 +21,6 @@ from ..files import atomic_directory, write_json
 from ..optional_packages import require_package
 from ..training.arguments import fixed_settings, parse_arguments
 from ..training.checkpoints import TrainingState, check_settings, clear_output, saved_step
-from ..training.gradient_step import GradientStep
 from ..training.loop import Outcome, Training, training_folder
 from ..training.loop import train as run_training
 from ..training.loss_log import read_losses
@@ -136,15 +134,10 @@ def build_run(task: Task) -> Run:
         "data": task.data.fingerprint(),
         "lr_schedule_steps": args.schedule_steps(steps),
     }
-    task.model.train()
-    if args.compile:
-        # With the random numbers of the model as it is: it draws shifts.
-        torch._inductor.config.fallback_random = True
-        task.model = torch.compile(task.model, mode=args.compile_mode)
-    task.model, optimizer = accelerator.prepare(task.model, task.optimizer())
-    ema = EMAModel(task.parameters.values(), decay=args.ema_decay) if args.use_ema else None
+    parameters, optimizer = task.prepare()
+    ema = EMAModel(parameters.values(), decay=args.ema_decay) if args.use_ema else None
     counters = {} if task.best is None else task.best.counters
-    state = TrainingState(accelerator, task.parameters, optimizer, ema, settings, counters=counters)
+    state = TrainingState(accelerator, parameters, optimizer, ema, settings, counters=counters)
     return Run(task, state, steps, samples_per_step)
 
 
@@ -176,10 +169,8 @@ def train(run: Run, checkpoint: Path | None) -> None:
         folder=Path(args.output_dir),
         state=run.state,
         steps=run.steps,
-        step=GradientStep(
+        step=task.step(
             run.state,
-            task.model,
-            losses=task.losses,
             batches=partial(build_loader, run),
             learning_rate=partial(learning_rate, run),
             max_grad_norm=args.max_grad_norm,
