@@ -86,7 +86,8 @@ class ImageDataArguments(TrainingArguments):
             raise ConfigError("streaming reads one data set; give one")
         if self.num_workers > 1:
             raise ConfigError("the order of a stream would depend on the number of workers; give num_workers 0 or 1")
-        for name in ("aspect_ratio_buckets", "max_train_samples", "cache_latents", "cache_text_embeddings"):
+        whole = "aspect_ratio_buckets", "max_train_samples", "validation_split_share"
+        for name in (*whole, "cache_latents", "cache_text_embeddings"):
             if getattr(self, name, None):
                 raise ConfigError(f"{name} needs to know all images before training, so it cannot go with streaming")
 

@@ -6,6 +6,7 @@ Images are decoded when they are asked for. Memory does not grow with their numb
 import hashlib
 import json
 import logging
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ from .framing import Frame, cut_out, frame_centre, grown_box, image_tensor, lies
 from .records import Captions, Columns, Record, Records, open_records
 
 logger = logging.getLogger(__name__)
+COMPARED_IMAGES = 64  # without captions: by these a continued run sees that the data are the same
 CHECKED_IMAGES = 2000  # decoded before the first step: all of a small data set, evenly spaced ones of a large one
 UNREADABLE_SHARE = 0.05  # of a large data set's images, above which a run stops
 SOME_CAPTIONS = 10_000
@@ -64,7 +66,7 @@ class ImageTextData(Dataset):
     ) -> None:
         self.parts, self.weights = parts or [len(kept)], weights
         self.records, self.kept, self.resolution, self.margin = records, kept, resolution, margin
-        self.columns = columns or Columns()
+        self.columns, self.bucket_step = columns or Columns(), bucket_step
         self.captions = Captions(records, kept)
         self.skipped = len(records) - len(kept)
         self.buckets = None if bucket_step is None else Buckets(resolution, bucket_step, map(self._shape, kept))
@@ -73,12 +75,23 @@ class ImageTextData(Dataset):
     def __len__(self) -> int:
         return len(self.kept)
 
+    def part(self, indices: np.ndarray) -> "ImageTextData":
+        """These items alone, given in rising order, with 8 bytes for each."""
+        kept = array("q", (self.kept[index] for index in indices.tolist()))
+        parts = np.diff(np.searchsorted(indices, np.cumsum([0, *self.parts]))).tolist()
+        return ImageTextData(
+            self.records, kept, self.resolution, self.columns, self.margin, self.bucket_step, parts, self.weights
+        )
+
     def size_of(self, index: int) -> Size:
         """Height and width of an item."""
         return (self.resolution, self.resolution) if self.buckets is None else self.buckets.size_of(index)
 
     def fingerprint(self) -> str:
-        """A digest of the captions, boxes and masks, and of which images are used: equal wherever the data lie."""
+        """A digest of the captions, boxes, masks and classes, and of which images are used: equal wherever they lie.
+
+        Of images without captions some are decoded for it.
+        """
         digest = hashlib.sha256()
         # The JSON of [resolution, kept, captions], piece by piece.
         digest.update(f"[{self.resolution}, ".encode())
@@ -94,6 +107,10 @@ class ImageTextData(Dataset):
                 digest.update(json.dumps([record.box, record.mask is not None]).encode())
         if self.buckets:
             digest.update(self.buckets.assigned.tobytes())
+        if columns.label:
+            digest.update(json.dumps([self.records[index].label for index in self.kept]).encode())
+        for place in evenly_spaced(len(self), COMPARED_IMAGES) if columns.caption is None else ():
+            digest.update(self.item(place, (8, 8))["pixels"].numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def count_fields(self) -> dict[str, int]:
@@ -149,7 +166,29 @@ class ImageTextData(Dataset):
         item = {"pixels": image_tensor(cut_out(image, frame)), "caption": record.caption, "sizes": frame.numbers}
         if self.columns.mask:
             item["mask"] = read_mask(record, image.size, frame)
+        if self.columns.label:
+            item["label"] = record.label
         return item
+
+    def conditioning(self, index: int, sizes: Tensor) -> Tensor:
+        """The conditioning image [3, H, W] in [0, 1] of an item whose six numbers are known, cut out as its image is.
+
+        Raises:
+            DataError: it cannot be read, or is of another shape than the image.
+        """
+        record = self.records[self.kept[index]]
+        height, width, _, _, rows, columns = (int(value) for value in sizes)
+        try:
+            image = open_image(record.conditioning)
+        except DataError as error:
+            raise DataError(f"{record.name}: its conditioning image: {error}") from error
+        if image.width * height != image.height * width:
+            found = f"{image.width} x {image.height} pixels, the image {width} x {height}"
+            raise DataError(f"{record.name}: its conditioning image has another shape: {found}")
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        frame = record.frame((width, height), (rows, columns), self.margin)
+        return (image_tensor(cut_out(image, frame)) + 1) / 2
 
     def mask(self, index: int, sizes: Tensor) -> Tensor:
         """The mask [1, H, W] of an item whose six numbers are known, without decoding its image."""

@@ -16,6 +16,10 @@ def encode_moments(vae: Any, pixels: Tensor) -> Tensor:
 
 def sample_latents(vae: Any, moments: Tensor) -> Tensor:
     """Draw latents [B, C, h, w] float32, scaled as the denoiser expects them, from the device's global generator."""
-    latents = DiagonalGaussianDistribution(moments).sample()
+    return scale_latents(vae, DiagonalGaussianDistribution(moments).sample())
+
+
+def scale_latents(vae: Any, latents: Tensor) -> Tensor:
+    """Latents as the denoiser expects them, of latents as the autoencoder has them."""
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     return (latents - shift) * vae.config.scaling_factor

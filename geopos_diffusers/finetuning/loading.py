@@ -34,20 +34,27 @@ class Members:
 
 
 def load_data(
-    args: ImageDataArguments, resolution: int, unit: int, accelerator: Accelerator
+    args: ImageDataArguments, resolution: int, unit: int, accelerator: Accelerator, held_out: str | None = None
 ) -> ImageTextData | StreamedData:
     """The data that a run's options name, with captions if they have a column for them.
 
     Args:
         unit: pixels for one value of the model's coarsest feature map, which sizes of buckets are multiples of.
+        held_out: another data set, prepared in the same way, in the place of those to train on.
 
     Raises:
         DataError: see `load_image_text`.
     """
     columns = Columns(
-        args.image_column, getattr(args, "caption_column", None), args.crop_to, args.crop_box_format, args.mask_column
+        args.image_column,
+        getattr(args, "caption_column", None),
+        args.crop_to,
+        args.crop_box_format,
+        args.mask_column,
+        label=getattr(args, "class_column", None),
+        conditioning=getattr(args, "conditioning_column", None),
     )
-    if args.streaming:
+    if args.streaming and held_out is None:
         with accelerator.main_process_first():
             return StreamedData(
                 args.dataset[0], resolution, columns, args.dataset_split, args.crop_margin, args.shuffle_buffer,
@@ -56,14 +63,16 @@ def load_data(
     records, kept, parts = [], [], []
     # The first process fills the cache of a downloaded data set, the others read it.
     with accelerator.main_process_first():
-        for dataset in args.dataset:
-            records.append(open_records(dataset, columns, args.dataset_split, args.max_train_samples))
+        for dataset in args.dataset if held_out is None else [held_out]:
+            limit = args.max_train_samples if held_out is None else None
+            records.append(open_records(dataset, columns, args.dataset_split, limit))
             kept.append(readable(records[-1], dataset, accelerator.is_main_process))
             parts.append(len(kept[-1]))
         joined = records[0] if len(records) == 1 else JoinedRecords(records)
         step = bucket_step(resolution, unit) if args.aspect_ratio_buckets else None
         rows = kept[0] if len(kept) == 1 else join_kept(records, kept)
-        return ImageTextData(joined, rows, resolution, columns, args.crop_margin, step, parts, args.dataset_weights)
+        weights = args.dataset_weights if held_out is None else None
+        return ImageTextData(joined, rows, resolution, columns, args.crop_margin, step, parts, weights)
 
 
 def join_kept(records: Sequence[Any], kept: Sequence[Sequence[int]]) -> Sequence[int]:

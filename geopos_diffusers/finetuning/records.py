@@ -19,15 +19,17 @@ from ..optional_packages import optional_import
 from .framing import Box, Frame, box_of_row, frame_box, frame_centre, lies_outside
 
 ROW_FILES = (".jsonl", ".csv")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
 class Columns:
     """Which columns of a table, or fields of metadata.jsonl, hold what.
 
-    caption: None for images alone. box: the part of each image to show, see `framing.box_of_row`. box_format: xywh
-    (left, top, width, height) or xyxy (left, top, right, bottom), in pixels of the upright image. mask: an image, or
-    the name of its file in the folder.
+    caption: None where images have none; the caption is empty then, and a folder needs no metadata.jsonl. box: the part
+    of each image to show, see `framing.box_of_row`. box_format: xywh (left, top, width, height) or xyxy (left, top,
+    right, bottom), in pixels of the upright image. mask, conditioning: an image, or the name of its file in the folder.
+    label: the number of a class, from 0.
     """
 
     image: str = "image"
@@ -35,11 +37,16 @@ class Columns:
     box: str | None = None
     box_format: str = "xywh"
     mask: str | None = None
+    label: str | None = None
+    conditioning: str | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """A row. image, mask: what `open_image` takes. size: width and height of the image, where the row states them."""
+    """A row. image, mask, conditioning: what `open_image` takes.
+
+    size: width and height of the image, where the row states them.
+    """
 
     image: Any
     caption: str
@@ -47,6 +54,8 @@ class Record:
     box: Box | None = None
     mask: Any = None
     size: tuple[int, int] | None = None
+    label: int | None = None
+    conditioning: Any = None
 
     def frame(self, original: tuple[int, int], size: tuple[int, int], margin: float) -> Frame:
         """What of the image, of `original` width and height, is shown at `size`; see `frame_box`."""
@@ -96,6 +105,9 @@ class FolderRecords:
         path = folder / file_of_row(row, place)
         caption = checked_caption(row, columns.caption, place)
         mask = row.get(columns.mask) if columns.mask else None
+        conditioning = row.get(columns.conditioning) if columns.conditioning else None
+        if columns.conditioning and not conditioning:
+            raise DataError(f"{place}: no field {columns.conditioning!r}; found {', '.join(map(str, row))}")
         return Record(
             path,
             caption,
@@ -103,6 +115,10 @@ class FolderRecords:
             checked_box(row, columns, place),
             folder / file_of_row({"file_name": mask}, f"{place}, {columns.mask}") if mask else None,
             _stated_size(row),
+            label_of_row(row, columns.label, place),
+            folder / file_of_row({"file_name": conditioning}, f"{place}, {columns.conditioning}")
+            if conditioning
+            else None,
         )
 
     def _row(self, index: int) -> dict[str, Any]:
@@ -145,7 +161,8 @@ class TableRecords:
         import datasets
 
         self.name, self.columns = name, columns
-        wanted = [column for column in (columns.image, columns.caption, columns.box, columns.mask) if column]
+        known = (columns.image, columns.caption, columns.box, columns.mask, columns.label, columns.conditioning)
+        wanted = [column for column in known if column]
         for column in wanted:
             if column not in table.column_names:
                 raise DataError(f"{name} has no column {column!r}; found {', '.join(table.column_names)}")
@@ -159,7 +176,7 @@ class TableRecords:
         self._table, self._captions = table, table
         if columns.caption:
             self._captions = table.select_columns([columns.caption])
-            self._check_captions()
+            self._check_captions(columns.caption)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -173,17 +190,36 @@ class TableRecords:
             checked_box(row, columns, place),
             row[columns.mask] if columns.mask else None,
             _stated_size(row),
+            label_of_row(row, columns.label, place),
+            row[columns.conditioning] if columns.conditioning else None,
         )
 
     def caption(self, index: int) -> str:
         return self._captions[index][self.columns.caption] if self.columns.caption else ""
 
-    def _check_captions(self) -> None:
-        column = self.columns.caption
+    def _check_captions(self, column: str) -> None:
         for start in range(0, len(self), 1000):
             for number, caption in enumerate(self._captions[start : start + 1000][column], start):
                 if not isinstance(caption, str):
                     raise DataError(f"{self.name}, row {number}: {column} must be text, found {caption!r}")
+
+
+class FileRecords:
+    """The image files of a folder without metadata, in the order of their paths; for images without captions."""
+
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
+        found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        self._folder, self._names = folder, sorted(str(path.relative_to(folder)) for path in found)[:limit]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Record:
+        path = self._folder / self._names[index]
+        return Record(path, "", str(path))
+
+    def caption(self, index: int) -> str:
+        return ""
 
 
 class JoinedRecords:
@@ -236,7 +272,10 @@ def open_records(dataset: str, columns: Columns, split: str = "train", limit: in
             if (path / name).is_file():
                 return FolderRecords(path / name, columns, limit)
         if not (files := sorted(map(str, path.rglob("*.parquet")))):
-            raise DataError(f"{path} has no {METADATA} (one JSON object a line with file_name and {columns.caption})")
+            if columns.caption or columns.label or columns.conditioning:
+                needed = ", ".join(name for name in (columns.caption, columns.label, columns.conditioning) if name)
+                raise DataError(f"{path} has no {METADATA} (one JSON object a line with file_name and {needed})")
+            return FileRecords(path, limit)
         return TableRecords(_load_table(dataset, files), dataset, columns, limit)
     if path.is_file() and path.suffix in ROW_FILES:
         return FolderRecords(path, columns, limit)
@@ -259,6 +298,24 @@ def _load_table(dataset: str, files: list[str] | None, split: str = "train") -> 
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         place = "" if files is not None else "is no folder or file here, and as a data set of the Hub it "
         raise DataError(f"{dataset} {place}cannot be loaded: {type(error).__name__}: {reason}") from error
+
+
+def label_of_row(row: dict[str, Any], column: str | None, place: str) -> int | None:
+    """The number of a row's class; None where there is no column of classes.
+
+    Raises:
+        DataError: it is no whole number from 0 on.
+    """
+    if column is None:
+        return None
+    if column not in row:
+        raise DataError(f"{place}: no field {column!r}; found {', '.join(map(str, row))}")
+    value = row[column]
+    if isinstance(value, str) and value.isdecimal():  # of a CSV file
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise DataError(f"{place}: {column} must be the number of a class, from 0; found {row[column]!r}")
+    return value
 
 
 def checked_caption(row: dict[str, Any], column: str | None, place: str) -> str:
