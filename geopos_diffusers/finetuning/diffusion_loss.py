@@ -1,10 +1,12 @@
-"""The denoising loss of latent diffusion, for every prediction type, with optional min-SNR weighting."""
+"""The denoising loss of latent diffusion, for every prediction type, weighted by timestep."""
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .loss_weighting import LossWeighting
+from .masks import weighted_error
 
 
 def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -28,22 +30,22 @@ def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps:
 
 
 def diffusion_loss(
-    prediction: Tensor, target: Tensor, scheduler: Any, timesteps: Tensor, snr_gamma: float | None = None
+    prediction: Tensor,
+    target: Tensor,
+    scheduler: Any,
+    timesteps: Tensor,
+    weighting: LossWeighting = LossWeighting(),  # noqa: B008 - it is frozen
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """Mean squared error per sample, weighted by min-SNR-gamma (arXiv 2303.09556, section 3.4) when `snr_gamma` is set.
+    """Mean over samples of their mean squared error, each weighted by its timestep.
 
     Args:
         prediction, target: [B, C, H, W]. timesteps: [B], integers.
-        snr_gamma: the cap on the signal-to-noise ratio, 5 in the paper; None weights all timesteps alike.
+        weight: [B, 1, H, W], of the pixels, whose weighted mean is taken; see `masks.mask_weight`.
 
     Returns:
         A scalar in float32.
     """
-    loss = F.mse_loss(prediction.float(), target.float(), reduction="none").flatten(1).mean(1)
-    if snr_gamma is None:
-        return loss.mean()
-    alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-    snr = alphas / (1 - alphas)
-    capped = torch.clamp(snr, max=snr_gamma)
-    weight = {"epsilon": capped / snr.clamp(min=1e-8), "v_prediction": capped / (snr + 1), "sample": capped}
-    return (weight[scheduler.config.prediction_type] * loss).mean()
+    loss = weighted_error(F.mse_loss(prediction.float(), target.float(), reduction="none"), weight)
+    weights = weighting(scheduler, timesteps)
+    return (loss if weights is None else weights * loss).mean()

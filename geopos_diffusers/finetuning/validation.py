@@ -23,13 +23,20 @@ VALIDATION_GUIDANCE = 5.0  # of models that recommend none
 @contextmanager
 def generating(pipe: Any, accelerator: Accelerator) -> Iterator[None]:
     """Within the block the UNet is in eval mode and computes in the run's precision; random numbers leave no trace."""
-    was_training = pipe.unet.training
-    pipe.unet.eval()
+    with evaluating(pipe.unet, accelerator):
+        yield
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module, accelerator: Accelerator) -> Iterator[None]:
+    """The same for any model."""
+    was_training = model.training
+    model.eval()
     try:
         with untouched_randomness(accelerator), accelerator.autocast():
             yield
     finally:
-        pipe.unet.train(was_training)
+        model.train(was_training)
 
 
 def untouched_randomness(accelerator: Accelerator) -> AbstractContextManager[None]:
@@ -72,15 +79,23 @@ def guidance_scale(args: PromptArguments) -> float:
 
 
 def report_validation_images(
-    images: Sequence[Image.Image], prompts: Sequence[str], accelerator: Accelerator, folder: str | Path, step: int
+    images: Sequence[Image.Image],
+    prompts: Sequence[str] | None,
+    accelerator: Accelerator,
+    folder: str | Path,
+    step: int,
+    **layout: int,
 ) -> Path:
-    """Write `validation-{step}.png`, a captioned grid, and send the images to the trackers that take images."""
+    """Write `validation-{step}.png`, a grid, captioned or not, and send the images to the trackers that take images.
+
+    layout: of `contact_sheet`.
+    """
     target = Path(folder) / f"validation-{step:06d}.png"
     with atomic_path(target) as temporary:
-        contact_sheet(images, prompts).save(temporary, format="PNG")
+        contact_sheet(images, prompts, **layout).save(temporary, format="PNG")
     pixels = np.stack([np.asarray(image) for image in images])
     for tracker in accelerator.trackers:
         if hasattr(tracker, "log_images"):
-            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-            tracker.log_images({"validation": pixels}, step=step, **layout)
+            form = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"validation": pixels}, step=step, **form)
     return target
