@@ -20,7 +20,7 @@ def check_box(values: Any, name: str = "box") -> Box:
         ConfigError: not four finite numbers, outside the image, empty or reversed.
     """
     try:
-        box = tuple(float(value) for value in values)
+        box = () if isinstance(values, str) else tuple(float(value) for value in values)
     except (TypeError, ValueError):
         box = ()
     shown = show_box(box) if len(box) == 4 else repr(values)[:100]
