@@ -53,6 +53,7 @@ def load_data(
         args.mask_column,
         label=getattr(args, "class_column", None),
         conditioning=getattr(args, "conditioning_column", None),
+        keypoints=getattr(args, "keypoints_column", None),
     )
     if args.streaming and held_out is None:
         with accelerator.main_process_first():
