@@ -197,5 +197,5 @@ class Task(ABC, Generic[Arguments]):
         save_trained_parts(self.pipe, self.component, self.args.parts, folder, card)
 
     def finish(self) -> dict[str, Any]:
-        """On the first process, after final/ is written. Returns what summary.json says beside the rest."""
+        """On the first process, before final/ is written. Returns what summary.json says beside the rest."""
         return {} if self.best is None else {"best": self.best.best}
