@@ -230,5 +230,5 @@ def finish(run: Run, outcome: Outcome) -> None:
         }
         write_json(folder / "summary.json", summary)
         print(f"{outcome.step:,} steps; {outcome.seconds:.1f} s; the trained weights are in {folder / 'final'}")
-    task.model = None  # see end_run
+    task.release()
     end_run(task.accelerator)
