@@ -17,6 +17,7 @@ class ConditionedData(Dataset):
     def __init__(self, items: Any, images: ImageTextData) -> None:
         self.items, self.images = items, images
         self.captions, self.resolution, self.skipped = images.captions, images.resolution, images.skipped
+        self.buckets, self.parts, self.weights = images.buckets, images.parts, images.weights
 
     def __len__(self) -> int:
         return len(self.items)
@@ -26,5 +27,4 @@ class ConditionedData(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.items[index]
-        # An unreadable image's item names the row of its stand-in.
-        return item | {"conditioning": self.images.conditioning(int(item.get("row", index)), item["sizes"])}
+        return item | {"conditioning": self.images.conditioning(int(item["row"]), item["sizes"])}

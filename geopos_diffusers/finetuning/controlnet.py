@@ -9,27 +9,29 @@ drawn under them. With --keypoints_column the joint error of drawn hands is meas
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..optional_packages import require_package
 from ..pipelines.loading import load_pipeline
 from ..training.loop import Validation
 from ..training.processes import run_script
+from .cached_data import CachedData
 from .conditioned_data import ConditionedData
 from .controlnet_arguments import ControlNetArguments
 from .controlnet_models import add_controlnet, draw_conditioned
-from .denoising_loss import banded_losses, denoising_loss
+from .denoising_loss import banded_losses, denoising_losses
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
-from .image_text_data import ImageTextData, load_image_text
-from .latents import encode_all, encode_moments, encode_or_read, sample_latents, scale_latents
-from .records import Columns
+from .image_text_data import ImageTextData
+from .latent_cache import cache_latents
+from .latents import encode_moments, sample_latents, scale_latents
+from .loading import check_size, data_facts, load_data
+from .mirrored_captions import mirror_some
 from .task import Task
 from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
 from .validation import evaluating, guidance_scale, report_validation_images
@@ -69,61 +71,44 @@ class ControlNet(Task[ControlNetArguments]):
         self.held_out_kind = f"{self.bands} bands of {self.noise_scheduler.config.prediction_type}"
 
     def load_data(self) -> ImageTextData:
-        data = self.images(self.args.dataset, self.args.max_train_samples)
-        warn_of_long_captions(self.base, data.captions)
+        data = self.images(None)
+        warn_of_long_captions(self.base, data.some_captions())
+        self.data_facts = data_facts(data)
         return data
 
     def load_validation_data(self, dataset: str) -> ImageTextData:
         return self.images(dataset)
 
-    def images(self, dataset: str, limit: int | None = None) -> ImageTextData:
-        args, base, accelerator = self.args, self.base, self.accelerator
-        resolution = args.resolution or base.unet.config.sample_size * base.vae_scale_factor
-        multiple = base.vae_scale_factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
-        if resolution % multiple:
-            raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
-        columns = Columns(
-            args.image_column,
-            args.caption_column,
-            conditioning=args.conditioning_column,
-            keypoints=args.keypoints_column,
-        )
-        # The first process fills the cache of a downloaded data set, the others read it.
-        with accelerator.main_process_first():
-            shown = accelerator.is_main_process
-            return load_image_text(
-                dataset, resolution, split=args.dataset_split, limit=limit, show_progress=shown, columns=columns
-            )
+    def images(self, held_out: str | None) -> ImageTextData:
+        base = self.base
+        resolution = self.args.resolution or base.unet.config.sample_size * base.vae_scale_factor
+        unit = base.vae_scale_factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
+        check_size(resolution, unit)
+        return cast(ImageTextData, load_data(self.args, resolution, unit, self.accelerator, held_out))
 
     def facts(self) -> dict[str, Any]:
-        return {"controlnet": self.args.controlnet or "new, with the UNet's weights"}
+        return {"controlnet": self.args.controlnet or "new, with the UNet's weights", **self.data_facts}
 
     def prepare_data(self) -> None:
         args, images = self.args, self.data
+        items = images
         if args.cache_latents:
-            encode = encode_all if args.latents_folder is None else partial(encode_or_read, folder=args.latents_folder)
-            encoded = encode(images, self.pipe.vae, self.accelerator, args.train_batch_size, args.num_workers)
-            self.data = ConditionedData(encoded, images)
-        else:
-            self.data = ConditionedData(images, images)
+            folder = Path(args.latents_folder or Path(args.output_dir) / "latents")
+            batch, workers = args.train_batch_size, args.num_workers
+            items = CachedData(images, cache_latents(images, self.pipe.vae, self.accelerator, folder, batch, workers))
+        self.data = ConditionedData(items, images)
         if self.held_out is not None:
             self.held_out = ConditionedData(self.held_out, self.held_out)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        args, conditioning = self.args, batch["conditioning"]
-        if "moments" in batch:
-            moments = batch["moments"]
-        else:
-            pixels = batch["pixels"]
-            if args.random_flip:
-                mirrored = (torch.rand(len(pixels), device=pixels.device) < 0.5)[:, None, None, None]
-                pixels = torch.where(mirrored, pixels.flip(-1), pixels)
-                conditioning = torch.where(mirrored, conditioning.flip(-1), conditioning)
-            moments = encode_moments(self.pipe.vae, pixels)
+        args = self.args
+        if args.random_flip:
+            batch = mirror_some(batch, args.flip_captions)
+        moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
         latents = sample_latents(self.pipe.vae, moments)
         conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
-        predict = partial(self.predict, self.model, conditions, conditioning)
-        return {"loss": denoising_loss(args, self.noise_scheduler, latents, predict)}
+        predict = partial(self.predict, self.model, conditions, batch["conditioning"])
+        return denoising_losses(args, self.noise_scheduler, latents, predict, batch.get("mask"))
 
     def predict(
         self, controlnet: Any, conditions: dict[str, Any], conditioning: Tensor, noisy: Tensor, timesteps: Tensor

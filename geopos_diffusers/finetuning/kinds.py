@@ -9,6 +9,7 @@ ARGUMENTS = {
     "text-to-image": "TextToImageArguments",
     "unconditional": "UnconditionalArguments",
     "controlnet": "ControlNetArguments",
+    "vae": "VaeArguments",
 }
 DEFAULT = "text-to-image"
 

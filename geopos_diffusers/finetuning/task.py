@@ -10,7 +10,9 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..training.checkpoints import TrainingState
 from ..training.early_stopping import BestWeights
+from ..training.gradient_step import GradientStep
 from ..training.loop import Validation
 from ..training.optimizers import build_optimizer
 from .held_out_loss import HeldOutLoss
@@ -102,6 +104,24 @@ class Task(ABC, Generic[Arguments]):
     def optimizer(self) -> torch.optim.Optimizer:
         groups = parameter_groups(self.parameters, self.args)
         return build_optimizer(self.args.optimizer, groups, self.args.optimizer_options)
+
+    def prepare(self) -> tuple[dict[str, Parameter], Any]:
+        """Wrap the model for several processes.
+
+        Returns:
+            All parameters that the training changes, by name, and their optimizer, or several; see `TrainingState`.
+        """
+        self.model.train()
+        if self.args.compile:
+            # With the random numbers of the model as it is: it draws shifts.
+            torch._inductor.config.fallback_random = True
+            self.model = torch.compile(self.model, mode=self.args.compile_mode)
+        self.model, optimizer = self.accelerator.prepare(self.model, self.optimizer())
+        return self.parameters, optimizer
+
+    def step(self, state: TrainingState, **options: Any) -> GradientStep:
+        """What takes an optimizer step. options: of `GradientStep`."""
+        return GradientStep(state, self.model, losses=self.losses, **options)
 
     def facts(self) -> dict[str, Any]:
         """What the terminal, the model card and summary.json say beside the engine's facts."""

@@ -18,11 +18,13 @@ from torch import Tensor
 from ..errors import ConfigError, DataError
 from ..training.loop import Validation
 from ..training.processes import run_script
-from .denoising_loss import banded_losses, denoising_loss, held_out_losses
+from .denoising_loss import banded_losses, denoising_losses, held_out_losses
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
-from .image_text_data import ImageTextData, load_image_text
-from .records import Columns
+from .image_text_data import ImageTextData
+from .loading import data_facts, load_data
+from .mirrored_captions import mirror_some
+from .streaming import StreamedData
 from .task import Task
 from .trained_parts import save_trained_parts
 from .unconditional_arguments import UnconditionalArguments
@@ -69,35 +71,30 @@ class Unconditional(Task[UnconditionalArguments]):
         self.bands = self.args.validation_bands or DEFAULT_BANDS
         self.held_out_kind = f"{self.bands} bands of {self.noise_scheduler.config.prediction_type}"
 
-    def load_data(self) -> ImageTextData:
-        data = self.images(self.args.dataset, self.args.max_train_samples)
+    def load_data(self) -> ImageTextData | StreamedData:
+        data = self.images(None)
+        self.data_facts = data_facts(data)
         if self.args.class_column is not None:
             self.classes = self.check_labels(data)
         return data
 
-    def load_validation_data(self, dataset: str) -> ImageTextData:
+    def load_validation_data(self, dataset: str) -> ImageTextData | StreamedData:
         data = self.images(dataset)
         if self.args.class_column is not None:
             self.check_labels(data)
         return data
 
-    def images(self, dataset: str, limit: int | None = None) -> ImageTextData:
-        args, accelerator = self.args, self.accelerator
+    def images(self, held_out: str | None) -> ImageTextData | StreamedData:
+        args = self.args
         resolution = args.resolution or image_size(self.pipe.unet)
         if resolution is None:
             raise ConfigError("the model's configuration has no sample_size; give size")
         multiple = 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
         if resolution % multiple:
             raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
-        columns = Columns(args.image_column, None, label=args.class_column)
-        # The first process fills the cache of a downloaded data set, the others read it.
-        with accelerator.main_process_first():
-            shown = accelerator.is_main_process
-            return load_image_text(
-                dataset, resolution, split=args.dataset_split, limit=limit, show_progress=shown, columns=columns
-            )
+        return load_data(args, resolution, multiple, self.accelerator, held_out)
 
-    def check_labels(self, data: ImageTextData) -> int:
+    def check_labels(self, data: Any) -> int:
         """How many classes the data have: one more than the highest number.
 
         Raises:
@@ -114,13 +111,13 @@ class Unconditional(Task[UnconditionalArguments]):
 
     def facts(self) -> dict[str, Any]:
         name = self.args.model or Path(self.args.model_config or "").name
-        return {"model": name, "channels": self.channels, "classes": self.classes}
+        return {"model": name, "channels": self.channels, "classes": self.classes, **self.data_facts}
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        args, pixels = self.args, to_channels(batch["pixels"], self.channels)
+        args = self.args
         if args.random_flip:
-            mirrored = torch.rand(len(pixels), device=pixels.device) < 0.5
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+            batch = mirror_some(batch, flip_captions=False)
+        pixels = to_channels(batch["pixels"], self.channels)
         labels = batch.get("label")
         if labels is not None and args.class_dropout:
             dropped = torch.rand(len(labels), device=labels.device) < args.class_dropout
@@ -129,7 +126,7 @@ class Unconditional(Task[UnconditionalArguments]):
         def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
             return self.model(noisy, timesteps, labels).sample
 
-        return {"loss": denoising_loss(args, self.noise_scheduler, pixels, predict)}
+        return denoising_losses(args, self.noise_scheduler, pixels, predict, batch.get("mask"))
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """The loss on held-out images, and grids of images."""

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from geopos_diffusers.errors import ConfigError
+from geopos_diffusers.finetuning.kinds import ARGUMENTS, DEFAULT, arguments_class
 from geopos_diffusers.finetuning.part_options import LEARNING_RATES
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.training.arguments import fixed_settings, parse_arguments
@@ -26,7 +27,10 @@ def test_all_shipped_configs_are_valid():
     from pathlib import Path
 
     for config in sorted((Path(__file__).parents[2] / "configs").glob("finetune_*.yaml")):
-        args = parse_arguments(TextToImageArguments, ["--config", str(config), "--dataset", "d", "--output_dir", "o"])
+        kind = next((kind for kind in ARGUMENTS if config.stem.startswith(f"finetune_{kind}")), DEFAULT)
+        words = ["--config", str(config), "--dataset", "d", "--output_dir", "o"]
+        words += ["--model", "m"] if kind == "unconditional" else []  # which has no default
+        args = parse_arguments(arguments_class(kind), words)
         assert all(0 < args.peak_learning_rate(part) < 1 for part in args.parts)
 
 
