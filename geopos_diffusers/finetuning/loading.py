@@ -127,6 +127,18 @@ def build_batches(
     return clear_errors(accelerator.prepare(loader))
 
 
+def order_settings(data: Any, args: ImageDataArguments, accelerator: Accelerator) -> dict[str, int]:
+    """What the order of the data depends on beside the samples of a step.
+
+    Buckets make up a batch of all processes; a stream is divided among the processes.
+    """
+    if isinstance(data, StreamedData):
+        return {"processes": accelerator.num_processes}
+    if getattr(data, "buckets", None) is not None:
+        return {"samples_at_once": args.train_batch_size * accelerator.num_processes}
+    return {}
+
+
 def stream_of(data: ImageTextData, members: Sequence[int] | np.ndarray, seed: int) -> Stream:
     """The endless order of some images, in the shares of the weights of their data sets."""
     if len(data.parts) == 1:
