@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from ..optional_packages import require_package
 from ..pipelines.loading import load_pipeline
@@ -23,8 +25,8 @@ from ..training.processes import run_script
 from .cached_data import CachedData
 from .conditioned_data import ConditionedData
 from .controlnet_arguments import ControlNetArguments
-from .controlnet_models import add_controlnet, draw_conditioned
-from .denoising_loss import banded_losses, denoising_losses
+from .controlnet_models import add_controlnet, draw_conditioned, predict_conditioned
+from .denoising_loss import banded_losses, denoising_losses, held_out_losses
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
 from .image_text_data import ImageTextData
@@ -107,25 +109,8 @@ class ControlNet(Task[ControlNetArguments]):
         moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
         latents = sample_latents(self.pipe.vae, moments)
         conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
-        predict = partial(self.predict, self.model, conditions, batch["conditioning"])
+        predict = partial(predict_conditioned, self.pipe.unet, self.model, conditions, batch["conditioning"])
         return denoising_losses(args, self.noise_scheduler, latents, predict, batch.get("mask"))
-
-    def predict(
-        self, controlnet: Any, conditions: dict[str, Any], conditioning: Tensor, noisy: Tensor, timesteps: Tensor
-    ) -> Tensor:
-        """The UNet's prediction with what the ControlNet adds to it."""
-        dtype = conditions["encoder_hidden_states"].dtype
-        noisy = noisy.to(dtype)
-        down, middle = controlnet(
-            noisy, timesteps, controlnet_cond=conditioning.to(dtype), return_dict=False, **conditions
-        )
-        return self.pipe.unet(
-            noisy,
-            timesteps,
-            down_block_additional_residuals=[residual.to(dtype) for residual in down],
-            mid_block_additional_residual=middle.to(dtype),
-            **conditions,
-        ).sample
 
     def prepare_held_out(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
@@ -136,7 +121,7 @@ class ControlNet(Task[ControlNetArguments]):
     def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         conditions = self.encode_captions(batch["caption"], batch["sizes"])
         conditioning = batch["conditioning"].to(self.accelerator.device)
-        predict = partial(self.predict, self.pipe.controlnet, conditions, conditioning)
+        predict = partial(predict_conditioned, self.pipe.unet, self.pipe.controlnet, conditions, conditioning)
         return banded_losses(self.noise_scheduler, batch["latents"], predict, self.bands, generator)
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
@@ -187,6 +172,28 @@ class ControlNet(Task[ControlNetArguments]):
 
     def finish(self) -> dict[str, Any]:
         return {**super().finish(), "scores": self.scores}
+
+
+def conditioned_losses(base: Any, controlnet: Any, data: ImageTextData, seed: int, batch_size: int = 32) -> np.ndarray:
+    """Held-out denoising losses [N] of a pipeline with a ControlNet, both in eval mode; see `held_out_losses`."""
+    scheduler = DDPMScheduler.from_config(base.scheduler.config)
+    encode, device = CaptionEncoder(base, base.unet.device), base.unet.device
+    items = ConditionedData(data, data)
+
+    def batch(part: slice) -> dict[str, Any]:
+        return default_collate([items[index] for index in range(part.start, part.stop)])
+
+    def clean(part: slice) -> Tensor:
+        mean = encode_moments(base.vae, batch(part)["pixels"].to(device)).chunk(2, dim=1)[0]
+        return scale_latents(base.vae, mean)
+
+    def predict(part: slice, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        chosen = batch(part)
+        conditions = encode(chosen["caption"], chosen["sizes"])
+        picture = chosen["conditioning"].to(device)
+        return predict_conditioned(base.unet, controlnet, conditions, picture, noisy, timesteps)
+
+    return held_out_losses(scheduler, len(data), clean, predict, seed, batch_size)
 
 
 def as_image(conditioning: Tensor) -> Image.Image:
