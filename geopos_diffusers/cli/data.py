@@ -38,6 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help="also write pictures of each hand's skeleton, depth or both, to train a ControlNet on",
     )
+    hands.add_argument("--placement", group="hands", default=None, help="centre (default), or anywhere in the image")
+    hands.add_argument(
+        "--scale",
+        group="hands",
+        type=float,
+        nargs=2,
+        default=None,
+        metavar=("LOW", "HIGH"),
+        help="share of the image's side that a hand fills, 0.1 to 1: as --fill, but small hands too",
+    )
+    hands.add_argument(
+        "--hands", group="hands", type=int, nargs="+", default=None, metavar="N", help="in an image: 1, 2 or 1 2 (1)"
+    )
     faces = subjects.add_parser("faces", help="heads with expressions", description="Render heads with expressions.")
     _add_common(faces)
     faces.add_argument(
@@ -134,9 +147,12 @@ def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
 def _hands(args: argparse.Namespace) -> Any:
     from ..data.hand_options import HandOptions
     from ..data.hands import make_draw_hands
+    from ..errors import DataError
 
     names = ("views", "handedness", "poses", "max_tilt", "max_rotation", "backgrounds", "colours", "fill", "samples")
-    options = HandOptions(**_given(args, (*names, "defects", "defect_kinds")))
+    if args.fill is not None and args.scale is not None:
+        raise DataError("give --fill or --scale, not both: each is the share of the image's side that a hand fills")
+    options = HandOptions(**_given(args, (*names, "defects", "defect_kinds", "placement", "scale", "hands")))
     return partial(make_draw_hands, args.size, args.seed, options, tuple(args.conditioning))
 
 
