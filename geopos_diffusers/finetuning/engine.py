@@ -236,5 +236,5 @@ def finish(run: Run, outcome: Outcome, upload: HubUpload | None) -> None:
         print(f"{outcome.step:,} steps; {outcome.seconds:.1f} s; the trained weights are in {folder / 'final'}")
         if upload is not None:
             print(f"uploaded to {upload.send()}")
-    task.model = None  # see end_run
+    task.release()
     end_run(task.accelerator)
