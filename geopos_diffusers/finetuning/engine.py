@@ -27,8 +27,10 @@ from ..training.loss_log import read_losses
 from ..training.optimizers import check_installed
 from ..training.processes import end_run
 from ..training.resuming import resume_point
+from ..training.sharding import sharding_plugin
 from ..training.tracking import build_accelerator, start_trackers
-from .loading import build_batches
+from .hub_upload import HubUpload, complete_card
+from .loading import build_batches, order_settings
 from .task import Task
 
 FINAL_LOSS_STEPS = 100
@@ -94,11 +96,14 @@ def run_task(task: Task) -> None:
     checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint, args.overwrite)
     check_packages(task)
     if checkpoint is not None:
-        check_settings(checkpoint, known_settings(args, accelerator), accelerator)
+        check_settings(checkpoint, known_settings(args, accelerator))
+    upload = None
+    if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
+        upload = HubUpload(args.output_dir, args.hub_model_id, args.hub_private)
     task.prepare_evaluations(continued=checkpoint is not None)
     run = build_run(task)
     if checkpoint is not None:
-        check_settings(checkpoint, run.state.settings, accelerator)
+        check_settings(checkpoint, run.state.settings)
     if accelerator.is_main_process:
         for name, value in run.facts().items():
             print(f"{name:20} {value}")
@@ -106,7 +111,7 @@ def run_task(task: Task) -> None:
         return
     if checkpoint is None and accelerator.is_main_process:
         clear_output(args.output_dir)
-    train(run, checkpoint)
+    train(run, checkpoint, upload)
 
 
 def check_packages(task: Task) -> None:
@@ -126,25 +131,33 @@ def build_run(task: Task) -> Run:
     task.build()
     task.data = task.load_data()
     task.hold_out()
-    samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
-    steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples_per_step)
+    samples = samples_per_step(args, accelerator)
+    steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples)
     settings = {
         **known_settings(args, accelerator),
         "resolution": task.data.resolution,
         "data": task.data.fingerprint(),
+        **order_settings(task.data, args, accelerator),
         "lr_schedule_steps": args.schedule_steps(steps),
     }
     parameters, optimizer = task.prepare()
     ema = EMAModel(parameters.values(), decay=args.ema_decay) if args.use_ema else None
     counters = {} if task.best is None else task.best.counters
-    state = TrainingState(accelerator, parameters, optimizer, ema, settings, counters=counters)
-    return Run(task, state, steps, samples_per_step)
+    sharded = None if sharding_plugin(accelerator) is None else task.model
+    state = TrainingState(accelerator, parameters, optimizer, ema, settings, counters=counters, model=sharded)
+    return Run(task, state, steps, samples)
+
+
+def samples_per_step(args: Any, accelerator: Accelerator) -> int:
+    """Images that all processes together use in one optimizer step."""
+    return args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
 
 
 def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
     """What a continued run must share with its beginning, as far as it is known before anything is loaded."""
     settings = {
         **fixed_settings(args),
+        "samples_per_step": samples_per_step(args, accelerator),
         "mixed_precision": accelerator.mixed_precision,
         "training_rates": {part: args.peak_learning_rate(part) for part in args.parts},
         "lr_schedule_steps": args.schedule_steps(args.max_train_steps),
@@ -156,7 +169,7 @@ def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
     return settings
 
 
-def train(run: Run, checkpoint: Path | None) -> None:
+def train(run: Run, checkpoint: Path | None, upload: HubUpload | None) -> None:
     """Train from `checkpoint`, or from the beginning, to the end, and write final/ and summary.json."""
     task, args, accelerator = run.task, run.task.args, run.task.accelerator
     task.prepare_data()
@@ -186,7 +199,7 @@ def train(run: Run, checkpoint: Path | None) -> None:
         task.begin(first_step)
     outcome = run_training(training, checkpoint)
     del training  # with its hold on the wrapped model; see end_run
-    finish(run, outcome)
+    finish(run, outcome, upload)
 
 
 def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
@@ -197,12 +210,17 @@ def build_loader(run: Run, first_step: int) -> Iterable[Any]:
     return build_batches(run.task.data, run.task.args, run.task.accelerator, first_step, run.steps)
 
 
-def finish(run: Run, outcome: Outcome) -> None:
-    """Write final/ and summary.json."""
+def finish(run: Run, outcome: Outcome, upload: HubUpload | None) -> None:
+    """Write final/ and summary.json, and upload the one."""
     task, folder = run.task, Path(run.task.args.output_dir)
-    if task.accelerator.is_main_process:
-        with atomic_directory(folder / "final") as final, run.state.averaged():
+    writes = task.accelerator.is_main_process
+    found = task.finish() if writes else {}
+    with atomic_directory(folder / "final") if writes else nullcontext() as final, run.state.averaged():
+        if final is not None:
             run.save(final)
+            if upload is not None:
+                complete_card(final, folder, run.facts(), None if task.best is None else task.best.best)
+    if writes:
         last = [line["loss"] for line in read_losses(folder / "losses.jsonl")[-FINAL_LOSS_STEPS:]]
         summary = {
             **run.facts(),
@@ -212,9 +230,11 @@ def finish(run: Run, outcome: Outcome) -> None:
             "final_loss_mean": sum(last) / len(last) if last else None,
             "final_loss_steps": len(last),
             "settings": asdict(task.args),
-            **task.finish(),
+            **found,
         }
         write_json(folder / "summary.json", summary)
         print(f"{outcome.step:,} steps; {outcome.seconds:.1f} s; the trained weights are in {folder / 'final'}")
+        if upload is not None:
+            print(f"uploaded to {upload.send()}")
     task.model = None  # see end_run
     end_run(task.accelerator)

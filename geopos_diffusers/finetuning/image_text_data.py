@@ -79,9 +79,11 @@ class ImageTextData(Dataset):
         """These items alone, given in rising order, with 8 bytes for each."""
         kept = array("q", (self.kept[index] for index in indices.tolist()))
         parts = np.diff(np.searchsorted(indices, np.cumsum([0, *self.parts]))).tolist()
-        return ImageTextData(
+        part = ImageTextData(
             self.records, kept, self.resolution, self.columns, self.margin, self.bucket_step, parts, self.weights
         )
+        part.skipped = self.skipped
+        return part
 
     def size_of(self, index: int) -> Size:
         """Height and width of an item."""
@@ -189,6 +191,14 @@ class ImageTextData(Dataset):
             image = image.resize((width, height), Image.Resampling.BICUBIC)
         frame = record.frame((width, height), (rows, columns), self.margin)
         return (image_tensor(cut_out(image, frame)) + 1) / 2
+
+    def keypoints(self, index: int, sizes: Tensor) -> list[list[float]]:
+        """The 21 key points [x, y] of an item whose six numbers are known, in pixels of what is cut out."""
+        record = self.records[self.kept[index]]
+        height, width, top, left, rows, columns = (int(value) for value in sizes)
+        frame = record.frame((width, height), (rows, columns), self.margin)
+        across, down = frame.scaled[0] / width, frame.scaled[1] / height
+        return [[x * across - left, y * down - top] for x, y in record.keypoints or []]
 
     def mask(self, index: int, sizes: Tensor) -> Tensor:
         """The mask [1, H, W] of an item whose six numbers are known, without decoding its image."""
