@@ -47,6 +47,9 @@ class CaptionedDataArguments(ImageDataArguments):
         0.1, "share of captions replaced by the empty one, for guidance", resume="fixed", at_least=0, at_most=1
     )
     cache_latents: bool = speed_option(False, "encode every image once and keep its latents in memory", resume="free")
+    cache_text_embeddings: bool = speed_option(
+        False, "encode every caption once and free the text encoders before training", resume="free"
+    )
     latents_folder: str | None = speed_option(
         None, "folder that keeps these latents for later runs with the same images and autoencoder", resume="free"
     )

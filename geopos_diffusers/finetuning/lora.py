@@ -42,10 +42,11 @@ def add_lora(model: nn.Module, arguments: PartArguments) -> None:
 
 
 def lora_state(model: nn.Module) -> dict[str, Tensor]:
-    """The factors by the names that diffusers gives them."""
+    """The factors by the names that diffusers gives them: its own for UNets, PEFT's for transformers."""
     from peft.utils import get_peft_model_state_dict
 
-    return convert_state_dict_to_diffusers(get_peft_model_state_dict(model, adapter_name=ADAPTER))
+    state = get_peft_model_state_dict(model, adapter_name=ADAPTER)
+    return state if "Transformer" in type(model).__name__ else convert_state_dict_to_diffusers(state)
 
 
 def lora_metadata(model: Any) -> dict[str, Any]:

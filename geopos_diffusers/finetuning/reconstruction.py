@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import mse_loss
 
 from .image_text_data import ImageTextData
+from .latents import mean_latents
 
 logger = logging.getLogger(__name__)
 LARGEST_SAMPLE = 16  # images
@@ -25,7 +26,7 @@ def reconstruction_psnr(data: ImageTextData, vae: Any, device: torch.device) -> 
     values = []
     for number in range(count):
         pixels = data[number * len(data) // count]["pixels"][None].to(device)
-        latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
+        latents = mean_latents(vae, pixels)
         decoded = vae.decode(latents).sample.float().nan_to_num().clamp(-1, 1)
         error = mse_loss(decoded / 2, pixels / 2).clamp(min=1e-10)  # peak to peak 1; no more than 100 dB
         values.append(-10 * torch.log10(error).item())

@@ -7,6 +7,7 @@ losses.png, validation-*.png, logs/ of the trackers, checkpoint-*/ to continue f
 with --evaluate-every also evaluation/ and best/.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ..errors import ConfigError
 from ..optional_packages import require_package
-from ..pipelines.generation import generate_images
+from ..pipelines.generation import denoiser_of, generate_images
 from ..pipelines.loading import load_pipeline
 from ..pipelines.prompts import warn_of_unreadable_words
 from ..training.loop import Validation
 from ..training.processes import run_script
-from .diffusion_loss import diffusion_loss, prediction_target
+from .denoising import Denoising, DDPMDenoising
 from .engine import finetune
+from .flow_matching import FlowMatching, is_flow_matching
 from .image_text_data import ImageTextData, load_image_text
 from .latents import encode_all, encode_moments, encode_or_read, sample_latents
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
@@ -46,7 +47,6 @@ class TextToImage(Task[TextToImageArguments]):
     """
 
     ARGUMENTS = TextToImageArguments
-    component = "unet"
 
     def __init__(self, args: TextToImageArguments, accelerator: Accelerator) -> None:
         super().__init__(args, accelerator)
@@ -69,21 +69,23 @@ class TextToImage(Task[TextToImageArguments]):
     def load_pipeline(self) -> Any:
         pipe = load_pipeline(self.args.model, dtype=torch.float32)
         check_supported(pipe)
+        self.component = "unet" if "unet" in pipe.components else "transformer"
         kind = self.args.prediction_type
-        if kind is not None:
+        if kind is not None and not is_flow_matching(pipe.scheduler):
             pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=kind)
         return pipe
 
     def build(self) -> None:
         super().build()
-        self.noise_scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
+        self.denoising = build_denoising(self.pipe, self.args)
         self.encode_captions = CaptionEncoder(self.pipe, self.accelerator.device)
 
     def load_data(self) -> ImageTextData:
         args, pipe, accelerator = self.args, self.pipe, self.accelerator
-        resolution = args.resolution or pipe.unet.config.sample_size * pipe.vae_scale_factor
-        if resolution % pipe.vae_scale_factor:
-            raise ConfigError(f"size must be a multiple of {pipe.vae_scale_factor} for this model; got {resolution}")
+        resolution = args.resolution or denoiser_of(pipe).config.sample_size * pipe.vae_scale_factor
+        multiple = size_multiple(pipe)
+        if resolution % multiple:
+            raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
         # The first process fills the cache of a downloaded data set, the others read it.
         with accelerator.main_process_first():
             data = load_image_text(
@@ -96,17 +98,22 @@ class TextToImage(Task[TextToImageArguments]):
                 show_progress=accelerator.is_main_process,
             )
         warn_of_long_captions(pipe, data.captions)
-        prompts = [*(args.validation_prompts or []), *evaluation_prompts(args)]
-        warn_of_unreadable_words(pipe, [*data.captions, *prompts])
+        warn_of_unreadable_words(pipe, [*data.captions, *self.prompts()])
         self.reconstruction_psnr = reconstruction_psnr(data, pipe.vae, accelerator.device)
         warn_of_lost_detail(self.reconstruction_psnr)
         return data
+
+    def prompts(self) -> list[str]:
+        """All that are drawn while training."""
+        return [*(self.args.validation_prompts or []), *evaluation_prompts(self.args)]
 
     def facts(self) -> dict[str, Any]:
         return {"reconstruction_psnr": round(self.reconstruction_psnr, 2)}
 
     def prepare_data(self) -> None:
         args = self.args
+        if args.cache_text_embeddings:
+            self.encode_captions.keep([*self.data.captions, *self.prompts()], args.train_batch_size)
         if args.cache_latents:
             encode = encode_all if args.latents_folder is None else partial(encode_or_read, folder=args.latents_folder)
             self.data = encode(self.data, self.pipe.vae, self.accelerator, args.train_batch_size, args.num_workers)
@@ -117,17 +124,18 @@ class TextToImage(Task[TextToImageArguments]):
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Noise a batch's latents, let the denoiser predict, and compare."""
-        args, scheduler = self.args, self.noise_scheduler
+        args, denoising = self.args, self.denoising
         latents = sample_latents(self.pipe.vae, self.moments(batch))
         noise = torch.randn_like(latents)
         if args.noise_offset:
             noise += args.noise_offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
-        timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
+        levels = denoising.draw_levels(len(latents), latents.device)
         conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
-        noisy = scheduler.add_noise(latents, noise, timesteps).to(conditions["encoder_hidden_states"].dtype)
-        prediction = self.model(noisy, timesteps, **conditions).sample
-        target = prediction_target(scheduler, latents, noise, timesteps)
-        return {"loss": diffusion_loss(prediction, target, scheduler, timesteps, args.snr_gamma)}
+        noisy = denoising.add_noise(latents, noise, levels)
+        # By name: the denoisers' arguments have different orders.
+        conditions["timestep"] = denoising.timesteps(levels)
+        prediction = self.model(noisy.to(conditions["encoder_hidden_states"].dtype), **conditions).sample
+        return {"loss": denoising.errors(prediction, noisy, latents, noise, levels).mean()}
 
     def moments(self, batch: dict[str, Any]) -> Tensor:
         """The parameters of the images' latents, from the batch or from its images, mirrored where that is asked."""
@@ -145,13 +153,17 @@ class TextToImage(Task[TextToImageArguments]):
         if args.validation_prompts:
             found.append(Validation(partial(self.validate, args.validation_prompts), args.validation_steps, first=True))
         if self.evaluation is not None:
-            evaluate = partial(self.evaluation.evaluate, self.pipe, self.accelerator, self.data.resolution, save)
+            evaluate = partial(
+                self.evaluation.evaluate,
+                *(self.pipe, self.encode_captions.call_arguments, self.accelerator, self.data.resolution, save),
+            )
             found.append(Validation(evaluate, args.evaluate_every, first=True))
         return found
 
     def validate(self, prompts: Sequence[str], step: int) -> dict[str, float]:
         """Draw the validation prompts. Returns no scores."""
         options = sampling_options(self.args, self.data.resolution)
+        options["call_arguments"] = self.encode_captions.call_arguments
         with generating(self.pipe, self.accelerator):
             images = [item.image for item in generate_images(self.pipe, prompts, batch_size=1, **options)]
         report_validation_images(images, prompts, self.accelerator, self.args.output_dir, step)
@@ -162,6 +174,32 @@ class TextToImage(Task[TextToImageArguments]):
             return {}
         self.evaluation.finish()
         return {"best": self.evaluation.best}
+
+
+def build_denoising(pipe: Any, args: TextToImageArguments) -> Denoising:
+    """What a pipeline's denoiser learns, by its scheduler.
+
+    Raises:
+        ConfigError: an option of the other kind of model is given.
+    """
+    name = type(pipe).__name__
+    if is_flow_matching(pipe.scheduler):
+        for option in ("snr_gamma", "prediction_type"):
+            if getattr(args, option) is not None:
+                raise ConfigError(f"{option} is of denoising diffusion; {name} is trained by flow matching")
+        scale = pipe.transformer.config.get("timestep_scale", 1.0)
+        return FlowMatching(pipe.scheduler.config, args, scale)
+    for option in args.given_flow_options():
+        raise ConfigError(f"{option} is of flow matching; {name} is trained by denoising diffusion")
+    return DDPMDenoising(pipe.scheduler.config, args)
+
+
+def size_multiple(pipe: Any) -> int:
+    """What the sides of images must be multiples of, in pixels."""
+    if type(pipe).__name__ == "SanaPipeline":  # refuses others when it draws
+        return math.lcm(32, pipe.vae_scale_factor)
+    config = denoiser_of(pipe).config
+    return pipe.vae_scale_factor * (config.get("patch_size") or 1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

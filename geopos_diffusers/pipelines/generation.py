@@ -1,7 +1,7 @@
 """Generating images from prompts: one seed an image, so that an image does not depend on its batch."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ def generate_images(
     height: int | None = None,
     width: int | None = None,
     batch_size: int = 8,
+    call_arguments: Callable[[list[str]], dict[str, Any]] | None = None,
 ) -> Iterator[Generated]:
     """Generate `num_images` images (default: one a prompt), going round the prompts; image i has seed `seed + i`.
 
@@ -56,6 +57,7 @@ def generate_images(
         height: in pixels; None for the pipeline's own default.
         width: in pixels; None for the pipeline's own default.
         batch_size: images generated at a time. The last digits of an image may depend on it.
+        call_arguments(prompts): what the pipeline's call is given for a batch; None for the prompts alone.
 
     Yields:
         The images in order, as each batch is done.
@@ -78,10 +80,10 @@ def generate_images(
         generators = [torch.Generator("cpu").manual_seed(image_seed) for _, _, image_seed in batch]
         if negative_prompt is not None:
             options["negative_prompt"] = [negative_prompt] * len(batch)
+        texts = [prompt for _, prompt, _ in batch]
+        drawn = {"prompt": texts} if call_arguments is None else call_arguments(texts)
         try:
-            output = pipe(
-                prompt=[prompt for _, prompt, _ in batch], generator=generators, num_inference_steps=steps, **options
-            )
+            output = pipe(**drawn, generator=generators, num_inference_steps=steps, **options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{type(pipe).__name__} cannot generate with these options: {error}") from error
         if (images := getattr(output, "images", None)) is None:
@@ -119,10 +121,15 @@ def check_text_to_image(pipeline: type) -> None:
         raise ConfigError(f"{name} {problem}; a text-to-image pipeline is needed, such as StableDiffusionPipeline")
 
 
+def denoiser_of(pipe: Any) -> Any:
+    """A pipeline's UNet or transformer; None where it has neither."""
+    return getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+
+
 def native_size(pipe: Any) -> tuple[int, int] | None:
     """Height and width in pixels of what the denoiser was configured for; None where it does not say."""
-    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    size, factor = getattr(getattr(denoiser, "config", None), "sample_size", None), getattr(pipe, "vae_scale_factor", 1)
+    size = getattr(getattr(denoiser_of(pipe), "config", None), "sample_size", None)
+    factor = getattr(pipe, "vae_scale_factor", 1)
     if isinstance(size, int):
         size = (size, size)
     if not isinstance(size, (tuple, list)) or len(size) != 2:
