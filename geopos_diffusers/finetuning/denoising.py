@@ -3,20 +3,22 @@
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor
 
 from .denoising_options import DenoisingArguments
-from .diffusion_loss import diffusion_errors, prediction_target
+from .diffusion_loss import prediction_target
 
 
 class Denoising(Protocol):
-    """A schedule of noise levels and the loss of a prediction. Levels are whole numbers in [0, steps).
+    """Noise levels, whole numbers in [0, steps) from the least noise on, and the loss of a prediction.
 
-    steps: how many noise levels there are.
+    steps: how many noise levels there are. target: the name of what is learnt.
     """
 
     steps: int
+    target: str
 
     def draw_levels(self, count: int, device: torch.device) -> Tensor:
         """[count] noise levels from the device's global generator."""
@@ -25,10 +27,13 @@ class Denoising(Protocol):
         """What the denoiser is told of the levels, [B]."""
 
     def add_noise(self, latents: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
-        """The noisy latents, [B, C, H, W]."""
+        """The noisy latents, [B, C, h, w]."""
 
     def errors(self, prediction: Tensor, noisy: Tensor, latents: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
-        """Each image's weighted mean squared error, [B] in float32. prediction: of the denoiser for `noisy`."""
+        """Squared errors, [B, C, h, w] in float32, of the denoiser's prediction for `noisy`."""
+
+    def weights(self, levels: Tensor) -> Tensor | None:
+        """How much the levels count, [B]; None where all count alike."""
 
 
 class DDPMDenoising:
@@ -41,6 +46,7 @@ class DDPMDenoising:
     def __init__(self, config: Any, args: DenoisingArguments) -> None:
         self.scheduler, self.args = DDPMScheduler.from_config(config), args
         self.steps: int = self.scheduler.config.num_train_timesteps
+        self.target: str = self.scheduler.config.prediction_type
 
     def draw_levels(self, count: int, device: torch.device) -> Tensor:
         return torch.randint(self.steps, (count,), device=device)
@@ -53,4 +59,7 @@ class DDPMDenoising:
 
     def errors(self, prediction: Tensor, noisy: Tensor, latents: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
         target = prediction_target(self.scheduler, latents, noise, levels)
-        return diffusion_errors(prediction, target, self.scheduler, levels, self.args.snr_gamma)
+        return F.mse_loss(prediction.float(), target.float(), reduction="none")
+
+    def weights(self, levels: Tensor) -> Tensor | None:
+        return self.args.loss_weights(self.scheduler, levels)

@@ -1,10 +1,11 @@
-"""The denoising loss of latent diffusion, for every prediction type, with optional min-SNR weighting."""
+"""The denoising loss of latent diffusion, for every prediction type, weighted by timestep."""
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .loss_weighting import LossWeighting
 
 
 def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -27,30 +28,21 @@ def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps:
     raise ValueError(f"prediction_type {kind!r} is not one of epsilon, v_prediction, sample")
 
 
-def diffusion_errors(
-    prediction: Tensor, target: Tensor, scheduler: Any, timesteps: Tensor, snr_gamma: float | None = None
+def diffusion_loss(
+    prediction: Tensor,
+    target: Tensor,
+    scheduler: Any,
+    timesteps: Tensor,
+    weighting: LossWeighting = LossWeighting(),  # noqa: B008 - it is frozen
 ) -> Tensor:
-    """Mean squared error per sample, weighted by min-SNR-gamma (arXiv 2303.09556, section 3.4) when `snr_gamma` is set.
+    """Mean over samples of their mean squared error, each weighted by its timestep.
 
     Args:
         prediction, target: [B, C, H, W]. timesteps: [B], integers.
-        snr_gamma: the cap on the signal-to-noise ratio, 5 in the paper; None weights all timesteps alike.
 
     Returns:
-        [B] in float32.
+        A scalar in float32.
     """
     loss = F.mse_loss(prediction.float(), target.float(), reduction="none").flatten(1).mean(1)
-    if snr_gamma is None:
-        return loss
-    alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-    snr = alphas / (1 - alphas)
-    capped = torch.clamp(snr, max=snr_gamma)
-    weight = {"epsilon": capped / snr.clamp(min=1e-8), "v_prediction": capped / (snr + 1), "sample": capped}
-    return weight[scheduler.config.prediction_type] * loss
-
-
-def diffusion_loss(
-    prediction: Tensor, target: Tensor, scheduler: Any, timesteps: Tensor, snr_gamma: float | None = None
-) -> Tensor:
-    """The mean of `diffusion_errors`: a scalar in float32."""
-    return diffusion_errors(prediction, target, scheduler, timesteps, snr_gamma).mean()
+    weights = weighting(scheduler, timesteps)
+    return (loss if weights is None else weights * loss).mean()

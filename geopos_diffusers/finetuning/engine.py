@@ -26,10 +26,10 @@ from ..training.checkpoints import TrainingState, check_settings, clear_output, 
 from ..training.data_order import DataOrder
 from ..training.gradient_step import GradientStep
 from ..training.interruption import ignore_ctrl_c
-from ..training.learning_rate import learning_rate_factor
 from ..training.loop import Outcome, Training, training_folder
 from ..training.loop import train as run_training
 from ..training.loss_log import read_losses
+from ..training.optimizers import check_installed
 from ..training.processes import end_run
 from ..training.resuming import resume_point
 from ..training.tracking import build_accelerator, start_trackers
@@ -61,6 +61,7 @@ class Run:
             f"{task.component}_parameters": task.base_parameters,
             "dataset": args.dataset,
             "images": len(task.data),
+            **({} if task.held_out is None else {"validation_images": len(task.held_out)}),
             "skipped_images": task.data.skipped,
             "resolution": self.state.settings["resolution"],
             **task.facts(),
@@ -113,6 +114,7 @@ def run_task(task: Task) -> None:
 
 def check_packages(task: Task) -> None:
     """Raise MissingDependencyError if an option needs a package that is not installed."""
+    check_installed(task.args.optimizer)
     if "lora" in task.args.parts:
         require_package("peft", "train", "train=lora")
     if not Path(task.args.dataset).is_dir():
@@ -126,6 +128,7 @@ def build_run(task: Task) -> Run:
     set_seed(args.seed)
     task.build()
     task.data = task.load_data()
+    task.hold_out()
     samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
     steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples_per_step)
     settings = {
@@ -137,7 +140,8 @@ def build_run(task: Task) -> Run:
     task.model.train()
     task.model, optimizer = accelerator.prepare(task.model, task.optimizer())
     ema = EMAModel(task.parameters.values(), decay=args.ema_decay) if args.use_ema else None
-    state = TrainingState(accelerator, task.parameters, optimizer, ema, settings)
+    counters = {} if task.best is None else task.best.counters
+    state = TrainingState(accelerator, task.parameters, optimizer, ema, settings, counters=counters)
     return Run(task, state, steps, samples_per_step)
 
 
@@ -181,6 +185,8 @@ def train(run: Run, checkpoint: Path | None) -> None:
         checkpoint_every=args.checkpointing_steps,
         checkpoints_limit=args.checkpoints_total_limit,
         validations=task.validations(run.save),
+        log_every=args.log_every,
+        stopping=task.should_stop,
     )
     if accelerator.is_main_process:
         task.begin(first_step)
@@ -190,9 +196,7 @@ def train(run: Run, checkpoint: Path | None) -> None:
 
 
 def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
-    args = run.task.args
-    length = args.schedule_steps(run.steps) or run.steps
-    return group["peak"] * learning_rate_factor(args.lr_scheduler, step, args.lr_warmup_steps, length)
+    return group["peak"] * run.task.args.learning_rate_factor(step, run.steps)
 
 
 def build_loader(run: Run, first_step: int) -> DataLoader:

@@ -19,31 +19,31 @@ from ..files import atomic_directory, atomic_path, write_json, write_text
 from ..images.metadata import METADATA
 from ..optional_packages import is_installed, optional_import
 from ..pipelines.generation import generate_images
+from ..training.early_stopping import BestWeights
 from ..training.loss_log import read_losses
 from .denoising_options import PromptArguments
-from .hand_scores import DEFAULT_MEASURE, HandScorer, as_json, check_reference, digest
+from .hand_scores import HandScorer, as_json, check_reference, digest
 from .validation import evaluation_prompts, generating, guidance_scale, sampling_options, untouched_randomness
 
-SCORES, SETTINGS, BEST = "scores.jsonl", "settings.json", "best.json"
+SCORES, SETTINGS = "scores.jsonl", "settings.json"
 
 
 class HandEvaluation:
     """The evaluations of a run. `prepare` comes before the training, `begin` at its start, `finish` at its end.
 
-    rows: of scores.jsonl. best: what best/best.json holds; None where no evaluation had a value yet.
+    rows: of scores.jsonl. best: is offered the chosen measure, if it goes by that.
 
     Raises:
         DataError: no prompts, or a reference that is no folder of images.
     """
 
-    def __init__(self, args: PromptArguments) -> None:
+    def __init__(self, args: PromptArguments, best: BestWeights | None) -> None:
         self.args = args
+        self.best = best if best is not None and best.measure == args.hand_measure else None
         self.prompts = evaluation_prompts(args)
         check_reference(args.evaluation_reference or "")
         self.folder = Path(args.output_dir) / "evaluation"
-        self.best_folder = Path(args.output_dir) / "best"
         self.rows: list[dict[str, Any]] = []
-        self.best: dict[str, Any] | None = None
 
     def prepare(self, continued: bool) -> None:
         """Score the reference, and see that a continued run's scores are of the same kind. On the first process.
@@ -52,8 +52,7 @@ class HandEvaluation:
             DataError, ConfigError, MissingDependencyError: as of `HandScorer`.
             ConfigError: the scores that are there are of other prompts, another reference, measure or sampling.
         """
-        measure = self.args.evaluation_measure or DEFAULT_MEASURE
-        self.scorer = HandScorer(self.args.evaluation_reference or "", measure, self.prompts)
+        self.scorer = HandScorer(self.args.evaluation_reference or "", self.args.hand_measure, self.prompts)
         self.facts = {
             **self.scorer.facts,
             "prompts": digest(self.prompts),
@@ -70,7 +69,6 @@ class HandEvaluation:
                     f"the scores in {self.folder} were made with {name}={json.dumps(before.get(name))}; this run has "
                     f"{name}={json.dumps(value)}. Give the same again, or remove that folder for a new curve and best/"
                 )
-        self.best = read_object(self.best_folder / BEST)
 
     def begin(self, step: int) -> None:
         """The training begins, or continues after `step`. What is there of later steps is written anew, as losses are.
@@ -111,19 +109,23 @@ class HandEvaluation:
         row = {"step": step, "images": self.facts["images"], "seconds": round(time.perf_counter() - began, 1)}
         self.rows.append({**row, "measures": as_json(scores)})
         self._write_rows()
-        self._keep_best(step, save)
+        self._offer(step, save)
         tqdm.write(f"step {step}: {self._describe(self._chosen(self.rows[-1]))}, in {row['seconds']} s")
         return {}
 
     def finish(self) -> None:
         """Draw the curve and say which step was the best."""
         self.scorer.close()
-        if self.best is None:
-            print(f"no evaluation had a value of {self.scorer.measure.name}, so there is no {self.best_folder}")
+        measure = self.scorer.measure.name
+        if not any(row["measures"][measure]["value"] is not None for row in self.rows):
+            missing = "" if self.best is None else f", so there is no {self.best.folder}"
+            print(f"no evaluation had a value of {measure}{missing}")
             return
-        print(f"best of {len(self.rows)} evaluations: step {self.best['step']}, {self._describe(self.best)}")
+        if self.best is not None and self.best.best is not None:
+            best = self.best.best
+            print(f"best of {len(self.rows)} evaluations: step {best['step']}, {self._describe(best)}")
         if is_installed("matplotlib"):
-            draw_scores(self.rows, self.scorer.measure.name, self.scorer.measure.title, self.folder / "scores.png")
+            draw_scores(self.rows, measure, self.scorer.measure.title, self.folder / "scores.png")
         else:
             print("evaluation/scores.png is left out: it needs matplotlib (pip install 'geopos-diffusers[train]')")
 
@@ -144,17 +146,13 @@ class HandEvaluation:
     def _write_rows(self) -> None:
         write_text(self.folder / SCORES, "".join(json.dumps(row) + "\n" for row in self.rows))
 
-    def _keep_best(self, step: int, save: Callable[[Path], None]) -> None:
-        """The first of equal ones stays."""
-        chosen = self._chosen(self.rows[-1])
-        value = chosen["value"]
-        if value is None or (self.best is not None and not self.scorer.is_better(value, self.best["value"])):
+    def _offer(self, step: int, save: Callable[[Path], None]) -> None:
+        if self.best is None:
             return
-        best = {"step": step, "measure": self.scorer.measure.name, **chosen}
-        with atomic_directory(self.best_folder) as folder:
-            save(folder)
-            write_json(folder / BEST, best)
-        self.best = best
+        chosen = dict(self._chosen(self.rows[-1]))
+        value, better = chosen.pop("value"), self.scorer.measure.better
+        comparable = digest([json.dumps(self.facts, sort_keys=True)])
+        self.best.offer(step, value, better, save, comparable, **chosen)
 
     def _chosen(self, row: dict[str, Any]) -> dict[str, Any]:
         return row["measures"][self.scorer.measure.name]

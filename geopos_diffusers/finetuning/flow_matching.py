@@ -24,18 +24,21 @@ def is_flow_matching(scheduler: Any) -> bool:
 
 
 class FlowMatching:
-    """Level 0 is pure noise: the order of diffusers' schedulers.
+    """Levels are the places of diffusers' schedule from its end on.
 
     Args:
         config: of the pipeline's scheduler; its number of timesteps and its shift count.
         timestep_scale: what the denoiser's timesteps are multiplied by, as its pipeline does.
     """
 
+    target = "flow"
+
     def __init__(self, config: Any, args: FlowMatchingArguments, timestep_scale: float = 1.0) -> None:
         self.args, self.timestep_scale = args, timestep_scale
         shift = args.flow_shift or config.get("shift") or config.get("flow_shift") or 1.0
         self.steps: int = config.get("num_train_timesteps", 1000)
-        self.scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=self.steps, shift=shift)
+        schedule = FlowMatchEulerDiscreteScheduler(num_train_timesteps=self.steps, shift=shift)
+        self._timesteps, self._sigmas = schedule.timesteps.flip(0), schedule.sigmas.flip(0)
 
     def draw_levels(self, count: int, device: torch.device) -> Tensor:
         args = self.args
@@ -47,24 +50,24 @@ class FlowMatching:
             mode_scale=args.flow_value("mode_scale"),
             device=device,
         )
-        return (density * self.steps).long().clamp(max=self.steps - 1)
+        return self.steps - 1 - (density * self.steps).long().clamp(max=self.steps - 1)
 
     def timesteps(self, levels: Tensor) -> Tensor:
-        return self.scheduler.timesteps.to(levels.device)[levels] * self.timestep_scale
+        return self._timesteps.to(levels.device)[levels] * self.timestep_scale
 
     def sigmas(self, levels: Tensor) -> Tensor:
-        """The share of noise at each level, [B, 1, 1, 1] in (0, 1]."""
-        return self.scheduler.sigmas.to(levels.device)[levels].view(-1, 1, 1, 1)
+        """The share of noise at each level, [B] in (0, 1]."""
+        return self._sigmas.to(levels.device)[levels]
 
     def add_noise(self, latents: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
-        sigmas = self.sigmas(levels)
+        sigmas = self.sigmas(levels).view(-1, 1, 1, 1)
         return (1 - sigmas) * latents + sigmas * noise
 
     def errors(self, prediction: Tensor, noisy: Tensor, latents: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
-        sigmas = self.sigmas(levels)
         prediction = prediction.float()[:, : latents.shape[1]]  # some models predict a variance too
-        target = noise - latents
         if self.args.precondition_outputs:
-            prediction, target = noisy.float() - sigmas * prediction, latents
-        weights = compute_loss_weighting_for_sd3(self.args.flow_value("timestep_weighting"), sigmas)
-        return (weights * (prediction - target).square()).flatten(1).mean(1)
+            return (noisy.float() - self.sigmas(levels).view(-1, 1, 1, 1) * prediction - latents).square()
+        return (prediction - (noise - latents)).square()
+
+    def weights(self, levels: Tensor) -> Tensor | None:
+        return compute_loss_weighting_for_sd3(self.args.flow_value("timestep_weighting"), self.sigmas(levels))

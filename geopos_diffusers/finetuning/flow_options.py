@@ -32,7 +32,7 @@ class FlowMatchingArguments(TrainingArguments):
         resume="fixed",
     )
     logit_mean: float | None = flow_option(
-        None, "mean of logit_normal, above 0 for more noise; by default 0", resume="fixed"
+        None, "mean of logit_normal, above 0 for less noise, as in diffusers; by default 0", resume="fixed"
     )
     logit_std: float | None = flow_option(
         None, "standard deviation of logit_normal; by default 1", resume="fixed", above=0

@@ -23,7 +23,6 @@ from ..metrics.measure_values import ReferenceModel
 from ..metrics.measures import MEASURES
 from ..metrics.records import ScoredFolder
 
-DEFAULT_MEASURE = "good"
 INTERVAL_SEED = 0  # the default of `geopos evaluate`, so that it gives the same intervals of the same images
 
 

@@ -1,14 +1,14 @@
-"""Images with captions from a folder, a Parquet file or a Hub data set, as tensors that a diffusion model trains on."""
+"""Images with captions from a folder, Parquet files or a Hub data set, as tensors that a diffusion model trains on.
 
-import csv
+Images are decoded when they are asked for. Memory does not grow with their number, but for 8 bytes a row of a folder.
+"""
+
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,66 +18,180 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..images.metadata import METADATA, file_of_row, read_rows
-from ..images.opening import open_image
-from ..optional_packages import optional_import
+from ..images.opening import image_size, open_image
+from .buckets import Buckets
+from .framing import Frame, cut_out, frame_box, frame_centre, grown_box, image_tensor, lies_outside
+from .records import Captions, Columns, Record, Records, open_records
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Records:
-    """What a data set holds, before any image is decoded.
-
-    sources: what each image is read from: a path, encoded bytes, a mapping with "bytes" or "path", or an image.
-    captions: one text an image. names: what messages call it.
-    """
-
-    sources: Sequence[Any]
-    captions: list[str]
-    names: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-
-class TableImages:
-    """The image column of a data set, read row by row so that a large one stays on disk."""
-
-    def __init__(self, table: Any, column: str) -> None:
-        self.table, self.column = table, column
-
-    def __getitem__(self, index: int) -> Any:
-        return self.table[index][self.column]
+COMPARED_IMAGES = 64  # without captions: by these a continued run sees that the data are the same
+CHECKED_IMAGES = 2000  # decoded before the first step: all of a small data set, evenly spaced ones of a large one
+UNREADABLE_SHARE = 0.05  # of a large data set's images, above which a run stops
+FEW = 20  # unreadable images that never stop one
+Size = tuple[int, int]
 
 
 class ImageTextData(Dataset):
     """Pairs of an image and its caption.
 
-    Item i is {"pixels": [3, S, S] float32 in [-1, 1], "caption": str, "sizes": [6] (original height and width, crop top
-    and left, S, S; in pixels)}.
+    Item i is {"pixels": [3, H, W] float32 in [-1, 1], "caption": str, "sizes": [6] (original height and width, crop top
+    and left, H, W; in pixels)} and, where there is a column of masks, "mask": [1, H, W] float32 in [0, 1].
+
+    An image that cannot be read is replaced by the next one that can, with its caption and at the same size: what an
+    item is depends on its index and the files alone.
 
     Args:
-        records: the whole data set. kept: which of its images to use, in this order.
-        resolution: S; the shorter side is scaled to it (bicubic, antialiased) and the centre is cut out.
+        records: the whole data set. kept: which of its rows to use, in this order.
+        resolution: S; the shorter side is scaled to it (bicubic, antialiased) and the centre, S x S, is cut out.
+        columns: what the rows hold. margin: with boxes, the space around them; see `framing.frame_box`.
+        bucket_step: with it, sizes are those of aspect-ratio buckets, whose sides are its multiples.
     """
 
-    def __init__(self, records: Records, kept: Sequence[int], resolution: int) -> None:
-        self.sources, self.kept, self.resolution = records.sources, kept, resolution
-        self.captions = [records.captions[index] for index in kept]
+    def __init__(
+        self,
+        records: Records,
+        kept: Sequence[int],
+        resolution: int,
+        columns: Columns | None = None,
+        margin: float = 0.5,
+        bucket_step: int | None = None,
+    ) -> None:
+        self.records, self.kept, self.resolution, self.margin = records, kept, resolution, margin
+        self.columns = columns or Columns()
+        self.captions = Captions(records, kept)
         self.skipped = len(records) - len(kept)
+        self.buckets = None if bucket_step is None else Buckets(resolution, bucket_step, map(self._shape, kept))
+        self._read, self._replaced = 0, set[str]()
 
     def __len__(self) -> int:
-        return len(self.captions)
+        return len(self.kept)
+
+    def size_of(self, index: int) -> Size:
+        """Height and width of an item."""
+        return (self.resolution, self.resolution) if self.buckets is None else self.buckets.size_of(index)
 
     def fingerprint(self) -> str:
-        """A digest of the captions and of which images are used: equal for the same data, wherever it lies."""
-        text = json.dumps([self.resolution, list(self.kept), self.captions])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """A digest of the captions, boxes, masks and classes, and of which images are used: equal wherever they lie.
+
+        Of images without captions some are decoded for it.
+        """
+        digest = hashlib.sha256()
+        # The JSON of [resolution, kept, captions], piece by piece.
+        digest.update(f"[{self.resolution}, ".encode())
+        _add_list(digest, self.kept, str)
+        digest.update(b", ")
+        _add_list(digest, self.captions, json.dumps)
+        digest.update(b"]")
+        columns = self.columns
+        if columns.box or columns.mask or self.buckets:
+            digest.update(json.dumps([self.margin if columns.box else None, columns.mask is not None]).encode())
+            for index in self.kept if columns.box or columns.mask else ():
+                record = self.records[index]
+                digest.update(json.dumps([record.box, record.mask is not None]).encode())
+        if self.buckets:
+            digest.update(self.buckets.assigned.tobytes())
+        if columns.label:
+            digest.update(json.dumps([self.records[index].label for index in self.kept]).encode())
+        for place in evenly_spaced(len(self), COMPARED_IMAGES) if columns.caption is None else ():
+            digest.update(self.item(place, (8, 8))["pixels"].numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _shape(self, row: int) -> tuple[float, float]:
+        """Width and height of what is to be seen of a record; 1 x 1 where its image cannot be read."""
+        record = self.records[row]
+        try:
+            original = record.size or image_size(record.image)
+        except DataError:
+            return 1.0, 1.0
+        if record.box is None or lies_outside(original, record.box):
+            return original
+        return grown_box(original, record.box, self.margin)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        pixels, sizes = prepare_image(open_image(self.sources[self.kept[index]]), self.resolution)
-        return {"pixels": pixels, "caption": self.captions[index], "sizes": sizes}
+        return self.item(index, self.size_of(index))
+
+    def item(self, index: int, size: Size) -> dict[str, Any]:
+        """Item `index`, or the next that can be read, at `size`.
+
+        Raises:
+            DataError: too many images cannot be read.
+        """
+        self._read += 1
+        for number in range(len(self)):
+            record = self.records[self.kept[(index + number) % len(self)]]
+            try:
+                return self._item(record, size)
+            except (DataError, ValueError, MemoryError) as error:
+                self._note_unreadable(record, error)
+        raise DataError("no image can be read any more")
+
+    def frame(self, record: Record, original: tuple[int, int], size: Size) -> Frame:
+        """What of a record's image, of `original` width and height, is shown at `size`."""
+        if record.box is None or lies_outside(original, record.box):
+            return frame_centre(original, size)
+        return frame_box(original, size, record.box, self.margin)
+
+    def _item(self, record: Record, size: Size) -> dict[str, Any]:
+        image = open_image(record.image)
+        frame = self.frame(record, image.size, size)
+        item = {"pixels": image_tensor(cut_out(image, frame)), "caption": record.caption, "sizes": frame.numbers}
+        if self.columns.mask:
+            item["mask"] = read_mask(record, image.size, frame)
+        if self.columns.label:
+            item["label"] = record.label
+        return item
+
+    def conditioning(self, index: int, sizes: Tensor) -> Tensor:
+        """The conditioning image [3, H, W] in [0, 1] of an item whose six numbers are known, cut out as its image is.
+
+        Raises:
+            DataError: it cannot be read, or is of another shape than the image.
+        """
+        record = self.records[self.kept[index]]
+        height, width, _, _, rows, columns = (int(value) for value in sizes)
+        try:
+            image = open_image(record.conditioning)
+        except DataError as error:
+            raise DataError(f"{record.name}: its conditioning image: {error}") from error
+        if image.width * height != image.height * width:
+            found = f"{image.width} x {image.height} pixels, the image {width} x {height}"
+            raise DataError(f"{record.name}: its conditioning image has another shape: {found}")
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        frame = self.frame(record, (width, height), (rows, columns))
+        return (image_tensor(cut_out(image, frame)) + 1) / 2
+
+    def mask(self, index: int, sizes: Tensor) -> Tensor:
+        """The mask [1, H, W] of an item whose six numbers are known, without decoding its image."""
+        record = self.records[self.kept[index]]
+        height, width, _, _, rows, columns = (int(value) for value in sizes)
+        return read_mask(record, (width, height), self.frame(record, (width, height), (rows, columns)))
+
+    def _note_unreadable(self, record: Record, error: Exception) -> None:
+        if record.name not in self._replaced:
+            logger.warning("replaced by the next image: %s (%s)", record.name, str(error) or type(error).__name__)
+            self._replaced.add(record.name)
+        if len(self._replaced) > max(FEW, UNREADABLE_SHARE * self._read):
+            count = f"{len(self._replaced)} of the first {self._read} images"
+            raise DataError(f"{count} cannot be read, the last {record.name} ({error})") from error
+
+
+def read_mask(record: Record, original: tuple[int, int], frame: Frame) -> Tensor:
+    """A record's mask [1, H, W] float32 in [0, 1], cut out as its image is; all ones where it has none.
+
+    Raises:
+        DataError: it cannot be read, or is of another size than the image.
+    """
+    if record.mask is None:
+        return torch.ones(1, *frame.size)
+    try:
+        mask = open_image(record.mask).convert("L")
+    except DataError as error:
+        raise DataError(f"its mask: {error}") from error
+    if mask.size != original:
+        raise DataError(f"its mask has {mask.size[0]} x {mask.size[1]} pixels, the image {original[0]} x {original[1]}")
+    cut = cut_out(mask, frame, Image.Resampling.BOX)
+    return torch.from_numpy(np.array(cut))[None].float() / 255
 
 
 def load_image_text(
@@ -88,131 +202,84 @@ def load_image_text(
     split: str = "train",
     limit: int | None = None,
     show_progress: bool = True,
+    columns: Columns | None = None,
+    margin: float = 0.5,
+    bucket_step: int | None = None,
 ) -> ImageTextData:
-    """Load the data set that `dataset` names: an image folder, a Parquet file, or the id of a data set on the Hub.
+    """Load the data set that `dataset` names: an image folder, Parquet files, or the id of a data set on the Hub.
 
-    Every image is decoded once; those that cannot be are left out, with a warning that names them.
+    Up to 2,000 images, which are all of a small data set, are decoded once. Of a small one those that cannot be are
+    left out, with a warning that names them.
+
+    Args:
+        limit: use the first rows only.
+        columns: those of boxes and masks too, in the place of the two others.
+        margin, bucket_step: see `ImageTextData`.
 
     Raises:
-        DataError: no such data, no captions, a column that does not exist, or no image that can be read.
+        DataError: no such data, no captions, a column that does not exist, or no image that can be read; of a large
+            data set, more than 5% that cannot be.
     """
-    path = Path(dataset)
-    if path.is_dir():
-        records = read_image_folder(path, caption_column)
-    elif path.is_file():
-        records = read_table(path, image_column, caption_column, split)
-    elif path.suffix == ".parquet" or path.is_absolute() or dataset.startswith(".") or dataset.count("/") != 1:
-        raise DataError(f"no image folder or Parquet file {dataset} (a data set of the Hub is given as owner/name)")
-    else:
-        records = read_table(dataset, image_column, caption_column, split)
-    if limit is not None:
-        records = Records(records.sources, records.captions[:limit], records.names)
+    columns = columns or Columns(image_column, caption_column)
+    records = open_records(dataset, columns, split, limit)
+    kept = readable(records, dataset, show_progress)
+    return ImageTextData(records, kept, resolution, columns, margin, bucket_step)
+
+
+def readable(records: Records, dataset: str, show_progress: bool = True) -> Sequence[int]:
+    """Which records to use: of a small data set those whose image can be decoded, of a large one all.
+
+    Raises:
+        DataError: as `load_image_text`.
+    """
     if not len(records):
         raise DataError(f"{dataset} holds no images with captions")
-    problems = find_unreadable(records, resolution, show_progress)
+    checked = evenly_spaced(len(records), CHECKED_IMAGES)
+    small = len(checked) == len(records)
+    problems = find_unreadable(records, checked, show_progress)
     for index, reason in problems.items():
-        logger.warning("left out: %s (%s)", records.names[index], reason)
-    if len(problems) == len(records):
-        raise DataError(
-            f"{dataset}: none of {len(problems)} images can be read; the first: {records.names[0]} ({problems[0]})"
+        logger.warning("%s: %s (%s)", "left out" if small else "cannot be read", records[index].name, reason)
+    first = next(iter(problems.items()), None)
+    if first and len(problems) > (len(checked) - 1 if small else UNREADABLE_SHARE * len(checked)):
+        share = (
+            f"none of {len(checked)}" if small else f"of {len(checked)} looked at only {len(checked) - len(problems)}"
         )
+        raise DataError(f"{dataset}: {share} images can be read; the first: {records[first[0]].name} ({first[1]})")
+    if not small:
+        return range(len(records))
     if problems:
         logger.warning("%d of %d images cannot be read and are left out", len(problems), len(records))
-    return ImageTextData(records, [index for index in range(len(records)) if index not in problems], resolution)
+    return [index for index in range(len(records)) if index not in problems]
 
 
-def read_image_folder(folder: Path, caption_column: str) -> Records:
-    """Read metadata.jsonl (or metadata.csv) in `folder`: file_name and a caption for each image.
-
-    Raises:
-        DataError: neither file exists, a line is damaged, a field is missing, or a file lies outside the folder.
-    """
-    jsonl, table = folder / METADATA, folder / "metadata.csv"
-    if not jsonl.is_file() and not table.is_file():
-        raise DataError(f"{folder} has no {METADATA} (one JSON object a line with file_name and {caption_column})")
-    paths, captions = [], []
-    for place, row in read_rows(jsonl) if jsonl.is_file() else _read_csv(table):
-        paths.append(folder / file_of_row(row, place))
-        if caption_column not in row:
-            raise DataError(f"{place}: no field {caption_column!r}; found {', '.join(map(str, row))}")
-        if not isinstance(row[caption_column], str):
-            raise DataError(f"{place}: {caption_column} must be text, found {row[caption_column]!r}")
-        captions.append(row[caption_column])
-    return Records(paths, captions, [str(path) for path in paths])
-
-
-def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.DictReader(file), 2):
-                yield f"{path}, line {number}", row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-
-
-def read_table(dataset: str | Path, image_column: str, caption_column: str, split: str) -> Records:
-    """Open a Parquet file, or a data set of the Hub, without decoding its images.
-
-    Raises:
-        DataError: it cannot be opened, or a column is missing or holds something else.
-    """
-    with optional_import("reading data sets", "train"):
-        import datasets
-
-    try:
-        if isinstance(dataset, Path):
-            table = datasets.load_dataset("parquet", data_files=str(dataset), split="train")
-        else:
-            table = datasets.load_dataset(dataset, split=split)
-    except Exception as error:  # datasets raises many kinds, from its own to pyarrow's and the network's
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
-        place = "" if isinstance(dataset, Path) else "is no folder or file here, and as a data set of the Hub it "
-        raise DataError(f"{dataset} {place}cannot be loaded: {type(error).__name__}: {reason}") from error
-    for column in (image_column, caption_column):
-        if column not in table.column_names:
-            raise DataError(f"{dataset} has no column {column!r}; found {', '.join(table.column_names)}")
-    if isinstance(table.features[image_column], datasets.Image):
-        table = table.cast_column(image_column, datasets.Image(decode=False))
-    captions = list(table[caption_column])
-    for number, caption in enumerate(captions):
-        if not isinstance(caption, str):
-            raise DataError(f"{dataset}, row {number}: {caption_column} must be text, found {caption!r}")
-    names = [f"{dataset}, row {number}" for number in range(len(captions))]
-    return Records(cast(Sequence[Any], TableImages(table, image_column)), captions, names)
-
-
-def find_unreadable(records: Records, resolution: int, show_progress: bool = True) -> dict[int, str]:
-    """Decode and scale every image once. Returns the index and the reason of each that cannot be."""
+def find_unreadable(records: Records, indices: Sequence[int], show_progress: bool = True) -> dict[int, str]:
+    """Decode some of the images once. Returns the index and the reason of each that cannot be."""
 
     def problem(index: int) -> str | None:
         try:
-            prepare_image(open_image(records.sources[index]), resolution)
+            record = records[index]
+            original = open_image(record.image).size
+            if record.mask is not None:
+                read_mask(record, original, frame_centre(original, (8, 8)))
         except (DataError, ValueError, MemoryError) as error:
             return str(error) or type(error).__name__
         return None
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        reasons = pool.map(problem, range(len(records)))
-        shown = tqdm(reasons, total=len(records), desc="checking images", disable=not show_progress, leave=False)
-        return {index: reason for index, reason in enumerate(shown) if reason is not None}
+        reasons = pool.map(problem, indices)
+        shown = tqdm(reasons, total=len(indices), desc="checking images", disable=not show_progress, leave=False)
+        return {index: reason for index, reason in zip(indices, shown, strict=True) if reason is not None}
 
 
-def prepare_image(image: Image.Image, resolution: int) -> tuple[Tensor, Tensor]:
-    """Scale the shorter side to `resolution` and cut out the centre.
+def evenly_spaced(size: int, count: int) -> Sequence[int]:
+    """Up to `count` of the numbers below `size`."""
+    return range(size) if size <= count else [number * size // count for number in range(count)]
 
-    Returns:
-        [3, S, S] float32 in [-1, 1], and [6] float32: original height and width, crop top and left, S, S.
-    """
-    width, height = image.size
-    scale = resolution / min(width, height)
-    scaled = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
-    left, top = (scaled[0] - resolution) // 2, (scaled[1] - resolution) // 2
-    if scaled == image.size:
-        image = image.crop((left, top, left + resolution, top + resolution))
-    else:
-        # Of the part that is kept alone: a long and narrow image scaled as a whole could fill the memory.
-        x, y = width / scaled[0], height / scaled[1]
-        box = (left * x, top * y, min((left + resolution) * x, width), min((top + resolution) * y, height))
-        image = image.resize((resolution, resolution), Image.Resampling.BICUBIC, box)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 127.5 - 1
-    return pixels, torch.tensor([height, width, top, left, resolution, resolution], dtype=torch.float32)
+
+def _add_list(digest: Any, values: Iterable[Any], text: Callable[[Any], str]) -> None:
+    """Add the JSON of a list to a digest."""
+    separator = "["
+    for value in values:
+        digest.update(f"{separator}{text(value)}".encode())
+        separator = ", "
+    digest.update(b"]")

@@ -5,7 +5,7 @@ from importlib import import_module
 
 # The name of each kind's dataclass of options. A kind's module is its name with underscores, its options' that with
 # _arguments behind.
-ARGUMENTS = {"text-to-image": "TextToImageArguments"}
+ARGUMENTS = {"text-to-image": "TextToImageArguments", "unconditional": "UnconditionalArguments"}
 DEFAULT = "text-to-image"
 
 

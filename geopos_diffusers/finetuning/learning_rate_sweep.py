@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ from functools import partial
 from multiprocessing import get_context
 from os import devnull
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 
@@ -31,20 +31,38 @@ from ..files import atomic_path, write_json
 from ..pipelines.loading import load_pipeline
 from ..training.rate_grid import best_rate, is_bracketed, sweep_rates
 from .held_out_loss import image_losses, load_images
-from .text_to_image import main as finetune
+from .kinds import DEFAULT, main_of
 from .trained_parts import load_trained_parts
 
 HELD_OUT_SIZE = 64  # pixels a side
 
 
+class ImageSet(Protocol):
+    """Held-out images that a kind of fine-tuning is measured on. Objects travel to other processes."""
+
+    def losses(self, model: str, trained: Path | None) -> list[float]:
+        """The loss of each image under `model`, with what a run saved in the folder `trained` if that is given."""
+        ...
+
+
 @dataclass(frozen=True)
 class HeldOut:
-    """Images to measure on: a folder with metadata.jsonl, the size that they are brought to, and the noise's seed."""
+    """The denoising loss of a pipeline on images of a folder with metadata.jsonl, brought to a size.
+
+    seed: of the noise.
+    """
 
     folder: str
     height: int
     width: int
     seed: int = 0
+
+    def losses(self, model: str, trained: Path | None) -> list[float]:
+        pipe = load_pipeline(model)
+        if trained is not None:
+            load_trained_parts(pipe, trained)
+        pixels, captions = load_images(self.folder, self.height, self.width)
+        return image_losses(pipe, pixels, captions, self.seed).tolist()
 
 
 @dataclass(frozen=True)
@@ -65,21 +83,17 @@ class FinishedRun:
         return sum(self.losses[name]) / len(self.losses[name])
 
 
-def base_losses(model: str, held_out: dict[str, HeldOut]) -> dict[str, list[float]]:
+def base_losses(model: str, held_out: Mapping[str, ImageSet]) -> dict[str, list[float]]:
     """The losses of the model as it is."""
-    return measure(load_pipeline(model), held_out)
+    return {name: images.losses(model, None) for name, images in held_out.items()}
 
 
-def measure(pipe: Any, held_out: dict[str, HeldOut]) -> dict[str, list[float]]:
-    losses = {}
-    for name, images in held_out.items():
-        pixels, captions = load_images(images.folder, images.height, images.width)
-        losses[name] = image_losses(pipe, pixels, captions, images.seed).tolist()
-    return losses
+def run_arm(options: Sequence[str], held_out: Mapping[str, ImageSet], folder: Path, kind: str = DEFAULT) -> FinishedRun:
+    """Fine-tune into `folder` and measure. Of a run that is there already only what is missing is measured.
 
-
-def run_arm(options: Sequence[str], held_out: dict[str, HeldOut], folder: Path) -> FinishedRun:
-    """Fine-tune into `folder` and measure. Of a run that is there already only what is missing is measured."""
+    Args:
+        kind: of fine-tuning, as `geopos train` calls it.
+    """
     file, options = folder / "held_out.json", list(options)
     if file.is_file():
         run = FinishedRun(**json.loads(file.read_text(encoding="utf-8")))
@@ -89,14 +103,14 @@ def run_arm(options: Sequence[str], held_out: dict[str, HeldOut], folder: Path) 
             return run
     else:
         with open(devnull, "w") as quiet, redirect_stdout(quiet):
-            finetune([*options, "--output", str(folder), "--overwrite", "--report-to", "none"])
+            main_of(kind)([*options, "--output", str(folder), "--overwrite", "--report-to", "none"])
         run = None
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    pipe = load_pipeline(summary["model"])
-    load_trained_parts(pipe, folder / "final")
-    known = run.losses if run else {}
-    missing = {name: images for name, images in held_out.items() if name not in known}
-    run = FinishedRun(options, summary["trained_parameters"], known | measure(pipe, missing), summary["seconds"])
+    losses = dict(run.losses) if run else {}
+    for name, images in held_out.items():
+        if name not in losses:
+            losses[name] = images.losses(summary["model"], folder / "final")
+    run = FinishedRun(options, summary["trained_parameters"], losses, summary["seconds"])
     write_json(file, asdict(run))
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
@@ -105,16 +119,17 @@ def run_arm(options: Sequence[str], held_out: dict[str, HeldOut], folder: Path) 
 
 def run_all(
     jobs: Sequence[tuple[Sequence[str], Path]],
-    held_out: dict[str, HeldOut],
+    held_out: Mapping[str, ImageSet],
     workers: int,
     may_diverge: bool = False,
+    kind: str = DEFAULT,
 ) -> list[FinishedRun]:
     """`run_arm` of all (options, folder), `workers` at a time, each with its share of the cores.
 
     Args:
         may_diverge: a run that diverges has losses that are not numbers; without it, it raises DivergedError.
     """
-    run_job = partial(_run_job, held_out, may_diverge)
+    run_job = partial(_run_job, held_out, may_diverge, kind)
     if workers == 1:
         return [run_job(job) for job in jobs]
     threads = max(1, torch.get_num_threads() // workers)
@@ -122,10 +137,12 @@ def run_all(
         return [*pool.map(run_job, jobs)]
 
 
-def _run_job(held_out: dict[str, HeldOut], may_diverge: bool, job: tuple[Sequence[str], Path]) -> FinishedRun:
+def _run_job(
+    held_out: Mapping[str, ImageSet], may_diverge: bool, kind: str, job: tuple[Sequence[str], Path]
+) -> FinishedRun:
     options, folder = job
     try:
-        return run_arm(options, held_out, folder)
+        return run_arm(options, held_out, folder, kind)
     except DivergedError:
         if not may_diverge:
             raise
@@ -136,9 +153,10 @@ def sweep(
     options: Sequence[str],
     rates: Sequence[float],
     swept: str,
-    held_out: dict[str, HeldOut],
+    held_out: Mapping[str, ImageSet],
     folder: Path,
     workers: int = 1,
+    kind: str = DEFAULT,
 ) -> dict[float, FinishedRun]:
     """Runs by learning rate, judged by the first image set. A grid whose best rate is its first or last one grows.
 
@@ -149,7 +167,7 @@ def sweep(
 
     def measure(new: list[float]) -> list[float]:
         jobs = [([*options, f"--{swept}", f"{rate:g}"], folder / f"rate-{rate:g}") for rate in new]
-        runs.update(zip(new, run_all(jobs, held_out, workers, may_diverge=True), strict=True))
+        runs.update(zip(new, run_all(jobs, held_out, workers, may_diverge=True, kind=kind), strict=True))
         return [runs[rate].loss(next(iter(held_out))) for rate in new]
 
     return {rate: runs[rate] for rate in sweep_rates(rates, measure)}

@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from ..patching.config import GeoConvConfig
 from ..pipelines.loading import DEFAULT_MODEL
 from ..training.arguments import option
+from ..training.optimizers import SOURCES
 from .training_options import TrainingArguments, optimisation_option
 
 PARTS = ("geoconv", "bias", "lora", "full")
@@ -114,6 +115,9 @@ class PartArguments(TrainingArguments):
             if part not in self.parts and getattr(self, name) is not None:
                 raise ConfigError(f"{name} is given, but train={self.train} trains no {part}")
         self.geoconv_config()
+        rates = {self.peak_learning_rate(part) for part in self.parts}
+        if SOURCES[self.optimizer].one_rate and len(rates) > 1:
+            raise ConfigError(f"optimizer {self.optimizer} finds one rate for all parts; give learning_rate alone")
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -126,10 +130,19 @@ class PartArguments(TrainingArguments):
         return "geoconv" in self.parts or "bias" in self.parts
 
     def peak_learning_rate(self, part: str) -> float:
-        """A part's own learning rate, else that of all parts, else the default of the part."""
+        """A part's own learning rate, else that of all parts, else the default of the part and the optimizer.
+
+        Raises:
+            ConfigError: the optimizer has no default.
+        """
         own = getattr(self, PART_RATES[part]) if part in PART_RATES else None
+        if given := own or self.learning_rate:
+            return given
+        rate = SOURCES[self.optimizer].rate
+        if rate is None:
+            raise ConfigError(f"optimizer {self.optimizer} needs a learning_rate: the defaults are AdamW's")
         default = "taps" if part == "geoconv" and self.geoconv_config().basis == "taps" else part
-        return own or self.learning_rate or self.DEFAULT_RATES[default]
+        return self.DEFAULT_RATES[default] if rate == "swept" else rate
 
     def geoconv_config(self, component: str | None = None) -> GeoConvConfig:
         """The surgery on a component of the pipeline; by default the script's own."""

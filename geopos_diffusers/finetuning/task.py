@@ -1,7 +1,7 @@
 """What one kind of fine-tuning adds to the engine: the model, its data, the loss of a batch, and how it is shown."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -10,7 +10,12 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..training.early_stopping import BestWeights
 from ..training.loop import Validation
+from ..training.optimizers import build_optimizer
+from .data_part import evenly_spaced, split_data
+from .held_out_loss import HeldOutLoss
+from .held_out_options import DEFAULT_IMAGES, DEFAULT_STEPS, HeldOutArguments
 from .trained_parts import add_trained_parts, parameter_groups, place_models, save_trained_parts
 
 Arguments = TypeVar("Arguments", bound=Any)
@@ -27,7 +32,9 @@ class Task(ABC, Generic[Arguments]):
         model: what the forward passes of training go through. The engine wraps it for several processes and puts it
             back; it is None after the run.
         parameters: what is trained, by name, in the order of the optimizer's groups.
-        data: see `load_data`.
+        data: see `load_data`. held_out: as data, but not trained on; None where the loss on such is not asked for.
+        held_out_kind: what `held_out_losses` depends on beside data, seed and weights.
+        best: what keeps best/; None where nothing is measured that could choose it.
     """
 
     ARGUMENTS: ClassVar[type]
@@ -37,15 +44,23 @@ class Task(ABC, Generic[Arguments]):
     model: Any
     parameters: dict[str, Parameter]
     data: Any
+    held_out: Any = None
+    held_out_kind: str = ""
 
     def __init__(self, args: Arguments, accelerator: Accelerator) -> None:
         self.args, self.accelerator = args, accelerator
+        measure = args.best_measure if isinstance(args, HeldOutArguments) else None
+        folder = Path(args.output_dir) / "best"
+        self.best = BestWeights(folder, measure, args.early_stopping) if measure is not None else None
+        self.held_out_loss: HeldOutLoss | None = None
 
     def check_packages(self) -> None:
         """Raise MissingDependencyError if an option needs a package that is not installed. Nothing is loaded yet."""
 
     def prepare_evaluations(self, continued: bool) -> None:
         """What can be refused of the evaluations before anything is loaded. Called before `build`."""
+        if continued and self.best is not None:
+            self.best.check()
 
     @abstractmethod
     def load_pipeline(self) -> Any:
@@ -70,10 +85,23 @@ class Task(ABC, Generic[Arguments]):
     def load_data(self) -> Any:
         """A map-style data set with `fingerprint()`, `resolution` and `skipped`."""
 
+    def load_validation_data(self, dataset: str) -> Any:
+        """The same of the images to measure the loss on."""
+        raise NotImplementedError
+
+    def hold_out(self) -> None:
+        """Set apart what is not trained on, before any data are encoded."""
+        if not isinstance(self.args, HeldOutArguments) or not self.args.holds_out:
+            return
+        if self.args.validation_split_share is not None:
+            self.data, held_out = split_data(self.data, self.args.validation_split_share)
+        else:
+            held_out = self.load_validation_data(self.args.validation_dataset or "")
+        self.held_out = evenly_spaced(held_out, self.args.validation_loss_images or DEFAULT_IMAGES)
+
     def optimizer(self) -> torch.optim.Optimizer:
-        args = self.args
-        groups = parameter_groups(self.parameters, args)
-        return torch.optim.AdamW(groups, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon)
+        groups = parameter_groups(self.parameters, self.args)
+        return build_optimizer(self.args.optimizer, groups, self.args.optimizer_options)
 
     def facts(self) -> dict[str, Any]:
         """What the terminal, the model card and summary.json say beside the engine's facts."""
@@ -84,14 +112,47 @@ class Task(ABC, Generic[Arguments]):
 
     def begin(self, step: int) -> None:
         """On the first process, before the first or next step."""
+        if self.held_out_loss is not None:
+            self.held_out_loss.begin(step)
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """Scalars by name, "loss", which is minimised, among them. All randomness is the global generators'."""
 
-    def validations(self, save: Callable[[Path], None]) -> Sequence[Validation]:
+    def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """What looks at the training now and then. save(folder): writes what is trained, for the best weights."""
-        return ()
+        if self.held_out is None:
+            return []
+        args: Any = self.args
+        self.held_out_loss = HeldOutLoss(
+            self.held_out,
+            self.prepare_held_out,
+            self.held_out_losses,
+            getattr(self.pipe, self.component),
+            self.accelerator,
+            args.output_dir,
+            args.seed,
+            args.train_batch_size,
+            self.held_out_kind,
+            self.best,
+            save,
+        )
+        return [Validation(self.held_out_loss, args.validation_loss_steps or DEFAULT_STEPS, first=True)]
+
+    def prepare_held_out(self, batch: Any) -> Any:
+        """What of a held-out batch can be computed once, such as latents."""
+        return batch
+
+    def held_out_losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
+        """Values [B] by name, "validation_loss" among them, without the wrapper for several processes.
+
+        All that is random comes from `generator`, which is on the CPU.
+        """
+        raise NotImplementedError
+
+    def should_stop(self) -> bool:
+        """Whether the validations so far are reason enough to end. On the first process."""
+        return self.best is not None and self.best.should_stop()
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """Write what was trained in its final format."""
@@ -100,4 +161,4 @@ class Task(ABC, Generic[Arguments]):
 
     def finish(self) -> dict[str, Any]:
         """On the first process, after final/ is written. Returns what summary.json says beside the rest."""
-        return {}
+        return {} if self.best is None else {"best": self.best.best}

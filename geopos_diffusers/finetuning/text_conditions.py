@@ -29,7 +29,8 @@ def check_supported(pipe: Any) -> None:
     # Inpainting and image-to-image checkpoints share these classes but feed the UNet more channels.
     if name not in FAMILIES or denoiser_of(pipe).config.in_channels != pipe.vae.config.latent_channels:
         raise ConfigError(
-            f"{name} cannot be fine-tuned here; supported are text-to-image pipelines of the kinds {', '.join(FAMILIES)}"
+            f"{name} cannot be fine-tuned here; supported are text-to-image pipelines of the kinds "
+            f"{', '.join(FAMILIES)}"
         )
     if pipe.text_encoder is None:
         raise ConfigError(f"this {name} has no text encoder (as SDXL refiners have none) and cannot be fine-tuned here")

@@ -24,11 +24,12 @@ from ..pipelines.loading import load_pipeline
 from ..pipelines.prompts import warn_of_unreadable_words
 from ..training.loop import Validation
 from ..training.processes import run_script
-from .denoising import Denoising, DDPMDenoising
+from .denoising import DDPMDenoising, Denoising
+from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
 from .flow_matching import FlowMatching, is_flow_matching
 from .image_text_data import ImageTextData, load_image_text
-from .latents import encode_all, encode_moments, encode_or_read, sample_latents
+from .latents import encode_all, encode_moments, encode_or_read, mean_latents, sample_latents, scale_latents
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
 from .task import Task
 from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
@@ -58,11 +59,12 @@ class TextToImage(Task[TextToImageArguments]):
             require_package("mediapipe", "eval", "evaluate_every")
 
     def prepare_evaluations(self, continued: bool) -> None:
+        super().prepare_evaluations(continued)
         if self.args.evaluate_every is None:
             return
         from .evaluation import HandEvaluation  # with `metrics`, which other runs do not need
 
-        self.evaluation = HandEvaluation(self.args)
+        self.evaluation = HandEvaluation(self.args, self.best)
         if self.accelerator.is_main_process and not self.args.dry_run:
             self.evaluation.prepare(continued)
 
@@ -79,8 +81,22 @@ class TextToImage(Task[TextToImageArguments]):
         super().build()
         self.denoising = build_denoising(self.pipe, self.args)
         self.encode_captions = CaptionEncoder(self.pipe, self.accelerator.device)
+        self.bands = self.args.validation_bands or DEFAULT_BANDS
+        self.held_out_kind = f"{self.bands} bands of {self.denoising.target}"
 
     def load_data(self) -> ImageTextData:
+        args, pipe = self.args, self.pipe
+        data = self._load_images(args.dataset, args.dataset_split, args.max_train_samples)
+        warn_of_long_captions(pipe, data.captions)
+        warn_of_unreadable_words(pipe, [*data.captions, *self.prompts()])
+        self.reconstruction_psnr = reconstruction_psnr(data, pipe.vae, self.accelerator.device)
+        warn_of_lost_detail(self.reconstruction_psnr)
+        return data
+
+    def load_validation_data(self, dataset: str) -> ImageTextData:
+        return self._load_images(dataset, self.args.dataset_split)
+
+    def _load_images(self, dataset: str, split: str, limit: int | None = None) -> ImageTextData:
         args, pipe, accelerator = self.args, self.pipe, self.accelerator
         resolution = args.resolution or denoiser_of(pipe).config.sample_size * pipe.vae_scale_factor
         multiple = size_multiple(pipe)
@@ -88,20 +104,15 @@ class TextToImage(Task[TextToImageArguments]):
             raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
         # The first process fills the cache of a downloaded data set, the others read it.
         with accelerator.main_process_first():
-            data = load_image_text(
-                args.dataset,
+            return load_image_text(
+                dataset,
                 resolution,
                 args.image_column,
                 args.caption_column,
-                args.dataset_split,
-                args.max_train_samples,
+                split,
+                limit,
                 show_progress=accelerator.is_main_process,
             )
-        warn_of_long_captions(pipe, data.captions)
-        warn_of_unreadable_words(pipe, [*data.captions, *self.prompts()])
-        self.reconstruction_psnr = reconstruction_psnr(data, pipe.vae, accelerator.device)
-        warn_of_lost_detail(self.reconstruction_psnr)
-        return data
 
     def prompts(self) -> list[str]:
         """All that are drawn while training."""
@@ -119,6 +130,7 @@ class TextToImage(Task[TextToImageArguments]):
             self.data = encode(self.data, self.pipe.vae, self.accelerator, args.train_batch_size, args.num_workers)
 
     def begin(self, step: int) -> None:
+        super().begin(step)
         if self.evaluation is not None:
             self.evaluation.begin(step)
 
@@ -131,11 +143,33 @@ class TextToImage(Task[TextToImageArguments]):
             noise += args.noise_offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
         levels = denoising.draw_levels(len(latents), latents.device)
         conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
-        noisy = denoising.add_noise(latents, noise, levels)
-        # By name: the denoisers' arguments have different orders.
-        conditions["timestep"] = denoising.timesteps(levels)
-        prediction = self.model(noisy.to(conditions["encoder_hidden_states"].dtype), **conditions).sample
-        return {"loss": denoising.errors(prediction, noisy, latents, noise, levels).mean()}
+        added = noise
+        if args.input_perturbation:
+            added = noise + args.input_perturbation * torch.randn_like(noise)
+        noisy = denoising.add_noise(latents, added, levels)
+        prediction = predict(self.model, noisy, denoising.timesteps(levels), conditions)
+        errors = denoising.errors(prediction, noisy, latents, noise, levels).flatten(1).mean(1)
+        weights = denoising.weights(levels)
+        return {"loss": (errors if weights is None else weights * errors).mean()}
+
+    def prepare_held_out(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
+        latents = mean_latents(self.pipe.vae, batch["pixels"].to(self.accelerator.device)).float()
+        return {"latents": scale_latents(self.pipe.vae, latents), "caption": batch["caption"], "sizes": batch["sizes"]}
+
+    def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        """Squared errors in each band of noise levels, from the least noise on, and their mean; not weighted."""
+        latents, denoising = batch["latents"], self.denoising
+        conditions, values = self.encode_captions(batch["caption"], batch["sizes"]), {}
+        for band in range(self.bands):
+            noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+            places = (band + torch.rand(len(latents), generator=generator)) / self.bands
+            levels = (places * denoising.steps).long().clamp(max=denoising.steps - 1).to(latents.device)
+            noisy = denoising.add_noise(latents, noise, levels)
+            prediction = predict(denoiser_of(self.pipe), noisy, denoising.timesteps(levels), conditions)
+            errors = denoising.errors(prediction, noisy, latents, noise, levels)
+            values[f"validation_loss_band_{band}"] = errors.flatten(1).mean(1)
+        return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}
 
     def moments(self, batch: dict[str, Any]) -> Tensor:
         """The parameters of the images' latents, from the batch or from its images, mirrored where that is asked."""
@@ -148,8 +182,8 @@ class TextToImage(Task[TextToImageArguments]):
         return encode_moments(self.pipe.vae, pixels)
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
-        """Grids of the validation prompts, and scores of hands."""
-        args, found = self.args, []
+        """The loss on held-out images, grids of the validation prompts, and scores of hands."""
+        args, found = self.args, super().validations(save)
         if args.validation_prompts:
             found.append(Validation(partial(self.validate, args.validation_prompts), args.validation_steps, first=True))
         if self.evaluation is not None:
@@ -170,10 +204,15 @@ class TextToImage(Task[TextToImageArguments]):
         return {}
 
     def finish(self) -> dict[str, Any]:
-        if self.evaluation is None:
-            return {}
-        self.evaluation.finish()
-        return {"best": self.evaluation.best}
+        if self.evaluation is not None:
+            self.evaluation.finish()
+        return super().finish()
+
+
+def predict(model: Any, noisy: Tensor, timesteps: Tensor, conditions: dict[str, Any]) -> Tensor:
+    """The output of a UNet or a transformer, [B, C, h, w]."""
+    # By name: their arguments have different orders.
+    return model(noisy.to(conditions["encoder_hidden_states"].dtype), timestep=timesteps, **conditions).sample
 
 
 def build_denoising(pipe: Any, args: TextToImageArguments) -> Denoising:
@@ -184,7 +223,7 @@ def build_denoising(pipe: Any, args: TextToImageArguments) -> Denoising:
     """
     name = type(pipe).__name__
     if is_flow_matching(pipe.scheduler):
-        for option in ("snr_gamma", "prediction_type"):
+        for option in ("loss_weighting", "snr_gamma", "p2_gamma", "p2_k", "prediction_type"):
             if getattr(args, option) is not None:
                 raise ConfigError(f"{option} is of denoising diffusion; {name} is trained by flow matching")
         scale = pipe.transformer.config.get("timestep_scale", 1.0)

@@ -23,15 +23,21 @@ VALIDATION_GUIDANCE = 5.0  # of models that recommend none
 
 @contextmanager
 def generating(pipe: Any, accelerator: Accelerator) -> Iterator[None]:
-    """Within the block the denoiser is in eval mode and computes in the run's precision; random numbers leave no trace."""
-    denoiser = denoiser_of(pipe)
-    was_training = denoiser.training
-    denoiser.eval()
+    """Within the block the denoiser is in eval mode and computes in the run's precision; no random number is lost."""
+    with evaluating(denoiser_of(pipe), accelerator):
+        yield
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module, accelerator: Accelerator) -> Iterator[None]:
+    """The same for any model."""
+    was_training = model.training
+    model.eval()
     try:
         with untouched_randomness(accelerator), accelerator.autocast():
             yield
     finally:
-        denoiser.train(was_training)
+        model.train(was_training)
 
 
 def untouched_randomness(accelerator: Accelerator) -> AbstractContextManager[None]:
@@ -74,9 +80,13 @@ def guidance_scale(args: PromptArguments) -> float:
 
 
 def report_validation_images(
-    images: Sequence[Image.Image], prompts: Sequence[str], accelerator: Accelerator, folder: str | Path, step: int
+    images: Sequence[Image.Image],
+    prompts: Sequence[str] | None,
+    accelerator: Accelerator,
+    folder: str | Path,
+    step: int,
 ) -> Path:
-    """Write `validation-{step}.png`, a captioned grid, and send the images to the trackers that take images."""
+    """Write `validation-{step}.png`, a grid, captioned or not, and send the images to the trackers that take images."""
     target = Path(folder) / f"validation-{step:06d}.png"
     with atomic_path(target) as temporary:
         contact_sheet(images, prompts).save(temporary, format="PNG")

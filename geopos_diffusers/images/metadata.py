@@ -42,17 +42,40 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         DataError: it is not UTF-8 text, or a line is not a JSON object.
     """
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{place}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{place}: expected an object, found {type(row).__name__}")
+    for _, place, row in scan_rows(path):
         yield place, row
+
+
+def scan_rows(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """The same, line by line in a bounded memory, each with the place in bytes where its line begins."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):  # a binary file's lines end at line feeds alone
+            if line.strip(b"\xef\xbb\xbf \t\r\n"):
+                yield offset, place_of_line(path, number), parse_row(line, path, number)
+            offset += len(line)
+
+
+def place_of_line(path: Path, number: int) -> str:
+    """What messages call a line of a file, counted from 1."""
+    return f"{path}, line {number}"
+
+
+def parse_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """The object of a line of metadata.jsonl.
+
+    Raises:
+        DataError: it is not UTF-8 text or not a JSON object.
+    """
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place_of_line(path, number)}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{place_of_line(path, number)}: expected an object, found {type(row).__name__}")
+    return row
 
 
 def file_of_row(row: Mapping[str, Any], place: str) -> Path:

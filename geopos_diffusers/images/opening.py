@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
 
@@ -48,6 +48,24 @@ def open_image(source: Any) -> Image.Image:
     except Exception as error:  # decoders raise many unrelated types for damaged files: AVIF's a RuntimeError
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"not a readable image ({reason})") from error
+
+
+def image_size(source: Any) -> tuple[int, int]:
+    """Width and height of an image that `open_image` takes, upright, from its first bytes alone.
+
+    Raises:
+        DataError: it is missing or no image.
+    """
+    if isinstance(source, dict):
+        source = source.get("bytes") or source.get("path")
+    if isinstance(source, Image.Image):
+        return source.size
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return (opened.height, opened.width) if turned else opened.size
+    except Exception as error:  # as in `open_image`
+        raise DataError(f"not a readable image ({' '.join(str(error).split())})") from error
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

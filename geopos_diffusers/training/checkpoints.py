@@ -26,9 +26,12 @@ from torch.nn import Parameter
 
 from ..errors import AdapterError, ConfigError
 from ..files import atomic_directory, remove_leftovers
+from .loss_log import VALIDATION_LOSSES
+from .optimizer_state import join_state, split_state
 
 FORMAT_VERSION = 1
 STATE_FOLDER = "training_state"
+FILES = ("summary.json", "losses.png", VALIDATION_LOSSES)  # of a run, beside losses.jsonl
 
 
 @dataclass
@@ -38,6 +41,7 @@ class TrainingState:
     parameters: what is trained, by name. optimizer: as `accelerator.prepare` returned it, over those parameters in that
     order; or several, each over the parameters that follow those of the one before. settings: what a continued run must
     share, JSON-ready. buffers: what else the forward pass changes, such as the running means of batch normalisation.
+    counters: what else a continued run needs, JSON-ready, such as the best score so far.
     """
 
     accelerator: Accelerator
@@ -46,6 +50,7 @@ class TrainingState:
     ema: EMAModel | None
     settings: dict[str, Any]
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    counters: dict[str, Any] = field(default_factory=dict)
 
     def optimizers(self) -> Iterator[tuple[Any, list[str]]]:
         """Each optimizer with the names of its parameters, in the order of its state's indices."""
@@ -55,17 +60,33 @@ class TrainingState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the moving average, if there is one, in the place of the trained weights for a while."""
-        if self.ema is None:
+        """Put the moving average, if there is one, in the place of the trained weights for a while.
+
+        It is `ema`, or that of an optimizer that keeps one itself (schedule-free ones).
+        """
+        averaging = [one for optimizer, _ in self.optimizers() if hasattr(one := unwrapped(optimizer), "eval")]
+        if self.ema is None and not averaging:
             yield
             return
-        self.ema.store(self.parameters.values())
-        self.ema.copy_to(self.parameters.values())
+        # Kept aside, since schedule-free optimizers compute the trained weights back, with other roundings.
+        kept = [parameter.detach().to("cpu", copy=True) for parameter in self.parameters.values()]
+        for optimizer in averaging:
+            optimizer.eval()
+        if self.ema is not None:
+            self.ema.copy_to(self.parameters.values())
         try:
             yield
         finally:
-            self.ema.restore(self.parameters.values())
-            self.ema.temp_stored_params = None
+            for optimizer in averaging:
+                optimizer.train()
+            with torch.no_grad():
+                for parameter, value in zip(self.parameters.values(), kept, strict=True):
+                    parameter.copy_(value)
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """torch's optimizer of one that `accelerator.prepare` returned."""
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 def checkpoint_step(folder: Path) -> int | None:
@@ -89,13 +110,13 @@ def clear_output(output_dir: str | Path) -> None:
     scored = [mark.parent for mark in marks if mark.is_file()]
     for old in (*list_checkpoints(folder), folder / "logs", folder / "final", *scored):
         shutil.rmtree(old, ignore_errors=True)
-    for old in (*folder.glob("validation-*.png"), folder / "summary.json", folder / "losses.png"):
+    for old in (*folder.glob("validation-*.png"), *(folder / name for name in FILES)):
         old.unlink(missing_ok=True)
 
 
 def remove_unfinished(output_dir: str | Path) -> None:
     """Remove what killed runs began to write in `output_dir`; for the process that holds its lock."""
-    remove_leftovers(output_dir, r"checkpoint-\d+|final|best|validation-\d+|losses|summary")
+    remove_leftovers(output_dir, r"checkpoint-\d+|final|best|validation-\d+|losses|validation_losses|summary")
     remove_leftovers(Path(output_dir) / "evaluation", r"step-\d+|scores|settings")
 
 
@@ -146,12 +167,12 @@ def _write_state(state: TrainingState, step: int, random_states: dict[str, Tenso
     save_file(
         {name: value.detach().contiguous() for name, value in state.parameters.items()}, folder / "weights.safetensors"
     )
-    moments = {
-        f"{owned[index]}:{key}": torch.as_tensor(value).contiguous()
-        for optimizer, owned in state.optimizers()
-        for index, values in optimizer.state_dict()["state"].items()
-        for key, value in values.items()
-    }
+    moments: dict[str, Tensor] = {}
+    optimizers = []
+    for number, (optimizer, owned) in enumerate(state.optimizers()):
+        tensors, more = split_state(optimizer, owned, number)
+        moments |= tensors
+        optimizers.append(more)
     save_file(moments, folder / "optimizer.safetensors")
     save_file(random_states, folder / "random_states.safetensors")
     if state.buffers:
@@ -166,6 +187,8 @@ def _write_state(state: TrainingState, step: int, random_states: dict[str, Tenso
         "step": step,
         "processes": state.accelerator.num_processes,
         "settings": state.settings,
+        "optimizers": optimizers,
+        "counters": state.counters,
         "ema_steps": state.ema.optimization_step if state.ema else None,
         "loss_scaler": state.accelerator.scaler.state_dict() if state.accelerator.scaler else None,
     }
@@ -188,7 +211,8 @@ def load_checkpoint(state: TrainingState, checkpoint: Path) -> int:
         for name, parameter in state.parameters.items():
             parameter.copy_(weights[name])
 
-    _load_moments(state, folder / "optimizer.safetensors")
+    _load_moments(state, folder / "optimizer.safetensors", values.get("optimizers", []))
+    state.counters.update(values.get("counters", {}))
     if state.buffers:
         buffers = _read_tensors(folder / "buffers.safetensors")
         _check_names(buffers, state.buffers, folder / "buffers.safetensors")
@@ -226,16 +250,16 @@ def check_settings(checkpoint: Path, settings: dict[str, Any], accelerator: Acce
     _check_settings(TrainingState(accelerator, {}, None, None, settings), values, checkpoint)
 
 
-def _load_moments(state: TrainingState, file: Path) -> None:
-    moments: dict[str, dict[str, Tensor]] = {}
-    for name, value in _read_tensors(file).items():
-        parameter_name, _, key = name.rpartition(":")
-        if parameter_name not in state.parameters:
+def _load_moments(state: TrainingState, file: Path, values: list[dict[str, Any]]) -> None:
+    moments = _read_tensors(file)
+    for name in moments:
+        if not name.startswith("group ") and name.rpartition(":")[0] not in state.parameters:
             raise AdapterError(f"{file}: {name} belongs to nothing that is trained")
-        moments.setdefault(parameter_name, {})[key] = value
-    for optimizer, owned in state.optimizers():
-        known = {index: moments[name] for index, name in enumerate(owned) if name in moments}
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": known})
+    for number, (optimizer, owned) in enumerate(state.optimizers()):
+        try:
+            join_state(optimizer, owned, moments, values[number] if number < len(values) else {})
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise AdapterError(f"{file} does not hold the state of this optimizer: {error}") from error
 
 
 def _check_settings(state: TrainingState, values: dict[str, Any], checkpoint: Path) -> None:

@@ -31,14 +31,18 @@ class GradientStep:
     max_grad_norm: float
     _batches: Iterator[Any] | None = field(default=None, init=False)
 
-    def __call__(self, step: int) -> dict[str, float]:
-        """Returns the mean losses over batches and processes, the learning rates and the gradients' norm."""
+    def __call__(self, step: int) -> dict[str, float | Tensor]:
+        """Returns the mean losses over batches, the learning rates and the gradients' norm.
+
+        Losses and norm are tensors of this process, still to be fetched: on a GPU they may not be computed yet.
+        """
         accelerator, optimizer = self.state.accelerator, self.state.optimizer
         if self._batches is None:
             self._batches = iter(self.batches(step))
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(group, step)
-        count, norm = accelerator.gradient_accumulation_steps, 0.0
+        count = accelerator.gradient_accumulation_steps
+        norm: float | Tensor = 0.0
         sums: dict[str, Any] = {}
         for _ in range(count):
             batch = next(self._batches)
@@ -55,8 +59,7 @@ class GradientStep:
             f"learning_rate_{group['part']}" if "part" in group else "learning_rate": group["lr"]
             for group in optimizer.param_groups
         }
-        means = {name: accelerator.reduce(value, "mean").item() for name, value in sums.items()}
-        return {**means, **rates, "grad_norm": float(norm)}
+        return {**sums, **rates, "grad_norm": norm}
 
 
 def backward(accelerator: Accelerator, loss: Tensor) -> None:

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import DivergedError
@@ -16,7 +19,9 @@ from ..folder_lock import locked_folder
 from ..optional_packages import is_installed
 from .checkpoints import TrainingState, load_checkpoint, remove_unfinished, save_checkpoint
 from .interruption import Interruption
-from .loss_log import LossLog, draw_loss_curve, read_losses
+from .loss_log import VALIDATION_LOSSES, LossLog, draw_loss_curve, read_losses
+from .progress import Progress
+from .step_values import StepValues
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,15 @@ class Training:
     folder: of losses.jsonl, losses.png and checkpoint-N/.
     state: all that changes: what is trained, its optimizer or optimizers, its moving average.
     steps: how many there are in all.
-    step(number): takes a step, counted from 0, and returns what to log: numbers by name. Those called "loss" or
-        "..._loss" must be finite. Usually a `GradientStep`; a GAN has its own, with two optimizers.
+    step(number): takes a step, counted from 0, and returns what to log by name: numbers, or tensors that are fetched
+        later. Those called "loss" or "..._loss" must be finite. Usually a `GradientStep`; a GAN has its own, with two
+        optimizers.
     save_parts(folder): writes what was trained, for a checkpoint. Called with the averaged weights in place.
     checkpoint_every: steps between checkpoints; the last step makes one too. checkpoints_limit: how many are kept.
     validations: called in this order where several are due.
+    log_every: steps after which their values are fetched, checked and logged, each step on its own line. They are
+        before every validation and checkpoint too: nothing is saved after a loss that is not finite.
+    stopping(): whether the validations so far are reason enough to end. Asked on the first process.
     stop_at: a step to end at, with a checkpoint, before `steps`.
     quiet: one of many short trainings. No progress bar, printed line or loss curve.
     unit: what one step is called. logged_step(n): what losses.jsonl calls the end of the nth.
@@ -57,11 +66,13 @@ class Training:
     folder: Path
     state: TrainingState
     steps: int
-    step: Callable[[int], dict[str, float]]
+    step: Callable[[int], dict[str, float | Tensor]]
     save_parts: Callable[[Path], None]
     checkpoint_every: int
     checkpoints_limit: int | None = None
     validations: Sequence[Validation] = ()
+    log_every: int = 10
+    stopping: Callable[[], bool] | None = None
     stop_at: int | None = None
     quiet: bool = False
     unit: str = "step"
@@ -125,25 +136,32 @@ def _train(training: Training, checkpoint: Path | None, interruption: Interrupti
     if checkpoint and shown and start < stop:
         print(f"{training.name}: resuming from {checkpoint.name}, {training.unit} {start} of {training.steps}")
     log = LossLog(training.folder, training.logged_step(start)) if accelerator.is_main_process else None
-    began, clocks = time.perf_counter(), _Clocks(training, log)
+    began, clocks, values = time.perf_counter(), _Clocks(training, log), StepValues(accelerator)
     scores: dict[str, float] = {}
     if start == 0:
         scores |= _validate(training, 0, [one for one in training.validations if one.first])
-    progress = tqdm(range(start, stop), training.name, training.steps, initial=start, disable=not shown)
-    for number in progress:
-        values = training.step(number)
-        _refuse_non_finite(training, values, number + 1)
+    done, ended = start, start < stop and _should_stop(training)
+    progress = Progress(training.name, start, stop, training.steps, training.unit, training.log_every, shown)
+    while done < stop and not ended:
+        taken = training.step(done)
         if state.ema is not None:
             state.ema.step(state.parameters.values())
-        done, last = number + 1, number + 1 == stop
-        if log is not None:
-            log.append(step=training.logged_step(done), **clocks.times(), **values)
-        accelerator.log({training.tracker_prefix + name: value for name, value in values.items()}, step=done)
-        progress.set_postfix({k: f"{v:.4f}" for k, v in values.items() if k.endswith("loss")}, refresh=False)
-        due = [one for one in training.validations if last or _is_due(done, one.every)]
+        done += 1
+        values.add(done, clocks.times() if log is not None else {}, taken)
+        progress.advance()
+        due = [one for one in training.validations if done == stop or _is_due(done, one.every)]
+        saves = done == stop or _is_due(done, training.checkpoint_every)
+        fetches = saves or bool(due) or _is_due(done, training.log_every)
+        if fetches:
+            _log(training, values, log, progress)
         scores |= _validate(training, done, due)
-        stopped_by = interruption.noted(accelerator)
-        if last or stopped_by or _is_due(done, training.checkpoint_every):
+        if due and done < stop and (ended := _should_stop(training)):
+            scores |= _validate(training, done, [one for one in training.validations if one not in due])
+        # Several processes agree on it; on GPUs that would make each of their steps wait for all.
+        asks = fetches or accelerator.num_processes == 1 or accelerator.device.type == "cpu"
+        stopped_by = interruption.noted(accelerator) if asks else None
+        if saves or ended or stopped_by:
+            _log(training, values, log, progress)
             saved = save_checkpoint(state, done, training.folder, training.save_parts, training.checkpoints_limit)
         if stopped_by:
             progress.close()
@@ -151,9 +169,35 @@ def _train(training: Training, checkpoint: Path | None, interruption: Interrupti
                 print(f"{training.name}: stopped at {training.unit} {done} of {training.steps}; saved {saved}")
                 print("run the same command again, without --overwrite, to continue", flush=True)
             raise SystemExit(128 + stopped_by)
+    progress.close()
     if shown:
+        if ended:
+            print(f"{training.name}: ended early at {training.unit} {done} of {training.steps}")
         _draw_curve(training.folder)
-    return Outcome(start, stop, time.perf_counter() - began, clocks.last, scores)
+    return Outcome(start, done, time.perf_counter() - began, clocks.last, scores)
+
+
+def _log(training: Training, values: StepValues, log: LossLog | None, progress: Progress) -> None:
+    """Fetch the values of the steps since the last time, and write them up to the first that is not finite.
+
+    Raises:
+        DivergedError: there is one.
+    """
+    for step, times, found in values.fetch():
+        _refuse_non_finite(training, found, step)
+        if log is not None:
+            log.append(step=training.logged_step(step), **times, **found)
+        training.state.accelerator.log({training.tracker_prefix + name: value for name, value in found.items()}, step)
+        progress.report(step, found)
+
+
+def _should_stop(training: Training) -> bool:
+    """What the first process decides."""
+    accelerator = training.state.accelerator
+    if training.stopping is None:
+        return False
+    decided = torch.tensor([accelerator.is_main_process and training.stopping()], device=accelerator.device)
+    return bool(broadcast(decided).item())
 
 
 def _is_due(step: int, every: int | None) -> bool:
@@ -206,6 +250,6 @@ def _draw_curve(folder: Path) -> None:
     if not losses or "loss" not in losses[0]:
         return
     if is_installed("matplotlib"):
-        draw_loss_curve(losses, folder / "losses.png")
+        draw_loss_curve(losses, folder / "losses.png", read_losses(folder / VALIDATION_LOSSES))
     else:
         print("losses.png is left out: it needs matplotlib (pip install 'geopos-diffusers[train]')")

@@ -2,20 +2,24 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..files import atomic_path, write_text
 from ..optional_packages import optional_import
 
+LOSSES = "losses.jsonl"
+VALIDATION_LOSSES = "validation_losses.jsonl"  # of the same form, with "validation_loss"
+
 
 class LossLog:
-    """Appends to `losses.jsonl` in `folder`: {"step", "loss", "learning_rate", "grad_norm"}, one JSON object a line.
+    """Appends to `losses.jsonl`, or a file of another name, in `folder`: {"step", "loss", ...}, one JSON object a line.
 
     Lines of steps after `step` are dropped at the start: the run that continues there writes them anew.
     """
 
-    def __init__(self, folder: str | os.PathLike, step: int = 0) -> None:
-        self.path = Path(folder) / "losses.jsonl"
+    def __init__(self, folder: str | os.PathLike, step: int = 0, name: str = LOSSES) -> None:
+        self.path = Path(folder) / name
         kept = [json.dumps(line) + "\n" for line in read_losses(self.path) if line["step"] <= step]
         write_text(self.path, "".join(kept))
         self._file = self.path.open("a", encoding="utf-8", buffering=1)  # written out line by line
@@ -47,8 +51,8 @@ def running_mean(values: list[float], window: int) -> list[float]:
     return means
 
 
-def draw_loss_curve(losses: list[dict], target: str | os.PathLike) -> None:
-    """Write a PNG of the loss per step and its running mean over a twentieth of the run."""
+def draw_loss_curve(losses: list[dict], target: str | os.PathLike, validation: Sequence[dict] = ()) -> None:
+    """Write a PNG of the loss per step and its running mean over a twentieth of the run, and of validation losses."""
     with optional_import("the curve of the losses", "train"):
         from matplotlib.figure import Figure
 
@@ -58,6 +62,9 @@ def draw_loss_curve(losses: list[dict], target: str | os.PathLike) -> None:
     axes = figure.add_subplot()
     axes.plot(steps, values, color="0.75", linewidth=0.8, label="each step")
     axes.plot(steps, running_mean(values, window), color="C0", label=f"mean of {window} steps")
+    if validation:
+        points = [(line["step"], line["validation_loss"]) for line in validation]
+        axes.plot(*zip(*points, strict=True), color="C1", marker="o", label="validation")
     axes.set(xlabel="step", ylabel="loss")
     axes.legend()
     with atomic_path(target) as temporary:

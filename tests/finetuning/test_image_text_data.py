@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.finetuning.image_text_data import load_image_text, prepare_image
+from geopos_diffusers.finetuning import image_text_data
+from geopos_diffusers.finetuning.framing import prepare_image
+from geopos_diffusers.finetuning.image_text_data import load_image_text
 
 
 def encoded(color, size=(20, 10), mode="RGB", format="PNG", **save_options) -> bytes:
@@ -34,7 +36,7 @@ class TestImageFolder:
     def test_items(self, tmp_path):
         data = load_image_text(write_folder(tmp_path, ROWS), 8)
         assert len(data) == 2
-        assert data.captions == ["a red hand", "blau, größer"]
+        assert [*data.captions] == ["a red hand", "blau, größer"]
         item = data[0]
         assert item["pixels"].shape == (3, 8, 8)
         assert item["pixels"].dtype == torch.float32
@@ -45,17 +47,17 @@ class TestImageFolder:
         write_folder(tmp_path, ROWS)
         (tmp_path / "metadata.jsonl").unlink()
         (tmp_path / "metadata.csv").write_text('file_name,caption\na.png,"a hand, red"\n')
-        assert load_image_text(str(tmp_path), 8, caption_column="caption").captions == ["a hand, red"]
+        assert [*load_image_text(str(tmp_path), 8, caption_column="caption").captions] == ["a hand, red"]
 
     def test_limit(self, tmp_path):
-        assert load_image_text(write_folder(tmp_path, ROWS), 8, limit=1).captions == ["a red hand"]
+        assert [*load_image_text(write_folder(tmp_path, ROWS), 8, limit=1).captions] == ["a red hand"]
 
     def test_unreadable_images_are_named_and_counted(self, tmp_path, caplog):
         rows = [ROWS[0], {"file_name": "gone.png", "text": "x"}, {"file_name": "bad.png", "text": "y"}, ROWS[1]]
         folder = write_folder(tmp_path, rows)
         (tmp_path / "bad.png").write_bytes(encoded((1, 2, 3), size=(300, 300))[:100])
         data = load_image_text(folder, 8)
-        assert data.captions == ["a red hand", "blau, größer"]
+        assert [*data.captions] == ["a red hand", "blau, größer"]
         assert data.skipped == 2
         assert data[1]["pixels"][2].mean() > 0.9
         assert "gone.png" in caplog.text
@@ -103,21 +105,21 @@ class TestParquet:
             table = datasets.Dataset.from_dict(
                 {
                     "image": [{"bytes": (tmp_path / name).read_bytes(), "path": None} for name in names],
-                    "text": folder.captions,
+                    "text": [*folder.captions],
                 },
                 features=features,
             )
             file = tmp_path / f"{features is None}.parquet"
             table.to_parquet(file)
             data = load_image_text(str(file), 8)
-            assert data.captions == folder.captions
+            assert [*data.captions] == [*folder.captions]
             assert all(torch.equal(data[i]["pixels"], folder[i]["pixels"]) for i in range(2))
 
     def test_corrupt_rows_are_skipped(self, tmp_path, caplog):
         rows = {"img": [encoded((9, 9, 9)), b"nonsense"], "caption": ["good", "bad"]}
         datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
         data = load_image_text(str(tmp_path / "rows.parquet"), 8, "img", "caption")
-        assert data.captions == ["good"]
+        assert [*data.captions] == ["good"]
         assert "rows.parquet, row 1" in caplog.text
 
     def test_missing_column(self, tmp_path):
@@ -174,3 +176,52 @@ class TestPictures:
         assert item["pixels"].shape == (3, 512, 512)
         assert (item["pixels"] == 1).all()
         assert item["sizes"][:2].tolist() == [size[1], size[0]]
+
+
+class TestLargeData:
+    """More images than are looked at before the first step."""
+
+    @pytest.fixture(autouse=True)
+    def few_checked(self, monkeypatch):
+        monkeypatch.setattr(image_text_data, "CHECKED_IMAGES", 4)
+
+    def write(self, folder, bad=(), count=60):
+        for index in range(count):
+            Image.new("RGB", (8, 8), (index, 0, 0)).save(folder / f"{index}.png")
+        for index in bad:
+            (folder / f"{index}.png").write_bytes(b"nonsense")
+        rows = [{"file_name": f"{index}.png", "text": f"number {index}"} for index in range(count)]
+        (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return str(folder)
+
+    def test_an_unreadable_image_is_replaced_by_the_next_one_and_named_once(self, tmp_path, caplog):
+        data = load_image_text(self.write(tmp_path, bad=[7, 8, 59]), 8)
+        assert (len(data), data.skipped) == (60, 0)
+        for index, shown in ((7, 9), (8, 9), (59, 0), (7, 9), (10, 10)):
+            item = data[index]
+            assert item["caption"] == f"number {shown}"
+            assert item["pixels"][0, 0, 0].item() == pytest.approx(shown / 127.5 - 1)
+        assert caplog.text.count("7.png") == 1
+        later = load_image_text(str(tmp_path), 8)
+        assert later[8]["caption"] == "number 9"  # whatever was read before
+
+    def test_a_replacement_has_the_size_of_what_it_replaces(self, tmp_path):
+        Image.new("RGB", (80, 40)).save(tmp_path / "wide.png")
+        folder = self.write(tmp_path, bad=[2])
+        rows = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]
+        rows[3]["file_name"] = "wide.png"
+        (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        data = load_image_text(folder, 32, bucket_step=4)
+        assert data.size_of(3) == (24, 40)
+        assert data[2]["pixels"].shape == (3, 32, 32)
+        assert data[2]["caption"] == "number 3"
+
+    def test_many_unreadable_images_stop_a_run_at_once_or_when_they_are_met(self, tmp_path):
+        for name in ("looked at", "not"):
+            (tmp_path / name).mkdir()
+        with pytest.raises(DataError, match=r"of 4 looked at only 3 images can be read; the first: .*15\.png"):
+            load_image_text(self.write(tmp_path / "looked at", bad=[15]), 8)
+        data = load_image_text(self.write(tmp_path / "not", bad=range(20, 43), count=240), 8)
+        with pytest.raises(DataError, match=r"21 of the first \d+ images cannot be read, the last .*40\.png"):
+            for index in range(60):
+                data[index]

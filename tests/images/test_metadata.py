@@ -48,14 +48,14 @@ class TestLines:
     def test_line_feeds_alone_end_one_and_a_byte_order_mark_is_no_text(self, tmp_path, prefix, end):
         rows = [{"file_name": "0.png", "text": self.CAPTION}, {"file_name": "0.png", "text": "b"}]
         folder = write(tmp_path / "data", *rows, prefix=prefix, end=end)
-        assert load_image_text(str(folder), 8).captions == [self.CAPTION, "b"]
+        assert [*load_image_text(str(folder), 8).captions] == [self.CAPTION, "b"]
         assert len(list_images(folder).entries) == 2
 
     def test_csv_with_a_byte_order_mark(self, tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
         text = f"file_name,text\n0.png,{self.CAPTION}\n"
         (tmp_path / "metadata.csv").write_text(text, encoding="utf-8-sig")
-        assert load_image_text(str(tmp_path), 8).captions == [self.CAPTION]
+        assert [*load_image_text(str(tmp_path), 8).captions] == [self.CAPTION]
 
     def test_files_of_prompts(self, tmp_path):
         (tmp_path / "prompts.txt").write_text(f"{self.CAPTION}\nb\n", encoding="utf-8-sig")

@@ -119,6 +119,7 @@ def train_gan(
         save_parts=lambda folder: save_generator(run, folder),
         checkpoint_every=args.checkpoint_every,
         checkpoints_limit=1,
+        log_every=1,
         stop_at=args.stop_at_epoch,
         unit="epoch",
         logged_step=lambda epoch: epoch_end(epoch, len(images), args.batch_size),

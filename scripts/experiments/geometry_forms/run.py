@@ -27,6 +27,7 @@ from geopos_diffusers.files import write_json
 from geopos_diffusers.finetuning.diffusion_loss import diffusion_loss, prediction_target
 from geopos_diffusers.finetuning.held_out_loss import image_losses, load_images
 from geopos_diffusers.finetuning.latents import sample_latents
+from geopos_diffusers.finetuning.loss_weighting import LossWeighting
 from geopos_diffusers.finetuning.text_conditions import CaptionEncoder
 from geopos_diffusers.patching.layers import GeometryTerm
 from geopos_diffusers.patching.taps import Axis, axis_powers
@@ -35,7 +36,8 @@ from geopos_diffusers.training.learning_rate import learning_rate_factor
 
 from ..results import select, write_results
 
-SIZE, BATCH, WARMUP, SNR_GAMMA = 64, 16, 20, 5.0
+SIZE, BATCH, WARMUP = 64, 16, 20
+WEIGHTING = LossWeighting("min_snr")
 RATES, SWEEP_SEED = (0.1, 0.3, 1.0), 100
 LATENT_SIZE = 16
 
@@ -203,7 +205,7 @@ def train(pipe: Any, trained: Trained, work: Path, rate: float, seed: int, steps
         conditions = encode([captions[index] for index in indices], torch.zeros(BATCH, 6), 0.1)
         prediction = pipe.unet(scheduler.add_noise(latents, noise, timesteps), timesteps, **conditions).sample
         target = prediction_target(scheduler, latents, noise, timesteps)
-        diffusion_loss(prediction, target, scheduler, timesteps, SNR_GAMMA).backward()
+        diffusion_loss(prediction, target, scheduler, timesteps, WEIGHTING).backward()
         nn.utils.clip_grad_norm_([parameter for parameter, _ in trained], 1.0)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"] * learning_rate_factor("cosine", step, WARMUP, steps)

@@ -100,7 +100,7 @@ def load_data(args: PretrainingArguments, accelerator: Accelerator) -> HandData:
     pixels = torch.empty(len(data), 3, args.resolution, args.resolution, dtype=torch.uint8)
     for index in tqdm(range(len(data)), desc="reading images", disable=not show):
         pixels[index] = ((data[index]["pixels"] + 1) * 127.5).round().to(torch.uint8)
-    return HandData(pixels, data.captions, args.validation_count)
+    return HandData(pixels, [*data.captions], args.validation_count)
 
 
 def build_vae(args: PretrainingArguments) -> AutoencoderKL:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from geopos_diffusers.finetuning.diffusion_loss import diffusion_loss, prediction_target
+from geopos_diffusers.finetuning.loss_weighting import choose_weighting
 
 
 class TextToImageLoss(nn.Module):
@@ -11,13 +12,13 @@ class TextToImageLoss(nn.Module):
 
     Args:
         scheduler: a DDPMScheduler; its prediction type says what the UNet learns.
-        snr_gamma: as in `diffusion_loss`.
+        snr_gamma: of min-SNR weighting; None for none.
     """
 
     def __init__(self, unet: nn.Module, text_encoder: nn.Module, scheduler, snr_gamma: float | None) -> None:
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
-        self.scheduler, self.snr_gamma = scheduler, snr_gamma
+        self.scheduler, self.weighting = scheduler, choose_weighting(snr_gamma=snr_gamma)
 
     def forward(self, latents: Tensor, noise: Tensor, timesteps: Tensor, input_ids: Tensor) -> dict[str, Tensor]:
         """`latents`, `noise` [B, C, H, W], scaled; `timesteps` [B] and `input_ids` [B, L], integers.
@@ -30,7 +31,7 @@ class TextToImageLoss(nn.Module):
             text = self.text_encoder(input_ids)[0]
         prediction = self.unet(noisy, timesteps, text).sample
         target = prediction_target(self.scheduler, latents, noise, timesteps)
-        return {"loss": diffusion_loss(prediction, target, self.scheduler, timesteps, self.snr_gamma)}
+        return {"loss": diffusion_loss(prediction, target, self.scheduler, timesteps, self.weighting)}
 
 
 def stratified_timesteps(count: int, limit: int, generator: torch.Generator, shift: float = 1.0) -> Tensor:

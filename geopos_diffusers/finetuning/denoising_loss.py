@@ -1,0 +1,67 @@
+"""One step of denoising, in images or latents: noise, a prediction, and its error; with random or with fixed noise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .denoising_options import DenoisingArguments
+from .diffusion_loss import diffusion_loss, prediction_target
+
+# From noisy samples [B, C, H, W] and timesteps [B] to the prediction [B, C, H, W].
+Predict = Callable[[Tensor, Tensor], Tensor]
+
+
+def denoising_loss(args: DenoisingArguments, scheduler: Any, clean: Tensor, predict: Predict) -> Tensor:
+    """The loss of a training batch, with noise and timesteps of the global generators.
+
+    Args:
+        scheduler: a DDPMScheduler. clean: [B, C, H, W] images or latents.
+
+    Returns:
+        A scalar in float32.
+    """
+    noise = torch.randn_like(clean)
+    if args.noise_offset:
+        noise += args.noise_offset * torch.randn(*clean.shape[:2], 1, 1, device=clean.device)
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), device=clean.device)
+    prediction = predict(scheduler.add_noise(clean, noise, timesteps), timesteps)
+    target = prediction_target(scheduler, clean, noise, timesteps)
+    return diffusion_loss(prediction, target, scheduler, timesteps, args.snr_gamma)
+
+
+@torch.no_grad()
+def held_out_losses(
+    scheduler: Any,
+    count: int,
+    clean: Callable[[slice], Tensor],
+    predict: Callable[[slice, Tensor, Tensor], Tensor],
+    seed: int,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Mean squared error of the prediction for each sample, at a timestep and noise of its own.
+
+    Timesteps are spread evenly over the samples. They and the noise depend on `seed`, `count` and the size alone, so
+    that models and adapters are compared on the same ones; the global generators stay as they are.
+
+    Args:
+        scheduler: a DDPMScheduler. count: samples in all.
+        clean: images or latents of a part of them. predict: from the part, its noisy samples and its timesteps.
+
+    Returns:
+        [count] losses, not weighted by timestep.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    limit, losses = scheduler.config.num_train_timesteps, []
+    all_timesteps = (torch.arange(count) * limit // count)[torch.randperm(count, generator=generator)]
+    for start in range(0, count, batch_size):
+        part = slice(start, min(start + batch_size, count))
+        samples = clean(part)
+        noise = torch.randn(samples.shape, generator=generator).to(samples.device)
+        timesteps = all_timesteps[part].to(samples.device)
+        prediction = predict(part, scheduler.add_noise(samples, noise, timesteps), timesteps)
+        target = prediction_target(scheduler, samples, noise, timesteps)
+        losses.append((prediction.float() - target).square().flatten(1).mean(1).cpu())
+    return torch.cat(losses).numpy()

@@ -1,0 +1,197 @@
+"""Fine-tune, or train from random weights, a UNet2DModel that draws pixels, with or without classes.
+
+    geopos train unconditional --config configs/finetune_unconditional_hands.yaml --dataset D --output O
+
+The run's folder holds what that of every training holds, and validation-*.png. final/ is a pipeline to load where the
+whole model was trained, else an adapter.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from ..errors import ConfigError, DataError
+from ..training.loop import Validation
+from ..training.processes import run_script
+from .denoising_loss import denoising_loss, held_out_losses
+from .engine import finetune
+from .image_text_data import ImageTextData, load_image_text
+from .records import Columns
+from .task import Task
+from .trained_parts import save_trained_parts
+from .unconditional_arguments import UnconditionalArguments
+from .unconditional_models import draw_images, image_size, load_unconditional, new_unconditional, to_channels
+from .validation import generating, report_validation_images
+
+HELD_OUT_SEED = 0  # of the noise of held-out images, whatever the run's seed is
+
+
+class Unconditional(Task[UnconditionalArguments]):
+    """Diffusion of pixels.
+
+    classes: how many the data have; 0 without classes.
+    """
+
+    ARGUMENTS = UnconditionalArguments
+    component = "unet"
+    classes = 0
+
+    def load_pipeline(self) -> Any:
+        args = self.args
+        if args.model is not None:
+            pipe = load_unconditional(args.model, args.beta_schedule)
+        else:
+            pipe = new_unconditional(args.model_config or "", args.beta_schedule)
+        self.check_classes(pipe.unet)
+        kind = args.prediction_type
+        if kind is not None:
+            pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=kind)
+        return pipe
+
+    def check_classes(self, unet: Any) -> None:
+        """Raise ConfigError unless the model takes classes exactly where the data have a column of them."""
+        if unet.config.class_embed_type is not None:
+            raise ConfigError(f"models with class_embed_type {unet.config.class_embed_type} cannot be trained here")
+        if unet.config.num_class_embeds is None and self.args.class_column is not None:
+            raise ConfigError("the model has no classes (num_class_embeds); leave class_column out")
+        if unet.config.num_class_embeds is not None and self.args.class_column is None:
+            raise ConfigError(f"the model has {unet.config.num_class_embeds} classes; give class_column")
+
+    def build(self) -> None:
+        super().build()
+        self.noise_scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
+        self.channels = self.pipe.unet.config.in_channels
+        self.number_of_classes = self.pipe.unet.config.num_class_embeds or 0
+
+    def load_data(self) -> ImageTextData:
+        args = self.args
+        resolution = args.resolution or image_size(self.pipe.unet)
+        if resolution is None:
+            raise ConfigError("the model's configuration has no sample_size; give size")
+        multiple = 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
+        if resolution % multiple:
+            raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
+        data = self.images(args.dataset, resolution, args.max_train_samples)
+        if args.class_column is not None:
+            self.classes = self.check_labels(data)
+        if args.validation_dataset is not None:
+            self.held_out = self.images(args.validation_dataset, resolution)
+            if args.class_column is not None:
+                self.check_labels(self.held_out)
+        return data
+
+    def images(self, dataset: str, resolution: int, limit: int | None = None) -> ImageTextData:
+        args, accelerator = self.args, self.accelerator
+        columns = Columns(args.image_column, None, label=args.class_column)
+        # The first process fills the cache of a downloaded data set, the others read it.
+        with accelerator.main_process_first():
+            shown = accelerator.is_main_process
+            return load_image_text(
+                dataset, resolution, split=args.dataset_split, limit=limit, show_progress=shown, columns=columns
+            )
+
+    def check_labels(self, data: ImageTextData) -> int:
+        """How many classes the data have: one more than the highest number.
+
+        Raises:
+            DataError: the model has fewer, or none to spare for `class_dropout`.
+        """
+        highest = max(data.records[row].label or 0 for row in data.kept)
+        available = self.number_of_classes - (1 if self.args.class_dropout else 0)
+        if highest >= available:
+            spare = ", of which class_dropout needs the last" if self.args.class_dropout else ""
+            raise DataError(
+                f"{self.args.class_column} goes up to {highest}; the model has {self.number_of_classes} classes{spare}"
+            )
+        return highest + 1
+
+    def facts(self) -> dict[str, Any]:
+        name = self.args.model or Path(self.args.model_config or "").name
+        return {"model": name, "channels": self.channels, "classes": self.classes}
+
+    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        args, pixels = self.args, to_channels(batch["pixels"], self.channels)
+        if args.random_flip:
+            mirrored = torch.rand(len(pixels), device=pixels.device) < 0.5
+            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+        labels = batch.get("label")
+        if labels is not None and args.class_dropout:
+            dropped = torch.rand(len(labels), device=labels.device) < args.class_dropout
+            labels = torch.where(dropped, self.number_of_classes - 1, labels)
+
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return self.model(noisy, timesteps, labels).sample
+
+        return {"loss": denoising_loss(args, self.noise_scheduler, pixels, predict)}
+
+    def validations(self, save: Callable[[Path], None]) -> list[Validation]:
+        """Grids of images, and the loss of held-out images."""
+        args, found = self.args, []
+        if args.validation_images:
+            found.append(Validation(self.draw, args.validation_steps, first=True))
+        if args.validation_dataset is not None:
+            found.append(Validation(self.measure, args.validation_steps, first=True))
+        return found
+
+    def draw(self, step: int) -> dict[str, float]:
+        """A grid of images from the same noise each time. Returns no scores."""
+        args, count = self.args, self.args.validation_images
+        labels = [index % self.classes for index in range(count)] if self.classes else None
+        with generating(self.pipe, self.accelerator):
+            images = draw_images(
+                self.pipe,
+                count,
+                self.data.resolution,
+                args.validation_inference_steps,
+                args.seed,
+                labels,
+                args.validation_guidance_scale,
+            )
+        captions = None if labels is None else [f"class {label}" for label in labels]
+        report_validation_images(images, captions, self.accelerator, args.output_dir, step)
+        return {}
+
+    def measure(self, step: int) -> dict[str, float]:
+        """The mean denoising loss of the held-out images, on the same noise each time."""
+        with generating(self.pipe, self.accelerator):
+            losses = pixel_losses(self.pipe, self.held_out, HELD_OUT_SEED)
+        return {"validation_loss": float(losses.mean())}
+
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        """An adapter; or the whole pipeline where the whole model was trained, with an adapter beside it."""
+        args = self.args
+        card = {"Base model": facts["model"], "Training": facts}
+        save_trained_parts(self.pipe, "unet", args.parts, folder, card)
+        if "full" in args.parts:
+            self.pipe.scheduler.save_pretrained(folder / "scheduler")
+            self.pipe.save_config(folder)
+
+
+def pixel_losses(pipe: Any, data: ImageTextData, seed: int, batch_size: int = 64) -> np.ndarray:
+    """Held-out denoising losses [N] of a pipeline of a UNet2DModel in eval mode; see `held_out_losses`."""
+    unet, labels = pipe.unet, None
+    if data.columns.label:
+        labels = torch.tensor([data.records[row].label or 0 for row in data.kept], device=unet.device)
+
+    def clean(part: slice) -> Tensor:
+        pixels = torch.stack([data[index]["pixels"] for index in range(part.start, part.stop)])
+        return to_channels(pixels.to(unet.device), unet.config.in_channels)
+
+    def predict(part: slice, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        return unet(noisy, timesteps, None if labels is None else labels[part]).sample
+
+    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    return held_out_losses(scheduler, len(data), clean, predict, seed, batch_size)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    finetune(Unconditional, argv)
+
+
+if __name__ == "__main__":  # `geopos train` on several processes
+    run_script(main)
