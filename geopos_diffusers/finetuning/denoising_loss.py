@@ -27,9 +27,12 @@ def denoising_loss(args: DenoisingArguments, scheduler: Any, clean: Tensor, pred
     if args.noise_offset:
         noise += args.noise_offset * torch.randn(*clean.shape[:2], 1, 1, device=clean.device)
     timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), device=clean.device)
-    prediction = predict(scheduler.add_noise(clean, noise, timesteps), timesteps)
+    added = noise
+    if args.input_perturbation:
+        added = noise + args.input_perturbation * torch.randn_like(noise)
+    prediction = predict(scheduler.add_noise(clean, added, timesteps), timesteps)
     target = prediction_target(scheduler, clean, noise, timesteps)
-    return diffusion_loss(prediction, target, scheduler, timesteps, args.snr_gamma)
+    return diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)
 
 
 @torch.no_grad()
