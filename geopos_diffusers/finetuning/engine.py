@@ -68,7 +68,7 @@ class Run:
             "steps": self.steps,
             "samples_per_step": self.samples_per_step,
             "epochs": round(self.steps * self.samples_per_step / len(task.data), 2),
-            "learning_rate": {part: args.peak_learning_rate(part) for part in args.parts},
+            "learning_rate": {part: args.peak_learning_rate(part) for part in args.rated_parts},
             "seed": args.seed,
             "processes": accelerator.num_processes,
             "device": accelerator.device.type,
@@ -150,7 +150,7 @@ def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
     settings = {
         **fixed_settings(args),
         "mixed_precision": accelerator.mixed_precision,
-        "training_rates": {part: args.peak_learning_rate(part) for part in args.parts},
+        "training_rates": {part: args.peak_learning_rate(part) for part in args.rated_parts},
         "lr_schedule_steps": args.schedule_steps(args.max_train_steps),
     }
     if args.resolution is None:  # the model's

@@ -90,11 +90,25 @@ class CaptionEncoder:
     def conditions(self, parts: Parts, sizes: Tensor, dropout: float = 0.0) -> dict[str, Any]:
         """The same from captions that are encoded, [B, ...] each."""
         if dropout > 0:
-            dropped = torch.rand(len(parts[0]), device=self.device) < dropout
+            dropped = self.draw_dropped(len(parts[0]), dropout)
             parts = tuple(
                 torch.where(dropped.view(-1, *[1] * (part.ndim - 1)), empty, part)
                 for part, empty in zip(parts, self.empty, strict=True)
             )
+        return self.family.conditions(parts, sizes)
+
+    def draw_dropped(self, count: int, dropout: float) -> Tensor:
+        """[count] booleans: the captions that are replaced by the empty one."""
+        return torch.rand(count, device=self.device) < dropout
+
+    def conditions_with_gradient(self, captions: Sequence[str], sizes: Tensor, dropped: Tensor) -> dict[str, Any]:
+        """Keyword arguments for the denoiser, with gradients to the text encoders, whose weights change."""
+        texts = ["" if gone else caption for caption, gone in zip(captions, dropped.tolist(), strict=True)]
+        with only_errors_logged():
+            parts = self.family.encode(self.pipe, texts, self.device)
+        if not any(part.any() for part in self.empty):  # zeros whatever the weights are
+            kept = ~dropped
+            parts = tuple(part * kept.view(-1, *[1] * (part.ndim - 1)) for part in parts)
         return self.family.conditions(parts, sizes)
 
     @torch.no_grad()

@@ -15,11 +15,13 @@ class TextFamily(ABC):
     """Encodes through the pipeline's own `encode_prompt`.
 
     PARTS: what the pipeline's call names the tensors that a caption becomes; their negatives have negative_ before.
-    TEXT_ENCODERS: its components that read captions.
+    TEXT_ENCODERS: its components that read captions. UNREAD_LAYERS: for each of these, how many of its last layers
+        nothing reads the output of; empty where they are not all CLIP's.
     """
 
     PARTS: ClassVar[tuple[str, ...]]
     TEXT_ENCODERS: ClassVar[tuple[str, ...]]
+    UNREAD_LAYERS: ClassVar[tuple[int, ...]] = ()
 
     @abstractmethod
     def encode(self, pipe: Any, captions: Sequence[str], device: torch.device) -> Parts:
@@ -47,6 +49,7 @@ class StableDiffusionText(TextFamily):
 
     PARTS = ("prompt_embeds",)
     TEXT_ENCODERS = ("text_encoder",)
+    UNREAD_LAYERS = (0,)
 
     def encode(self, pipe: Any, captions: Sequence[str], device: torch.device) -> Parts:
         return (_encode(pipe, captions, device)[0],)
@@ -60,6 +63,7 @@ class StableDiffusionXLText(TextFamily):
 
     PARTS = ("prompt_embeds", "pooled_prompt_embeds")
     TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+    UNREAD_LAYERS = (1, 0)  # the last but one states of both, and the second's pooled output
 
     def encode(self, pipe: Any, captions: Sequence[str], device: torch.device) -> Parts:
         embeddings, _, pooled, _ = _encode(pipe, captions, device)

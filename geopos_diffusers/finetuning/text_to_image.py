@@ -30,9 +30,11 @@ from .engine import finetune
 from .flow_matching import FlowMatching, is_flow_matching
 from .image_text_data import ImageTextData, load_image_text
 from .latents import encode_all, encode_moments, encode_or_read, mean_latents, sample_latents, scale_latents
+from .lora import save_lora
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
 from .task import Task
-from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
+from .text_conditions import CaptionEncoder, check_supported, text_family, warn_of_long_captions
+from .text_encoder_lora import EncodedDenoiser, add_text_encoder_lora, predict
 from .text_to_image_arguments import TextToImageArguments
 from .validation import evaluation_prompts, generating, report_validation_images, sampling_options
 
@@ -55,6 +57,8 @@ class TextToImage(Task[TextToImageArguments]):
         self.reconstruction_psnr = 0.0
 
     def check_packages(self) -> None:
+        if self.args.train_text_encoder:
+            require_package("peft", "train", "train_text_encoder")
         if self.args.evaluate_every is not None:
             require_package("mediapipe", "eval", "evaluate_every")
 
@@ -81,6 +85,9 @@ class TextToImage(Task[TextToImageArguments]):
         super().build()
         self.denoising = build_denoising(self.pipe, self.args)
         self.encode_captions = CaptionEncoder(self.pipe, self.accelerator.device)
+        if self.args.train_text_encoder:
+            self.parameters |= add_text_encoder_lora(self.pipe, self.args)
+            self.model = EncodedDenoiser(self.model, self.encode_captions)
         self.bands = self.args.validation_bands or DEFAULT_BANDS
         self.held_out_kind = f"{self.bands} bands of {self.denoising.target}"
 
@@ -142,12 +149,17 @@ class TextToImage(Task[TextToImageArguments]):
         if args.noise_offset:
             noise += args.noise_offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
         levels = denoising.draw_levels(len(latents), latents.device)
-        conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
+        told: tuple[Any, ...]
+        if args.train_text_encoder:
+            told = batch["caption"], batch["sizes"], self.encode_captions.draw_dropped(len(noise), args.caption_dropout)
+        else:
+            told = (self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout),)
         added = noise
         if args.input_perturbation:
             added = noise + args.input_perturbation * torch.randn_like(noise)
         noisy = denoising.add_noise(latents, added, levels)
-        prediction = predict(self.model, noisy, denoising.timesteps(levels), conditions)
+        forward = self.model if args.train_text_encoder else partial(predict, self.model)
+        prediction = forward(noisy, denoising.timesteps(levels), *told)
         errors = denoising.errors(prediction, noisy, latents, noise, levels).flatten(1).mean(1)
         weights = denoising.weights(levels)
         return {"loss": (errors if weights is None else weights * errors).mean()}
@@ -203,16 +215,16 @@ class TextToImage(Task[TextToImageArguments]):
         report_validation_images(images, prompts, self.accelerator, self.args.output_dir, step)
         return {}
 
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        super().save(folder, facts)
+        if self.args.train_text_encoder:  # in one file with the denoiser's
+            denoiser = [self.component] if "lora" in self.args.parts else []
+            save_lora(self.pipe, [*denoiser, *text_family(self.pipe).TEXT_ENCODERS], folder)
+
     def finish(self) -> dict[str, Any]:
         if self.evaluation is not None:
             self.evaluation.finish()
         return super().finish()
-
-
-def predict(model: Any, noisy: Tensor, timesteps: Tensor, conditions: dict[str, Any]) -> Tensor:
-    """The output of a UNet or a transformer, [B, C, h, w]."""
-    # By name: their arguments have different orders.
-    return model(noisy.to(conditions["encoder_hidden_states"].dtype), timestep=timesteps, **conditions).sample
 
 
 def build_denoising(pipe: Any, args: TextToImageArguments) -> Denoising:
