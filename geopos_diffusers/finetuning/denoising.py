@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from ..errors import ConfigError
 from .denoising_options import DenoisingArguments
 from .diffusion_loss import prediction_target
+from .flow_matching import FlowMatching, is_flow_matching
 
 
 class Denoising(Protocol):
@@ -63,3 +65,20 @@ class DDPMDenoising:
 
     def weights(self, levels: Tensor) -> Tensor | None:
         return self.args.loss_weights(self.scheduler, levels)
+
+
+def build_denoising(pipe: Any, args: Any) -> Denoising:
+    """What a pipeline's denoiser learns, by its scheduler. args: with the options of both kinds.
+
+    Raises:
+        ConfigError: an option of the other kind is given.
+    """
+    name = type(pipe).__name__
+    if is_flow_matching(pipe.scheduler):
+        for option in ("loss_weighting", "snr_gamma", "p2_gamma", "p2_k", "prediction_type"):
+            if getattr(args, option) is not None:
+                raise ConfigError(f"{option} is of denoising diffusion; {name} is trained by flow matching")
+        return FlowMatching(pipe.scheduler.config, args, pipe.transformer.config.get("timestep_scale", 1.0))
+    for option in args.given_flow_options():
+        raise ConfigError(f"{option} is of flow matching; {name} is trained by denoising diffusion")
+    return DDPMDenoising(pipe.scheduler.config, args)

@@ -6,26 +6,21 @@ summary.json, beside what the task draws.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
-from torch.utils.data import DataLoader
 
 from ..files import atomic_directory, write_json
 from ..optional_packages import require_package
 from ..training.arguments import fixed_settings, parse_arguments
 from ..training.checkpoints import TrainingState, check_settings, clear_output, saved_step
-from ..training.data_order import DataOrder
-from ..training.gradient_step import GradientStep
-from ..training.interruption import ignore_ctrl_c
 from ..training.loop import Outcome, Training, training_folder
 from ..training.loop import train as run_training
 from ..training.loss_log import read_losses
@@ -33,6 +28,7 @@ from ..training.optimizers import check_installed
 from ..training.processes import end_run
 from ..training.resuming import resume_point
 from ..training.tracking import build_accelerator, start_trackers
+from .loading import build_batches
 from .task import Task
 
 FINAL_LOSS_STEPS = 100
@@ -53,21 +49,22 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What the terminal, the model card and summary.json say about the run."""
         task, args, accelerator = self.task, self.task.args, self.task.accelerator
+        count = None if args.streaming else len(task.data)
         return {
             "pipeline": type(task.pipe).__name__,
             "model": args.model,
             "train": args.train,
             "trained_parameters": sum(parameter.numel() for parameter in task.parameters.values()),
             f"{task.component}_parameters": task.base_parameters,
-            "dataset": args.dataset,
-            "images": len(task.data),
+            "dataset": ", ".join(args.dataset),
+            "images": count,
             **({} if task.held_out is None else {"validation_images": len(task.held_out)}),
             "skipped_images": task.data.skipped,
             "resolution": self.state.settings["resolution"],
             **task.facts(),
             "steps": self.steps,
             "samples_per_step": self.samples_per_step,
-            "epochs": round(self.steps * self.samples_per_step / len(task.data), 2),
+            "epochs": count and round(self.steps * self.samples_per_step / count, 2),
             "learning_rate": {part: args.peak_learning_rate(part) for part in args.rated_parts},
             "seed": args.seed,
             "processes": accelerator.num_processes,
@@ -117,7 +114,7 @@ def check_packages(task: Task) -> None:
     check_installed(task.args.optimizer)
     if "lora" in task.args.parts:
         require_package("peft", "train", "train=lora")
-    if not Path(task.args.dataset).is_dir():
+    if task.args.streaming or not all(Path(dataset).is_dir() for dataset in task.args.dataset):
         require_package("datasets", "train", "a Parquet file or data set of the Hub")
     task.check_packages()
 
@@ -137,11 +134,10 @@ def build_run(task: Task) -> Run:
         "data": task.data.fingerprint(),
         "lr_schedule_steps": args.schedule_steps(steps),
     }
-    task.model.train()
-    task.model, optimizer = accelerator.prepare(task.model, task.optimizer())
-    ema = EMAModel(task.parameters.values(), decay=args.ema_decay) if args.use_ema else None
+    parameters, optimizer = task.prepare()
+    ema = EMAModel(parameters.values(), decay=args.ema_decay) if args.use_ema else None
     counters = {} if task.best is None else task.best.counters
-    state = TrainingState(accelerator, task.parameters, optimizer, ema, settings, counters=counters)
+    state = TrainingState(accelerator, parameters, optimizer, ema, settings, counters=counters)
     return Run(task, state, steps, samples_per_step)
 
 
@@ -173,10 +169,8 @@ def train(run: Run, checkpoint: Path | None) -> None:
         folder=Path(args.output_dir),
         state=run.state,
         steps=run.steps,
-        step=GradientStep(
+        step=task.step(
             run.state,
-            task.model,
-            losses=task.losses,
             batches=partial(build_loader, run),
             learning_rate=partial(learning_rate, run),
             max_grad_norm=args.max_grad_norm,
@@ -199,20 +193,8 @@ def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
     return group["peak"] * run.task.args.learning_rate_factor(step, run.steps)
 
 
-def build_loader(run: Run, first_step: int) -> DataLoader:
-    """Batches of all processes in turn, from `first_step` to the end of the run. The shuffling is DataOrder's."""
-    args, data = run.task.args, run.task.data
-    start, stop = first_step * run.samples_per_step, run.steps * run.samples_per_step
-    loader = DataLoader(
-        data,
-        args.train_batch_size,
-        sampler=DataOrder(len(data), start, stop, args.seed),
-        num_workers=args.num_workers,
-        worker_init_fn=ignore_ctrl_c,
-        # Of its own, since starting to iterate would otherwise draw from the training's random numbers.
-        generator=torch.Generator(),
-    )
-    return run.task.accelerator.prepare(loader)
+def build_loader(run: Run, first_step: int) -> Iterable[Any]:
+    return build_batches(run.task.data, run.task.args, run.task.accelerator, first_step, run.steps)
 
 
 def finish(run: Run, outcome: Outcome) -> None:

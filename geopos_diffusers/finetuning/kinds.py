@@ -5,7 +5,11 @@ from importlib import import_module
 
 # The name of each kind's dataclass of options. A kind's module is its name with underscores, its options' that with
 # _arguments behind.
-ARGUMENTS = {"text-to-image": "TextToImageArguments", "unconditional": "UnconditionalArguments"}
+ARGUMENTS = {
+    "text-to-image": "TextToImageArguments",
+    "unconditional": "UnconditionalArguments",
+    "vae": "VaeArguments",
+}
 DEFAULT = "text-to-image"
 
 

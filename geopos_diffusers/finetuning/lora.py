@@ -29,7 +29,7 @@ def add_lora(model: nn.Module, arguments: PartArguments) -> None:
     """
     with optional_import("LoRA", "train"):
         from peft import LoraConfig
-    targets = arguments.lora_target_modules or list(arguments.LORA_TARGETS)
+    targets = arguments.lora_targets(model)
     config = LoraConfig(
         r=arguments.lora_rank,
         lora_alpha=arguments.lora_alpha or arguments.lora_rank,

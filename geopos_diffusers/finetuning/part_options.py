@@ -4,7 +4,7 @@
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import ConfigError
 from ..patching.config import GeoConvConfig
@@ -12,6 +12,9 @@ from ..pipelines.loading import DEFAULT_MODEL
 from ..training.arguments import option
 from ..training.optimizers import SOURCES
 from .training_options import TrainingArguments, optimisation_option
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PARTS = ("geoconv", "bias", "lora", "full")
 # Peak learning rates: for each part the best of a sweep on the packaged model in 300 steps (docs/results/
@@ -148,6 +151,14 @@ class PartArguments(TrainingArguments):
             raise ConfigError(f"optimizer {self.optimizer} needs a learning_rate: the defaults are AdamW's")
         default = "taps" if part == "geoconv" and self.geoconv_config().basis == "taps" else part
         return self.DEFAULT_RATES[default] if rate == "swept" else rate
+
+    def lora_targets(self, model: "nn.Module") -> list[str]:
+        """Names or name endings of the model's layers that get LoRA."""
+        return self.lora_target_modules or list(self.LORA_TARGETS)
+
+    def trains_whole(self, name: str) -> bool:
+        """Whether `full` trains a parameter of this name; what it does not train is frozen."""
+        return True
 
     def geoconv_config(self, component: str | None = None) -> GeoConvConfig:
         """The surgery on a component of the pipeline; by default the script's own."""

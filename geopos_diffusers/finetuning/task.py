@@ -10,12 +10,14 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..training.checkpoints import TrainingState
 from ..training.early_stopping import BestWeights
+from ..training.gradient_step import GradientStep
 from ..training.loop import Validation
 from ..training.optimizers import build_optimizer
-from .data_part import evenly_spaced, split_data
 from .held_out_loss import HeldOutLoss
 from .held_out_options import DEFAULT_IMAGES, DEFAULT_STEPS, HeldOutArguments
+from .held_out_split import evenly_spaced_part, split_data
 from .trained_parts import add_trained_parts, parameter_groups, place_models, save_trained_parts
 
 Arguments = TypeVar("Arguments", bound=Any)
@@ -83,7 +85,7 @@ class Task(ABC, Generic[Arguments]):
 
     @abstractmethod
     def load_data(self) -> Any:
-        """A map-style data set with `fingerprint()`, `resolution` and `skipped`."""
+        """A map-style data set with `fingerprint()`, `resolution`, `skipped`, and `part(indices)` to hold some out."""
 
     def load_validation_data(self, dataset: str) -> Any:
         """The same of the images to measure the loss on."""
@@ -97,11 +99,29 @@ class Task(ABC, Generic[Arguments]):
             self.data, held_out = split_data(self.data, self.args.validation_split_share)
         else:
             held_out = self.load_validation_data(self.args.validation_dataset or "")
-        self.held_out = evenly_spaced(held_out, self.args.validation_loss_images or DEFAULT_IMAGES)
+        self.held_out = evenly_spaced_part(held_out, self.args.validation_loss_images or DEFAULT_IMAGES)
 
     def optimizer(self) -> torch.optim.Optimizer:
         groups = parameter_groups(self.parameters, self.args)
         return build_optimizer(self.args.optimizer, groups, self.args.optimizer_options)
+
+    def prepare(self) -> tuple[dict[str, Parameter], Any]:
+        """Wrap the model for several processes.
+
+        Returns:
+            All parameters that the training changes, by name, and their optimizer, or several; see `TrainingState`.
+        """
+        self.model.train()
+        if self.args.compile:
+            # With the random numbers of the model as it is: it draws shifts.
+            torch._inductor.config.fallback_random = True
+            self.model = torch.compile(self.model, mode=self.args.compile_mode)
+        self.model, optimizer = self.accelerator.prepare(self.model, self.optimizer())
+        return self.parameters, optimizer
+
+    def step(self, state: TrainingState, **options: Any) -> GradientStep:
+        """What takes an optimizer step. options: of `GradientStep`."""
+        return GradientStep(state, self.model, losses=self.losses, **options)
 
     def facts(self) -> dict[str, Any]:
         """What the terminal, the model card and summary.json say beside the engine's facts."""

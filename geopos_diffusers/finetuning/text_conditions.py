@@ -11,8 +11,6 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from ..errors import ConfigError
-from ..pipelines.generation import denoiser_of
 from .text_families import FAMILIES, Parts, TextFamily
 
 logger = logging.getLogger(__name__)
@@ -21,19 +19,6 @@ logger = logging.getLogger(__name__)
 def text_family(pipe: Any) -> TextFamily:
     """How a supported pipeline encodes captions."""
     return FAMILIES[type(pipe).__name__]
-
-
-def check_supported(pipe: Any) -> None:
-    """Raise ConfigError unless `pipe` is one of the pipelines that the fine-tuning script can train."""
-    name = type(pipe).__name__
-    # Inpainting and image-to-image checkpoints share these classes but feed the UNet more channels.
-    if name not in FAMILIES or denoiser_of(pipe).config.in_channels != pipe.vae.config.latent_channels:
-        raise ConfigError(
-            f"{name} cannot be fine-tuned here; supported are text-to-image pipelines of the kinds "
-            f"{', '.join(FAMILIES)}"
-        )
-    if pipe.text_encoder is None:
-        raise ConfigError(f"this {name} has no text encoder (as SDXL refiners have none) and cannot be fine-tuned here")
 
 
 def warn_of_long_captions(pipe: Any, captions: Sequence[str]) -> int:
@@ -74,21 +59,22 @@ class CaptionEncoder:
     def __init__(self, pipe: Any, device: torch.device) -> None:
         self.pipe, self.device, self.family = pipe, device, text_family(pipe)
         self.kept: dict[str, Parts] = {}
+        self.freed = False
         with torch.no_grad(), only_errors_logged():
             self.empty = self.family.encode_empty(pipe, device)
 
-    def __call__(self, captions: Sequence[str], sizes: Tensor, dropout: float = 0.0) -> dict[str, Any]:
+    def __call__(
+        self, captions: Sequence[str], sizes: Tensor, dropout: float = 0.0, parts: Parts | None = None
+    ) -> dict[str, Any]:
         """Keyword arguments for the denoiser.
 
         Args:
             captions: B texts. sizes: [B, 6] original height and width, crop top and left, target height and width, in
                 pixels (SDXL's time ids, section 2.2 of arXiv 2307.01952).
             dropout: chance that a caption is replaced by the empty one, drawn from the device's global generator.
+            parts: what `encode` returns for the captions, where it is known.
         """
-        return self.conditions(self.encode(captions), sizes, dropout)
-
-    def conditions(self, parts: Parts, sizes: Tensor, dropout: float = 0.0) -> dict[str, Any]:
-        """The same from captions that are encoded, [B, ...] each."""
+        parts = self.encode(captions) if parts is None else parts
         if dropout > 0:
             dropped = self.draw_dropped(len(parts[0]), dropout)
             parts = tuple(
@@ -114,27 +100,23 @@ class CaptionEncoder:
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Parts:
         """Tensors [B, ...] in the order of the family's PARTS."""
-        if self.kept:
+        if self.freed:
             rows = zip(*(self.kept[caption] for caption in captions), strict=True)
             return tuple(torch.stack(row).to(self.device) for row in rows)
         with only_errors_logged():  # a warning of every caption that is too long would come at every step
             return self.family.encode(self.pipe, captions, self.device)
 
-    def keep(self, captions: Iterable[str], batch_size: int) -> None:
+    def keep(self, captions: Iterable[str]) -> None:
         """Encode captions once, and free the text encoders: from now on these captions alone can be encoded.
 
         Args:
-            captions: all that training and validation will need.
+            captions: all that is encoded later. Their encodings stay in memory.
         """
-        distinct = list(dict.fromkeys(captions))
-        kept: dict[str, Parts] = {}
-        for start in range(0, len(distinct), batch_size):
-            batch = distinct[start : start + batch_size]
-            parts = self.encode(batch + batch[:1] * (batch_size - len(batch)))  # the last bits can depend on the size
-            kept |= {caption: tuple(part[row].cpu() for part in parts) for row, caption in enumerate(batch)}
-        self.kept = kept
-        for name in self.family.TEXT_ENCODERS:
-            setattr(self.pipe, name, None)
+        self.kept = {
+            caption: tuple(part[0].cpu() for part in self.encode([caption])) for caption in dict.fromkeys(captions)
+        }
+        self.pipe.register_modules(**dict.fromkeys(self.family.TEXT_ENCODERS))
+        self.freed = True
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -142,7 +124,7 @@ class CaptionEncoder:
     def call_arguments(self, prompts: Sequence[str]) -> dict[str, Any]:
         """Arguments of the pipeline's call that draw prompts: the texts, or their encodings where these are kept."""
         options = self.family.call_options()
-        if not self.kept:
+        if not self.freed:
             return {"prompt": list(prompts), **options}
         options["negative_prompt"] = None  # of which some pipelines have another default
         for name, part, empty in zip(self.family.PARTS, self.encode(prompts), self.empty, strict=True):

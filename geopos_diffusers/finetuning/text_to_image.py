@@ -7,7 +7,6 @@ losses.png, validation-*.png, logs/ of the trackers, checkpoint-*/ to continue f
 with --evaluate-every also evaluation/ and best/.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,23 +16,31 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..optional_packages import require_package
 from ..pipelines.generation import denoiser_of, generate_images
 from ..pipelines.loading import load_pipeline
 from ..pipelines.prompts import warn_of_unreadable_words
 from ..training.loop import Validation
+from ..training.loss_log import read_losses
 from ..training.processes import run_script
-from .denoising import DDPMDenoising, Denoising
+from .cached_data import CachedData
+from .denoising import build_denoising
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
-from .flow_matching import FlowMatching, is_flow_matching
-from .image_text_data import ImageTextData, load_image_text
-from .latents import encode_all, encode_moments, encode_or_read, mean_latents, sample_latents, scale_latents
+from .flow_matching import is_flow_matching
+from .image_text_data import ImageTextData
+from .latent_cache import cache_latents
+from .latents import encode_moments, mean_latents, sample_latents, scale_latents
+from .loading import check_size, data_facts, load_data
 from .lora import save_lora
+from .masks import mask_weight, share_inside, weighted_error
+from .mirrored_captions import mirror_some
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
+from .streaming import StreamedData
+from .supported_pipelines import check_supported, coarsest_value, size_multiple
 from .task import Task
-from .text_conditions import CaptionEncoder, check_supported, text_family, warn_of_long_captions
+from .text_cache import cache_text
+from .text_conditions import CaptionEncoder, text_family, warn_of_long_captions
 from .text_encoder_lora import EncodedDenoiser, add_text_encoder_lora, predict
 from .text_to_image_arguments import TextToImageArguments
 from .validation import evaluation_prompts, generating, report_validation_images, sampling_options
@@ -91,50 +98,47 @@ class TextToImage(Task[TextToImageArguments]):
         self.bands = self.args.validation_bands or DEFAULT_BANDS
         self.held_out_kind = f"{self.bands} bands of {self.denoising.target}"
 
-    def load_data(self) -> ImageTextData:
-        args, pipe = self.args, self.pipe
-        data = self._load_images(args.dataset, args.dataset_split, args.max_train_samples)
-        warn_of_long_captions(pipe, data.captions)
-        warn_of_unreadable_words(pipe, [*data.captions, *self.prompts()])
+    def load_data(self) -> ImageTextData | StreamedData:
+        pipe = self.pipe
+        data = self._load_images(None)
+        self.data_facts = data_facts(data)
+        captions = data.some_captions()
+        warn_of_long_captions(pipe, captions)
+        warn_of_unreadable_words(pipe, [*captions, *self.prompts()])
         self.reconstruction_psnr = reconstruction_psnr(data, pipe.vae, self.accelerator.device)
         warn_of_lost_detail(self.reconstruction_psnr)
         return data
 
-    def load_validation_data(self, dataset: str) -> ImageTextData:
-        return self._load_images(dataset, self.args.dataset_split)
+    def load_validation_data(self, dataset: str) -> ImageTextData | StreamedData:
+        return self._load_images(dataset)
 
-    def _load_images(self, dataset: str, split: str, limit: int | None = None) -> ImageTextData:
-        args, pipe, accelerator = self.args, self.pipe, self.accelerator
-        resolution = args.resolution or denoiser_of(pipe).config.sample_size * pipe.vae_scale_factor
-        multiple = size_multiple(pipe)
-        if resolution % multiple:
-            raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
-        # The first process fills the cache of a downloaded data set, the others read it.
-        with accelerator.main_process_first():
-            return load_image_text(
-                dataset,
-                resolution,
-                args.image_column,
-                args.caption_column,
-                split,
-                limit,
-                show_progress=accelerator.is_main_process,
-            )
+    def _load_images(self, held_out: str | None) -> ImageTextData | StreamedData:
+        pipe = self.pipe
+        resolution = self.args.resolution or denoiser_of(pipe).config.sample_size * pipe.vae_scale_factor
+        check_size(resolution, size_multiple(pipe))
+        return load_data(self.args, resolution, coarsest_value(pipe), self.accelerator, held_out)
 
     def prompts(self) -> list[str]:
-        """All that are drawn while training."""
+        """What images are drawn of while training."""
         return [*(self.args.validation_prompts or []), *evaluation_prompts(self.args)]
 
     def facts(self) -> dict[str, Any]:
-        return {"reconstruction_psnr": round(self.reconstruction_psnr, 2)}
+        return {**self.data_facts, "reconstruction_psnr": round(self.reconstruction_psnr, 2)}
 
     def prepare_data(self) -> None:
-        args = self.args
-        if args.cache_text_embeddings:
-            self.encode_captions.keep([*self.data.captions, *self.prompts()], args.train_batch_size)
+        args, accelerator, images = self.args, self.accelerator, self.data
+        batch, latents, text = args.train_batch_size, None, None
         if args.cache_latents:
-            encode = encode_all if args.latents_folder is None else partial(encode_or_read, folder=args.latents_folder)
-            self.data = encode(self.data, self.pipe.vae, self.accelerator, args.train_batch_size, args.num_workers)
+            folder = Path(args.latents_folder or Path(args.output_dir) / "latents")
+            latents = cache_latents(images, self.pipe.vae, accelerator, folder, batch, args.num_workers)
+        if args.cache_text_embeddings:
+            folder = Path(args.text_folder or Path(args.output_dir) / "text")
+            encode = self.encode_captions.encode
+            text = cache_text(images.captions, self.pipe, encode, accelerator, folder, batch, args.flip_captions)
+            held_out = [] if self.held_out is None else self.held_out.captions
+            self.encode_captions.keep([*self.prompts(), *held_out])
+        if latents is not None or text is not None:
+            self.data = CachedData(images, latents, text)
 
     def begin(self, step: int) -> None:
         super().begin(step)
@@ -144,29 +148,45 @@ class TextToImage(Task[TextToImageArguments]):
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Noise a batch's latents, let the denoiser predict, and compare."""
         args, denoising = self.args, self.denoising
-        latents = sample_latents(self.pipe.vae, self.moments(batch))
+        if args.random_flip:
+            batch = mirror_some(batch, args.flip_captions)
+        moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
+        latents = sample_latents(self.pipe.vae, moments)
         noise = torch.randn_like(latents)
         if args.noise_offset:
             noise += args.noise_offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
         levels = denoising.draw_levels(len(latents), latents.device)
-        told: tuple[Any, ...]
-        if args.train_text_encoder:
-            told = batch["caption"], batch["sizes"], self.encode_captions.draw_dropped(len(noise), args.caption_dropout)
-        else:
-            told = (self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout),)
+        forward, *told = self.conditions(batch)
         added = noise
         if args.input_perturbation:
             added = noise + args.input_perturbation * torch.randn_like(noise)
         noisy = denoising.add_noise(latents, added, levels)
-        forward = self.model if args.train_text_encoder else partial(predict, self.model)
         prediction = forward(noisy, denoising.timesteps(levels), *told)
-        errors = denoising.errors(prediction, noisy, latents, noise, levels).flatten(1).mean(1)
-        weights = denoising.weights(levels)
-        return {"loss": (errors if weights is None else weights * errors).mean()}
+        errors, found = denoising.errors(prediction, noisy, latents, noise, levels), {}
+        weight = None
+        if "mask" in batch:
+            weight = mask_weight(batch["mask"], latents.shape[-2:], args.mask_weight, args.mask_floor)
+            found["mask_loss_share"] = share_inside(errors, weight, batch["mask"])
+        means, weights = weighted_error(errors, weight), denoising.weights(levels)
+        return {"loss": (means if weights is None else weights * means).mean(), **found}
+
+    def conditions(self, batch: dict[str, Any]) -> tuple[Any, ...]:
+        """What predicts from noisy latents and timesteps, and its further arguments."""
+        encoder, captions, sizes, dropout = (
+            self.encode_captions,
+            batch["caption"],
+            batch["sizes"],
+            self.args.caption_dropout,
+        )
+        if self.args.train_text_encoder:
+            return self.model, captions, sizes, encoder.draw_dropped(len(captions), dropout)
+        parts = tuple(batch[name] for name in ("text0", "text1") if name in batch) or None
+        return partial(predict, self.model), encoder(captions, sizes, dropout, parts)
 
     def prepare_held_out(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
-        latents = mean_latents(self.pipe.vae, batch["pixels"].to(self.accelerator.device)).float()
+        with torch.no_grad():
+            latents = mean_latents(self.pipe.vae, batch["pixels"].to(self.accelerator.device)).float()
         return {"latents": scale_latents(self.pipe.vae, latents), "caption": batch["caption"], "sizes": batch["sizes"]}
 
     def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
@@ -182,16 +202,6 @@ class TextToImage(Task[TextToImageArguments]):
             errors = denoising.errors(prediction, noisy, latents, noise, levels)
             values[f"validation_loss_band_{band}"] = errors.flatten(1).mean(1)
         return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}
-
-    def moments(self, batch: dict[str, Any]) -> Tensor:
-        """The parameters of the images' latents, from the batch or from its images, mirrored where that is asked."""
-        if "moments" in batch:
-            return batch["moments"]
-        pixels = batch["pixels"]
-        if self.args.random_flip:
-            mirrored = torch.rand(len(pixels), device=pixels.device) < 0.5
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
-        return encode_moments(self.pipe.vae, pixels)
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """The loss on held-out images, grids of the validation prompts, and scores of hands."""
@@ -222,35 +232,14 @@ class TextToImage(Task[TextToImageArguments]):
             save_lora(self.pipe, [*denoiser, *text_family(self.pipe).TEXT_ENCODERS], folder)
 
     def finish(self) -> dict[str, Any]:
+        found = super().finish()
+        if self.args.mask_column:
+            lines = read_losses(Path(self.args.output_dir) / "losses.jsonl")
+            found["mask_loss_share"] = sum(line["mask_loss_share"] for line in lines) / len(lines)
+            print(f"{found['mask_loss_share']:.1%} of the loss came from inside the masks")
         if self.evaluation is not None:
             self.evaluation.finish()
-        return super().finish()
-
-
-def build_denoising(pipe: Any, args: TextToImageArguments) -> Denoising:
-    """What a pipeline's denoiser learns, by its scheduler.
-
-    Raises:
-        ConfigError: an option of the other kind of model is given.
-    """
-    name = type(pipe).__name__
-    if is_flow_matching(pipe.scheduler):
-        for option in ("loss_weighting", "snr_gamma", "p2_gamma", "p2_k", "prediction_type"):
-            if getattr(args, option) is not None:
-                raise ConfigError(f"{option} is of denoising diffusion; {name} is trained by flow matching")
-        scale = pipe.transformer.config.get("timestep_scale", 1.0)
-        return FlowMatching(pipe.scheduler.config, args, scale)
-    for option in args.given_flow_options():
-        raise ConfigError(f"{option} is of flow matching; {name} is trained by denoising diffusion")
-    return DDPMDenoising(pipe.scheduler.config, args)
-
-
-def size_multiple(pipe: Any) -> int:
-    """What the sides of images must be multiples of, in pixels."""
-    if type(pipe).__name__ == "SanaPipeline":  # refuses others when it draws
-        return math.lcm(32, pipe.vae_scale_factor)
-    config = denoiser_of(pipe).config
-    return pipe.vae_scale_factor * (config.get("patch_size") or 1)
+        return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -38,7 +38,8 @@ def add_trained_parts(owner: Any, component: str, arguments: PartArguments) -> d
         MissingDependencyError: LoRA was asked for and peft is not installed.
     """
     model: nn.Module = getattr(owner, component)
-    model.requires_grad_("full" in arguments.parts)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("full" in arguments.parts and arguments.trains_whole(name))
     if arguments.patches:
         apply_geoconv(_patched_as(owner, component), arguments.geoconv_config(component))
     if "lora" in arguments.parts:

@@ -20,8 +20,9 @@ from ..training.loop import Validation
 from ..training.processes import run_script
 from .denoising_loss import denoising_loss, held_out_losses
 from .engine import finetune
-from .image_text_data import ImageTextData, load_image_text
-from .records import Columns
+from .image_text_data import ImageTextData
+from .loading import load_data
+from .streaming import StreamedData
 from .task import Task
 from .trained_parts import save_trained_parts
 from .unconditional_arguments import UnconditionalArguments
@@ -68,7 +69,7 @@ class Unconditional(Task[UnconditionalArguments]):
         self.channels = self.pipe.unet.config.in_channels
         self.number_of_classes = self.pipe.unet.config.num_class_embeds or 0
 
-    def load_data(self) -> ImageTextData:
+    def load_data(self) -> ImageTextData | StreamedData:
         args = self.args
         resolution = args.resolution or image_size(self.pipe.unet)
         if resolution is None:
@@ -76,26 +77,16 @@ class Unconditional(Task[UnconditionalArguments]):
         multiple = 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
         if resolution % multiple:
             raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
-        data = self.images(args.dataset, resolution, args.max_train_samples)
+        data = load_data(args, resolution, multiple, self.accelerator)
         if args.class_column is not None:
             self.classes = self.check_labels(data)
         if args.validation_dataset is not None:
-            self.held_out = self.images(args.validation_dataset, resolution)
+            self.held_out = load_data(args, resolution, multiple, self.accelerator, args.validation_dataset)
             if args.class_column is not None:
                 self.check_labels(self.held_out)
         return data
 
-    def images(self, dataset: str, resolution: int, limit: int | None = None) -> ImageTextData:
-        args, accelerator = self.args, self.accelerator
-        columns = Columns(args.image_column, None, label=args.class_column)
-        # The first process fills the cache of a downloaded data set, the others read it.
-        with accelerator.main_process_first():
-            shown = accelerator.is_main_process
-            return load_image_text(
-                dataset, resolution, split=args.dataset_split, limit=limit, show_progress=shown, columns=columns
-            )
-
-    def check_labels(self, data: ImageTextData) -> int:
+    def check_labels(self, data: Any) -> int:
         """How many classes the data have: one more than the highest number.
 
         Raises:

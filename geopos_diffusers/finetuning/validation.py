@@ -85,14 +85,18 @@ def report_validation_images(
     accelerator: Accelerator,
     folder: str | Path,
     step: int,
+    **layout: int,
 ) -> Path:
-    """Write `validation-{step}.png`, a grid, captioned or not, and send the images to the trackers that take images."""
+    """Write `validation-{step}.png`, a grid, captioned or not, and send the images to the trackers that take images.
+
+    layout: of `contact_sheet`.
+    """
     target = Path(folder) / f"validation-{step:06d}.png"
     with atomic_path(target) as temporary:
-        contact_sheet(images, prompts).save(temporary, format="PNG")
+        contact_sheet(images, prompts, **layout).save(temporary, format="PNG")
     pixels = np.stack([np.asarray(image) for image in images])
     for tracker in accelerator.trackers:
         if hasattr(tracker, "log_images"):
-            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-            tracker.log_images({"validation": pixels}, step=step, **layout)
+            form = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"validation": pixels}, step=step, **form)
     return target

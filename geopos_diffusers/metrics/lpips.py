@@ -6,9 +6,10 @@ weights, comes from torchmetrics, which needs torchvision and a download of its 
 """
 
 from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import DataError, MissingDependencyError
 from .features import IMAGENET_MEAN, IMAGENET_STD, MobileNetV2, load_mobilenet
@@ -20,6 +21,11 @@ SMALL = 1e-10  # added to lengths, as in the authors' code
 # Images [N, 3, S, S] in [-1, 1] -> distances [N] of each to the next one, of the last to the first.
 RingDistance = Callable[[Tensor], Tensor]
 NETWORKS = ("mobilenet", "alex")
+TITLES = {"alex": "AlexNet", "vgg": "VGG-16"}
+NAMES = {
+    "mobilenet": "LPIPS-MobileNetV2 (uniform weights)",
+    **{network: f"LPIPS-{title}" for network, title in TITLES.items()},
+}
 
 
 def perceptual_distance(network: str) -> RingDistance:
@@ -50,7 +56,9 @@ def mobilenet_distances(network: MobileNetV2, images: Tensor) -> Tensor:
 
 def stage_directions(network: MobileNetV2, images: Tensor) -> list[Tensor]:
     """The feature maps [B, C, H, W] of each stage, with length 1 at every place."""
-    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, deviation = (
+        torch.tensor(values, device=images.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     values = ((images + 1) / 2 - mean) / deviation
     maps = []
     for index, layer in zip(range(STAGE_ENDS[-1] + 1), network.features.children(), strict=False):
@@ -60,17 +68,56 @@ def stage_directions(network: MobileNetV2, images: Tensor) -> list[Tensor]:
     return maps
 
 
-def _load_alex() -> RingDistance:
+class DistanceMaps(nn.Module):
+    """Where two images differ: the distance's parts by place, which add up to it. Gradients reach the images.
+
+    Args:
+        network: "mobilenet", "alex" or "vgg". Its weights stay as they are.
+
+    Raises:
+        DataError: another name.
+        MissingDependencyError: weights or packages are missing.
+    """
+
+    def __init__(self, network: Literal["mobilenet", "alex", "vgg"]) -> None:
+        super().__init__()
+        if network not in NAMES:
+            raise DataError(f"no LPIPS network {network!r}; known are {', '.join(NAMES)}")
+        self.name = NAMES[network]
+        if network == "mobilenet":
+            self.network: nn.Module = load_mobilenet()
+        else:
+            learnt = _load_learnt(network).net
+            learnt.spatial = True
+            self.network = learnt
+        self.requires_grad_(False)
+
+    def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """Maps [B, 1, h, w], one or more and of several sizes, of images [B, 3, H, W] in [-1, 1]. The distance is the
+        sum of their means."""
+        if not isinstance(self.network, MobileNetV2):
+            return [self.network(first, second)]
+        pairs = zip(stage_directions(self.network, first), stage_directions(self.network, second), strict=True)
+        return [(one - other).square().sum(1, keepdim=True) for one, other in pairs]
+
+
+def _load_learnt(network: Literal["alex", "vgg"]) -> Any:
+    """torchmetrics' metric with learnt weights."""
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-        metric = LearnedPerceptualImagePatchSimilarity(net_type="alex")
+        return LearnedPerceptualImagePatchSimilarity(net_type=network)
     # RuntimeError: torchvision of another torch. OSError: its weights cannot be fetched.
     except (ImportError, RuntimeError, OSError) as error:
+        title = TITLES[network]
         raise MissingDependencyError(
-            f"LPIPS with AlexNet needs torchmetrics, torchvision and AlexNet's weights, which torchvision downloads "
+            f"LPIPS with {title} needs torchmetrics, torchvision and {title}'s weights, which torchvision downloads "
             f"({' '.join(str(error).split())})"
         ) from error
+
+
+def _load_alex() -> RingDistance:
+    metric = _load_learnt("alex")
 
     @torch.inference_mode()
     def distances(images: Tensor) -> Tensor:

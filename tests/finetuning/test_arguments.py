@@ -3,7 +3,7 @@ import json
 import pytest
 
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.finetuning.kinds import ARGUMENTS
+from geopos_diffusers.finetuning.kinds import ARGUMENTS, DEFAULT, arguments_class
 from geopos_diffusers.finetuning.part_options import LEARNING_RATES
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.training.arguments import fixed_settings, parse_arguments
@@ -27,9 +27,10 @@ def test_all_shipped_configs_are_valid():
     from pathlib import Path
 
     for config in sorted((Path(__file__).parents[2] / "configs").glob("finetune_*.yaml")):
-        if any(config.stem.startswith(f"finetune_{kind}") for kind in ARGUMENTS):
-            continue  # of another kind, whose tests read it
-        args = parse_arguments(TextToImageArguments, ["--config", str(config), "--dataset", "d", "--output_dir", "o"])
+        kind = next((kind for kind in ARGUMENTS if config.stem.startswith(f"finetune_{kind}")), DEFAULT)
+        words = ["--config", str(config), "--dataset", "d", "--output_dir", "o"]
+        words += ["--model", "m"] if kind == "unconditional" else []  # which has no default
+        args = parse_arguments(arguments_class(kind), words)
         assert all(0 < args.peak_learning_rate(part) < 1 for part in args.rated_parts)
 
 
@@ -58,10 +59,10 @@ def test_all_shipped_configs_are_valid():
         ("latents_folder: x", "give cache_latents too"),
         ("components: [unet, vae]", "trains the unet or transformer only"),
         ("target_modules: '('", "not a valid regular expression"),
-        ("train_text_encoder: true\ncache_text_embeddings: true", "encodes captions at each step"),
-        ("text_encoder_lora_rank: 4", "text_encoder_lora_rank is an option of train_text_encoder; give that too"),
         ("logit_mean: 1\ntimestep_weighting: cosmap", "logit_mean is a number of timestep_weighting logit_normal"),
         ("mode_scale: 1", "mode_scale is a number of timestep_weighting mode"),
+        ("train_text_encoder: true\ncache_text_embeddings: true", "encodes captions at each step"),
+        ("text_encoder_lora_rank: 4", "text_encoder_lora_rank is an option of train_text_encoder; give that too"),
         ("max_train_steps: null", "give max_train_steps or num_train_epochs"),
         ("caption_dropout: 1.5", "caption_dropout must be a number between 0 and 1; got 1.5"),
         ("validation_promts: x", "unknown option 'validation_promts'; did you mean validation_prompts?"),

@@ -5,8 +5,9 @@ from diffusers.training_utils import compute_density_for_timestep_sampling, comp
 from tiny_models import tiny_sana, tiny_stable_diffusion, tiny_stable_diffusion_3
 
 from geopos_diffusers.errors import ConfigError
+from geopos_diffusers.finetuning.denoising import build_denoising
 from geopos_diffusers.finetuning.flow_matching import FlowMatching, is_flow_matching
-from geopos_diffusers.finetuning.text_to_image import build_denoising, size_multiple
+from geopos_diffusers.finetuning.supported_pipelines import size_multiple
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 
 CPU = torch.device("cpu")

@@ -80,7 +80,7 @@ def test_every_factor_gets_a_gradient_and_nothing_changes_at_first(name):
     with torch.no_grad():
         parts = zip(encoder.encode(captions), encoder.empty, strict=True)
         mixed = tuple(torch.stack([part[0], empty[0]]) for part, empty in parts)
-        expected = predict(pipe.unet, noisy, timesteps, encoder.conditions(mixed, sizes))
+        expected = predict(pipe.unet, noisy, timesteps, encoder(captions, sizes, parts=mixed))
     parameters = add_text_encoder_lora(pipe, arguments())
     prediction = EncodedDenoiser(pipe.unet, encoder)(noisy, timesteps, captions, sizes, dropped)
     torch.testing.assert_close(prediction, expected, rtol=1e-5, atol=1e-6)

@@ -105,7 +105,7 @@ class TestCaptions:
         encoder = CaptionEncoder(pipe, CPU)
         prompts = ["a hand", "a fist"]
         texts = [*generate_images(pipe, prompts, call_arguments=encoder.call_arguments, **options)]
-        encoder.keep(prompts, batch_size=2)
+        encoder.keep(prompts)
         assert pipe.text_encoder is None
         kept = [*generate_images(pipe, prompts, call_arguments=encoder.call_arguments, **options)]
         for text, encoded in zip(texts, kept, strict=True):
