@@ -24,6 +24,7 @@ from ..training.loop import Validation
 from ..training.loss_log import read_losses
 from ..training.processes import run_script
 from .cached_data import CachedData
+from .class_images import draw_class_images, join_batches, prior_losses
 from .denoising import build_denoising
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
@@ -48,6 +49,8 @@ from .validation import evaluation_prompts, generating, report_validation_images
 if TYPE_CHECKING:
     from .evaluation import HandEvaluation
 
+CLASS = "class"  # what batches hold the class's images under
+
 
 class TextToImage(Task[TextToImageArguments]):
     """Latent diffusion under captions.
@@ -62,6 +65,7 @@ class TextToImage(Task[TextToImageArguments]):
         super().__init__(args, accelerator)
         self.evaluation: HandEvaluation | None = None
         self.reconstruction_psnr = 0.0
+        self.class_data: Any = None
 
     def check_packages(self) -> None:
         if self.args.train_text_encoder:
@@ -107,7 +111,15 @@ class TextToImage(Task[TextToImageArguments]):
         warn_of_unreadable_words(pipe, [*captions, *self.prompts()])
         self.reconstruction_psnr = reconstruction_psnr(data, pipe.vae, self.accelerator.device)
         warn_of_lost_detail(self.reconstruction_psnr)
+        if self.args.class_dataset is not None:
+            self.class_data = self._load_images(self.args.class_dataset)
         return data
+
+    def settings(self) -> dict[str, Any]:
+        return {} if self.class_data is None else {"class_data": self.class_data.fingerprint()}
+
+    def companions(self) -> dict[str, Any]:
+        return {} if self.class_data is None else {CLASS: self.class_data}
 
     def load_validation_data(self, dataset: str) -> ImageTextData | StreamedData:
         return self._load_images(dataset)
@@ -126,8 +138,21 @@ class TextToImage(Task[TextToImageArguments]):
         return {**self.data_facts, "reconstruction_psnr": round(self.reconstruction_psnr, 2)}
 
     def prepare_data(self) -> None:
-        args, accelerator, images = self.args, self.accelerator, self.data
-        batch, latents, text = args.train_batch_size, None, None
+        args, encoder = self.args, self.encode_captions
+        if args.class_prompt is not None:
+            size, call_arguments = self.data.resolution, encoder.call_arguments
+            folder = draw_class_images(self.pipe, args, self.accelerator, size, call_arguments)
+            self.class_data = self._load_images(str(folder))
+        self.data = self._cached(self.data)
+        if self.class_data is not None:
+            self.class_data = self._cached(self.class_data)
+        if args.cache_text_embeddings:
+            encoder.keep([*self.prompts(), *([] if self.held_out is None else self.held_out.captions)])
+
+    def _cached(self, images: Any) -> Any:
+        """The same data with latents and embeddings from the disk, where that is asked for."""
+        args, accelerator, batch = self.args, self.accelerator, self.args.train_batch_size
+        latents = text = None
         if args.cache_latents:
             folder = Path(args.latents_folder or Path(args.output_dir) / "latents")
             latents = cache_latents(images, self.pipe.vae, accelerator, folder, batch, args.num_workers)
@@ -135,10 +160,7 @@ class TextToImage(Task[TextToImageArguments]):
             folder = Path(args.text_folder or Path(args.output_dir) / "text")
             encode = self.encode_captions.encode
             text = cache_text(images.captions, self.pipe, encode, accelerator, folder, batch, args.flip_captions)
-            held_out = [] if self.held_out is None else self.held_out.captions
-            self.encode_captions.keep([*self.prompts(), *held_out])
-        if latents is not None or text is not None:
-            self.data = CachedData(images, latents, text)
+        return images if latents is None and text is None else CachedData(images, latents, text)
 
     def begin(self, step: int) -> None:
         super().begin(step)
@@ -147,7 +169,9 @@ class TextToImage(Task[TextToImageArguments]):
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Noise a batch's latents, let the denoiser predict, and compare."""
-        args, denoising = self.args, self.denoising
+        args, denoising, count = self.args, self.denoising, len(batch["caption"])
+        if CLASS in batch:
+            batch = join_batches(batch, batch[CLASS])
         if args.random_flip:
             batch = mirror_some(batch, args.flip_captions)
         moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
@@ -168,7 +192,10 @@ class TextToImage(Task[TextToImageArguments]):
             weight = mask_weight(batch["mask"], latents.shape[-2:], args.mask_weight, args.mask_floor)
             found["mask_loss_share"] = share_inside(errors, weight, batch["mask"])
         means, weights = weighted_error(errors, weight), denoising.weights(levels)
-        return {"loss": (means if weights is None else weights * means).mean(), **found}
+        losses = means if weights is None else weights * means
+        if len(losses) == count:
+            return {"loss": losses.mean(), **found}
+        return {**prior_losses(losses, count, args.prior_loss_weight or 1.0), **found}
 
     def conditions(self, batch: dict[str, Any]) -> tuple[Any, ...]:
         """What predicts from noisy latents and timesteps, and its further arguments."""

@@ -7,11 +7,14 @@ from .data_options import CaptionedDataArguments
 from .denoising_options import PromptArguments
 from .flow_options import FlowMatchingArguments
 from .part_options import ATTENTION_PROJECTIONS
+from .prior_options import PriorArguments
 from .text_encoder_options import TextEncoderArguments
 
 
 @dataclass(kw_only=True)
-class TextToImageArguments(PromptArguments, CaptionedDataArguments, FlowMatchingArguments, TextEncoderArguments):
+class TextToImageArguments(
+    PromptArguments, CaptionedDataArguments, FlowMatchingArguments, TextEncoderArguments, PriorArguments
+):
     """Fine-tune a text-to-image pipeline on images with captions.
 
     Raises:
