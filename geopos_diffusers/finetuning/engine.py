@@ -28,8 +28,9 @@ from ..training.loss_log import read_losses
 from ..training.optimizers import check_installed
 from ..training.processes import end_run
 from ..training.resuming import resume_point
+from ..training.sharding import sharding_plugin
 from ..training.tracking import build_accelerator, start_trackers
-from .loading import build_batches
+from .loading import build_batches, order_settings
 from .task import Task
 
 FINAL_LOSS_STEPS = 100
@@ -95,11 +96,11 @@ def run_task(task: Task) -> None:
     checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint, args.overwrite)
     check_packages(task)
     if checkpoint is not None:
-        check_settings(checkpoint, known_settings(args, accelerator), accelerator)
+        check_settings(checkpoint, known_settings(args, accelerator))
     task.prepare_evaluations(continued=checkpoint is not None)
     run = build_run(task)
     if checkpoint is not None:
-        check_settings(checkpoint, run.state.settings, accelerator)
+        check_settings(checkpoint, run.state.settings)
     if accelerator.is_main_process:
         for name, value in run.facts().items():
             print(f"{name:20} {value}")
@@ -127,26 +128,34 @@ def build_run(task: Task) -> Run:
     task.build()
     task.data = task.load_data()
     task.hold_out()
-    samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
-    steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples_per_step)
+    samples = samples_per_step(args, accelerator)
+    steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples)
     settings = {
         **known_settings(args, accelerator),
         "resolution": task.data.resolution,
         "data": task.data.fingerprint(),
+        **order_settings(task.data, args, accelerator),
         "lr_schedule_steps": args.schedule_steps(steps),
         **task.settings(),
     }
     parameters, optimizer = task.prepare()
     ema = EMAModel(parameters.values(), decay=args.ema_decay) if args.use_ema else None
     counters = {} if task.best is None else task.best.counters
-    state = TrainingState(accelerator, parameters, optimizer, ema, settings, counters=counters)
-    return Run(task, state, steps, samples_per_step)
+    sharded = None if sharding_plugin(accelerator) is None else task.model
+    state = TrainingState(accelerator, parameters, optimizer, ema, settings, counters=counters, model=sharded)
+    return Run(task, state, steps, samples)
+
+
+def samples_per_step(args: Any, accelerator: Accelerator) -> int:
+    """Images that all processes together use in one optimizer step."""
+    return args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
 
 
 def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
     """What a continued run must share with its beginning, as far as it is known before anything is loaded."""
     settings = {
         **fixed_settings(args),
+        "samples_per_step": samples_per_step(args, accelerator),
         "mixed_precision": accelerator.mixed_precision,
         "training_rates": {part: args.peak_learning_rate(part) for part in args.rated_parts},
         "lr_schedule_steps": args.schedule_steps(args.max_train_steps),
@@ -214,9 +223,11 @@ def joined(batches: Iterable[Any], name: str, others: Iterable[Any]) -> Iterator
 def finish(run: Run, outcome: Outcome) -> None:
     """Write final/ and summary.json."""
     task, folder = run.task, Path(run.task.args.output_dir)
-    if task.accelerator.is_main_process:
-        with atomic_directory(folder / "final") as final, run.state.averaged():
+    writes = task.accelerator.is_main_process
+    with atomic_directory(folder / "final") if writes else nullcontext() as final, run.state.averaged():
+        if final is not None:
             run.save(final)
+    if writes:
         last = [line["loss"] for line in read_losses(folder / "losses.jsonl")[-FINAL_LOSS_STEPS:]]
         summary = {
             **run.facts(),

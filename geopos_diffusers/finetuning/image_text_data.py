@@ -190,6 +190,14 @@ class ImageTextData(Dataset):
         frame = record.frame((width, height), (rows, columns), self.margin)
         return (image_tensor(cut_out(image, frame)) + 1) / 2
 
+    def keypoints(self, index: int, sizes: Tensor) -> list[list[float]]:
+        """The 21 key points [x, y] of an item whose six numbers are known, in pixels of what is cut out."""
+        record = self.records[self.kept[index]]
+        height, width, top, left, rows, columns = (int(value) for value in sizes)
+        frame = record.frame((width, height), (rows, columns), self.margin)
+        across, down = frame.scaled[0] / width, frame.scaled[1] / height
+        return [[x * across - left, y * down - top] for x, y in record.keypoints or []]
+
     def mask(self, index: int, sizes: Tensor) -> Tensor:
         """The mask [1, H, W] of an item whose six numbers are known, without decoding its image."""
         record = self.records[self.kept[index]]

@@ -53,6 +53,7 @@ def load_data(
         args.mask_column,
         label=getattr(args, "class_column", None),
         conditioning=getattr(args, "conditioning_column", None),
+        keypoints=getattr(args, "keypoints_column", None),
     )
     if args.streaming and held_out is None:
         with accelerator.main_process_first():
@@ -124,6 +125,18 @@ def build_batches(
     else:
         loader = DataLoader(data, batch_sampler=bucket_order(data, args, accelerator, first_step, steps), **options)
     return clear_errors(accelerator.prepare(loader))
+
+
+def order_settings(data: Any, args: ImageDataArguments, accelerator: Accelerator) -> dict[str, int]:
+    """What the order of the data depends on beside the samples of a step.
+
+    Buckets make up a batch of all processes; a stream is divided among the processes.
+    """
+    if isinstance(data, StreamedData):
+        return {"processes": accelerator.num_processes}
+    if getattr(data, "buckets", None) is not None:
+        return {"samples_at_once": args.train_batch_size * accelerator.num_processes}
+    return {}
 
 
 def stream_of(data: ImageTextData, members: Sequence[int] | np.ndarray, seed: int) -> Stream:

@@ -5,6 +5,7 @@ An image folder costs 8 bytes of memory a row (where its line begins), a table n
 
 import csv
 import io
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ class Columns:
     caption: None where images have none; the caption is empty then, and a folder needs no metadata.jsonl. box: the part
     of each image to show, see `framing.box_of_row`. box_format: xywh (left, top, width, height) or xyxy (left, top,
     right, bottom), in pixels of the upright image. mask, conditioning: an image, or the name of its file in the folder.
-    label: the number of a class, from 0.
+    label: the number of a class, from 0. keypoints: 21 [x, y] of a hand, in pixels of the image.
     """
 
     image: str = "image"
@@ -39,6 +40,7 @@ class Columns:
     mask: str | None = None
     label: str | None = None
     conditioning: str | None = None
+    keypoints: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Record:
     size: tuple[int, int] | None = None
     label: int | None = None
     conditioning: Any = None
+    keypoints: list[list[float]] | None = None
 
     def frame(self, original: tuple[int, int], size: tuple[int, int], margin: float) -> Frame:
         """What of the image, of `original` width and height, is shown at `size`; see `frame_box`."""
@@ -119,6 +122,7 @@ class FolderRecords:
             folder / file_of_row({"file_name": conditioning}, f"{place}, {columns.conditioning}")
             if conditioning
             else None,
+            keypoints_of_row(row, columns.keypoints, place),
         )
 
     def _row(self, index: int) -> dict[str, Any]:
@@ -161,8 +165,8 @@ class TableRecords:
         import datasets
 
         self.name, self.columns = name, columns
-        known = (columns.image, columns.caption, columns.box, columns.mask, columns.label, columns.conditioning)
-        wanted = [column for column in known if column]
+        optional = (columns.caption, columns.box, columns.mask, columns.label, columns.conditioning, columns.keypoints)
+        wanted = [columns.image, *(column for column in optional if column)]
         for column in wanted:
             if column not in table.column_names:
                 raise DataError(f"{name} has no column {column!r}; found {', '.join(table.column_names)}")
@@ -192,6 +196,7 @@ class TableRecords:
             _stated_size(row),
             label_of_row(row, columns.label, place),
             row[columns.conditioning] if columns.conditioning else None,
+            keypoints_of_row(row, columns.keypoints, place),
         )
 
     def caption(self, index: int) -> str:
@@ -316,6 +321,26 @@ def label_of_row(row: dict[str, Any], column: str | None, place: str) -> int | N
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise DataError(f"{place}: {column} must be the number of a class, from 0; found {row[column]!r}")
     return value
+
+
+def keypoints_of_row(row: dict[str, Any], column: str | None, place: str) -> list[list[float]] | None:
+    """The 21 key points of a row's hand; None where there is no column of them.
+
+    Raises:
+        DataError: they are something else.
+    """
+    if column is None:
+        return None
+    if column not in row:
+        raise DataError(f"{place}: no field {column!r}; found {', '.join(map(str, row))}")
+    value = row[column]
+    try:
+        points = [[float(x), float(y)] for x, y in value]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place}: {column} must be 21 [x, y]; found {value!r}"[:200]) from error
+    if len(points) != 21 or not all(math.isfinite(number) for point in points for number in point):
+        raise DataError(f"{place}: {column} must be 21 finite [x, y]; found {len(points)}")
+    return points
 
 
 def checked_caption(row: dict[str, Any], column: str | None, place: str) -> str:

@@ -36,11 +36,12 @@ class TrainingArguments:
     output_dir: str = required(
         f"folder of the run; {CONTINUED}", resume="free", group="saving and resuming", name="output", at_least=1
     )
+    # Of these a resumed run compares their product with the number of processes.
     train_batch_size: int = optimisation_option(
-        4, "images per step and process", resume="fixed", common=True, at_least=1
+        4, "images per step and process", resume="free", common=True, at_least=1
     )
     gradient_accumulation_steps: int = optimisation_option(
-        1, "batches added up before each optimizer step", resume="fixed", at_least=1
+        1, "batches added up before each optimizer step", resume="free", at_least=1
     )
     gradient_checkpointing: bool = speed_option(
         False, "recompute activations in the backward pass: less memory, more time", resume="free"

@@ -65,6 +65,7 @@ class Vae(Task[VaeArguments]):
     """
 
     ARGUMENTS = VaeArguments
+    SHARDED = False  # it is encoded and decoded with, and small
     component = "vae"
     pipe: AutoencoderOwner
 

@@ -6,13 +6,20 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedType, LoggerType, ProjectConfiguration
+from accelerate.utils import (
+    DistributedType,
+    GradientAccumulationPlugin,
+    LoggerType,
+    ProjectConfiguration,
+    parse_flag_from_env,
+)
 
 from ..errors import ConfigError, MissingDependencyError
 from .processes import needs_cpu_group
+from .sharding import sharding_plugin
 
-# Their optimizer states are spread over the processes, which the checkpoints here do not gather.
-UNSUPPORTED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
+# What spreads optimizer states over the processes in other ways than `sharding.py` does.
+UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
 
 
 def build_accelerator(
@@ -33,7 +40,10 @@ def build_accelerator(
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision,
-            gradient_accumulation_steps=gradient_accumulation_steps,
+            # Each batch's gradients are spread at once where parameters are: whole ones would fill the memory.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(
+                gradient_accumulation_steps, sync_each_batch=parse_flag_from_env("ACCELERATE_USE_FSDP")
+            ),
             log_with=None if names == ["none"] else names,
             project_config=ProjectConfiguration(output_dir, logging_dir=str(Path(output_dir) / "logs")),
             cpu=needs_cpu_group(),
@@ -44,7 +54,10 @@ def build_accelerator(
         # accelerate lets this pass without autocast and without loss scaling.
         raise ConfigError("mixed_precision fp16 needs a GPU; on a CPU give bf16 or no")
     if accelerator.distributed_type in UNSUPPORTED:
-        raise ConfigError(f"{accelerator.distributed_type.value} is not supported here; use plain data parallelism")
+        raise ConfigError(f"{accelerator.distributed_type.value} is not supported here; shard with FSDP2")
+    plugin = sharding_plugin(accelerator)
+    if plugin is not None and plugin.fsdp_version != 2:
+        raise ConfigError("the first version of FSDP is not supported here; add --fsdp_version 2")
     return accelerator
 
 

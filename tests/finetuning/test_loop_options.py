@@ -1,14 +1,21 @@
 """Options of the loop that all scripts share, on the text-to-image script."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from geopos_diffusers.errors import ConfigError, MissingDependencyError
+from geopos_diffusers.finetuning.engine import build_loader, build_run
 from geopos_diffusers.finetuning.part_options import LEARNING_RATES
+from geopos_diffusers.finetuning.text_to_image import TextToImage
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
+from geopos_diffusers.training.gradient_step import GradientStep
 
+READ = "aten::_local_scalar_dense"
 GIVEN = {"dataset": "d", "output_dir": "o", "max_train_steps": 10}
 
 
@@ -104,6 +111,35 @@ class TestTrackers:
             finetune("bad", report_to=["none", "tensorboard"])
         with pytest.raises(MissingDependencyError, match="report_to wandb needs the package wandb: pip install wandb"):
             finetune("bad", report_to=["tensorboard", "wandb"])
+
+
+def test_a_step_reads_no_value(model, images, tmp_path):
+    """A step reads no tensor as a number, but for what is on the CPU anyway: data, and the optimizer's counters."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    given = {"dataset": str(images), "model": str(model), "output_dir": str(tmp_path), "train": "geoconv+lora"}
+    more = {"use_ema": True, "snr_gamma": 5, "noise_offset": 0.1, "input_perturbation": 0.1, "random_flip": True}
+    args = TextToImageArguments(**given, **more, train_batch_size=2, max_train_steps=4)
+    run = build_run(TextToImage(args, Accelerator(cpu=True)))
+    step = GradientStep(
+        run.state, run.task.model, run.task.losses, partial(build_loader, run), lambda group, step: 0.1, 1.0
+    )
+    step(0)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        step(1)
+        step(2)
+    readers = [reader(event) for event in profiler.events() if event.name == READ]
+    assert "optimizer" in readers
+    assert [name for name in readers if name not in ("optimizer", "data")] == []
+
+
+def reader(event) -> str:
+    """What an operation belongs to, or the operations around it."""
+    names = []
+    while event is not None:
+        names.append(event.name)
+        event = event.cpu_parent
+    known = {"Optimizer.": "optimizer", "enumerate(DataLoader)": "data"}
+    return next((known[start] for start in known for name in names if name.startswith(start)), " < ".join(names))
 
 
 @pytest.mark.slow
