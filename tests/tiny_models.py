@@ -16,7 +16,9 @@ from diffusers import (
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -81,6 +83,26 @@ def tiny_stable_diffusion_xl(seed: int = 0) -> StableDiffusionXLPipeline:
         )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def tiny_inpainting(seed: int = 0) -> StableDiffusionInpaintPipeline:
+    """`tiny_stable_diffusion` with five more channels of input, for a mask and the latents of the rest."""
+    return StableDiffusionInpaintPipeline(
+        **_with_inpainting_unet(tiny_stable_diffusion(seed).components, seed), requires_safety_checker=False
+    )
+
+
+def tiny_inpainting_xl(seed: int = 0) -> StableDiffusionXLInpaintPipeline:
+    """The same of `tiny_stable_diffusion_xl`."""
+    components = _with_inpainting_unet(tiny_stable_diffusion_xl(seed).components, seed)
+    return StableDiffusionXLInpaintPipeline(**components, add_watermarker=False)
+
+
+def _with_inpainting_unet(components: dict, seed: int) -> dict:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = {name: value for name, value in components["unet"].config.items() if not name.startswith("_")}
+        return {**components, "unet": UNet2DConditionModel(**config | {"in_channels": 9}).eval()}
 
 
 def tiny_stable_diffusion_3(seed: int = 0, with_t5: bool = True) -> StableDiffusion3Pipeline:

@@ -8,6 +8,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..pipelines.generation import denoiser_of
 from .denoising_options import DenoisingArguments
 from .diffusion_loss import prediction_target
 from .flow_matching import FlowMatching, is_flow_matching
@@ -78,7 +79,7 @@ def build_denoising(pipe: Any, args: Any) -> Denoising:
         for option in ("loss_weighting", "snr_gamma", "p2_gamma", "p2_k", "prediction_type"):
             if getattr(args, option) is not None:
                 raise ConfigError(f"{option} is of denoising diffusion; {name} is trained by flow matching")
-        return FlowMatching(pipe.scheduler.config, args, pipe.transformer.config.get("timestep_scale", 1.0))
+        return FlowMatching(pipe.scheduler.config, args, denoiser_of(pipe).config.get("timestep_scale", 1.0))
     for option in args.given_flow_options():
         raise ConfigError(f"{option} is of flow matching; {name} is trained by denoising diffusion")
     return DDPMDenoising(pipe.scheduler.config, args)

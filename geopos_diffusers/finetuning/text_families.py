@@ -127,6 +127,8 @@ class SanaText(TextFamily):
 FAMILIES: dict[str, TextFamily] = {
     "StableDiffusionPipeline": StableDiffusionText(),
     "StableDiffusionXLPipeline": StableDiffusionXLText(),
+    "StableDiffusionInpaintPipeline": StableDiffusionText(),
+    "StableDiffusionXLInpaintPipeline": StableDiffusionXLText(),
     "StableDiffusion3Pipeline": StableDiffusion3Text(),
     "SanaPipeline": SanaText(),
 }

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..optional_packages import require_package
 from ..pipelines.generation import denoiser_of, generate_images
 from ..pipelines.loading import load_pipeline
@@ -30,6 +31,7 @@ from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
 from .flow_matching import is_flow_matching
 from .image_text_data import ImageTextData
+from .inpainting import Inpainting, is_inpainting
 from .latent_cache import cache_latents
 from .latents import encode_moments, mean_latents, sample_latents, scale_latents
 from .loading import check_size, data_facts, load_data
@@ -38,7 +40,7 @@ from .masks import mask_weight, share_inside, weighted_error
 from .mirrored_captions import mirror_some
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
 from .streaming import StreamedData
-from .supported_pipelines import check_supported, coarsest_value, size_multiple
+from .supported_pipelines import check_supported, coarsest_value, size_multiple, warn_of_few_layers
 from .task import Task
 from .text_cache import cache_text
 from .text_conditions import CaptionEncoder, text_family, warn_of_long_captions
@@ -66,6 +68,7 @@ class TextToImage(Task[TextToImageArguments]):
         self.evaluation: HandEvaluation | None = None
         self.reconstruction_psnr = 0.0
         self.class_data: Any = None
+        self.inpainting: Inpainting | None = None
 
     def check_packages(self) -> None:
         if self.args.train_text_encoder:
@@ -88,12 +91,17 @@ class TextToImage(Task[TextToImageArguments]):
         check_supported(pipe)
         self.component = "unet" if "unet" in pipe.components else "transformer"
         kind = self.args.prediction_type
+        if is_inpainting(pipe):
+            self.inpainting = Inpainting(pipe, self.args)
+        elif self.args.inpaint_masks is not None:
+            raise ConfigError(f"inpaint_masks is of inpainting models; the model is a {type(pipe).__name__}")
         if kind is not None and not is_flow_matching(pipe.scheduler):
             pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=kind)
         return pipe
 
     def build(self) -> None:
         super().build()
+        warn_of_few_layers(self.parameters, self.args, getattr(self.pipe, self.component))
         self.denoising = build_denoising(self.pipe, self.args)
         self.encode_captions = CaptionEncoder(self.pipe, self.accelerator.device)
         if self.args.train_text_encoder:
@@ -105,7 +113,7 @@ class TextToImage(Task[TextToImageArguments]):
     def load_data(self) -> ImageTextData | StreamedData:
         pipe = self.pipe
         data = self._load_images(None)
-        self.data_facts = data_facts(data)
+        self.images, self.data_facts = data, data_facts(data)
         captions = data.some_captions()
         warn_of_long_captions(pipe, captions)
         warn_of_unreadable_words(pipe, [*captions, *self.prompts()])
@@ -185,10 +193,13 @@ class TextToImage(Task[TextToImageArguments]):
         if args.input_perturbation:
             added = noise + args.input_perturbation * torch.randn_like(noise)
         noisy = denoising.add_noise(latents, added, levels)
-        prediction = forward(noisy, denoising.timesteps(levels), *told)
+        seen = noisy
+        if self.inpainting is not None:
+            seen = torch.cat([noisy, self.inpainting.channels(batch)], 1)
+        prediction = forward(seen, denoising.timesteps(levels), *told)
         errors, found = denoising.errors(prediction, noisy, latents, noise, levels), {}
         weight = None
-        if "mask" in batch:
+        if "mask" in batch and args.inpaint_masks != "column":
             weight = mask_weight(batch["mask"], latents.shape[-2:], args.mask_weight, args.mask_floor)
             found["mask_loss_share"] = share_inside(errors, weight, batch["mask"])
         means, weights = weighted_error(errors, weight), denoising.weights(levels)
@@ -214,18 +225,24 @@ class TextToImage(Task[TextToImageArguments]):
         """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
         with torch.no_grad():
             latents = mean_latents(self.pipe.vae, batch["pixels"].to(self.accelerator.device)).float()
-        return {"latents": scale_latents(self.pipe.vae, latents), "caption": batch["caption"], "sizes": batch["sizes"]}
+        names = ("caption", "sizes", *(() if self.inpainting is None else ("pixels", "mask")))
+        kept = {name: batch[name] for name in names if name in batch}
+        return {"latents": scale_latents(self.pipe.vae, latents), **kept}
 
     def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Squared errors in each band of noise levels, from the least noise on, and their mean; not weighted."""
         latents, denoising = batch["latents"], self.denoising
         conditions, values = self.encode_captions(batch["caption"], batch["sizes"]), {}
+        seen = []
+        if self.inpainting is not None:
+            seen = [self.inpainting.held_out_channels(batch, generator, latents.device)]
         for band in range(self.bands):
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             places = (band + torch.rand(len(latents), generator=generator)) / self.bands
             levels = (places * denoising.steps).long().clamp(max=denoising.steps - 1).to(latents.device)
             noisy = denoising.add_noise(latents, noise, levels)
-            prediction = predict(denoiser_of(self.pipe), noisy, denoising.timesteps(levels), conditions)
+            inputs = torch.cat([noisy, *seen], 1)
+            prediction = predict(denoiser_of(self.pipe), inputs, denoising.timesteps(levels), conditions)
             errors = denoising.errors(prediction, noisy, latents, noise, levels)
             values[f"validation_loss_band_{band}"] = errors.flatten(1).mean(1)
         return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}
@@ -248,7 +265,15 @@ class TextToImage(Task[TextToImageArguments]):
         options = sampling_options(self.args, self.data.resolution)
         options["call_arguments"] = self.encode_captions.call_arguments
         with generating(self.pipe, self.accelerator):
-            images = [item.image for item in generate_images(self.pipe, prompts, batch_size=1, **options)]
+            if self.inpainting is None:
+                images = [item.image for item in generate_images(self.pipe, prompts, batch_size=1, **options)]
+            else:
+                data = self.images if self.held_out is None else self.held_out
+                items = list(data.sample(len(prompts)))
+                items = [items[number % len(items)] for number in range(len(prompts))]
+                texts = [self.encode_captions.call_arguments([prompt]) for prompt in prompts]
+                scale, steps = options["guidance_scale"], options["steps"]
+                images = self.inpainting.draw(items, texts, guidance_scale=scale, num_inference_steps=steps)
         report_validation_images(images, prompts, self.accelerator, self.args.output_dir, step)
         return {}
 
@@ -260,7 +285,7 @@ class TextToImage(Task[TextToImageArguments]):
 
     def finish(self) -> dict[str, Any]:
         found = super().finish()
-        if self.args.mask_column:
+        if self.args.mask_column and self.args.inpaint_masks != "column":
             lines = read_losses(Path(self.args.output_dir) / "losses.jsonl")
             found["mask_loss_share"] = sum(line["mask_loss_share"] for line in lines) / len(lines)
             print(f"{found['mask_loss_share']:.1%} of the loss came from inside the masks")

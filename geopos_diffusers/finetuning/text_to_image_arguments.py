@@ -6,6 +6,7 @@ from typing import ClassVar
 from .data_options import CaptionedDataArguments
 from .denoising_options import PromptArguments
 from .flow_options import FlowMatchingArguments
+from .inpainting_options import InpaintingArguments
 from .part_options import ATTENTION_PROJECTIONS
 from .prior_options import PriorArguments
 from .text_encoder_options import TextEncoderArguments
@@ -13,7 +14,12 @@ from .text_encoder_options import TextEncoderArguments
 
 @dataclass(kw_only=True)
 class TextToImageArguments(
-    PromptArguments, CaptionedDataArguments, FlowMatchingArguments, TextEncoderArguments, PriorArguments
+    PromptArguments,
+    CaptionedDataArguments,
+    InpaintingArguments,
+    FlowMatchingArguments,
+    TextEncoderArguments,
+    PriorArguments,
 ):
     """Fine-tune a text-to-image pipeline on images with captions.
 

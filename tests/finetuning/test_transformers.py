@@ -41,7 +41,7 @@ def predict(pipe) -> torch.Tensor:
 @pytest.mark.parametrize("name", BUILD)
 class TestTraining:
     @pytest.mark.parametrize("train", ["geoconv+lora", pytest.param("full", marks=pytest.mark.slow)])
-    def test_what_is_saved_loads_into_the_base(self, finetune, models, name, train):
+    def test_what_is_saved_loads_into_the_base(self, finetune, models, name, train, caplog):
         options = {"train": train, "learning_rate": 1e-2, "lora_alpha": 3}
         folder, lines = finetune(train, model=models / name, **options)
         assert [line["step"] for line in lines] == [1, 2]
@@ -61,6 +61,8 @@ class TestTraining:
         torch.testing.assert_close(loaded, predict(trained), rtol=1e-5, atol=1e-6)
         if "geoconv" in train:
             assert len(geoconv_status(pipe).patched) == {"sd3": 1, "sana": 2}[name]
+            few = "only pos_embed.proj of this SD3Transformer2DModel can be patched"
+            assert (few in caplog.text) == (name == "sd3")
 
     def test_captions_encoded_once_give_the_same_losses_and_images(self, finetune, models, name):
         options = {
