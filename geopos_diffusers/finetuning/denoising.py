@@ -1,5 +1,6 @@
 """What a denoiser learns: noisy latents in, noise (or another target) out. One class for each family of schedules."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..pipelines.generation import denoiser_of
-from .denoising_options import DenoisingArguments
 from .diffusion_loss import prediction_target
 from .flow_matching import FlowMatching, is_flow_matching
+from .loss_weighting import LossWeighting
 
 
 class Denoising(Protocol):
@@ -43,11 +44,11 @@ class DDPMDenoising:
     """Denoising diffusion: levels are DDPM's timesteps, all equally likely.
 
     Args:
-        config: of the pipeline's scheduler.
+        scheduler: a DDPMScheduler. weighting: of the timesteps.
     """
 
-    def __init__(self, config: Any, args: DenoisingArguments) -> None:
-        self.scheduler, self.args = DDPMScheduler.from_config(config), args
+    def __init__(self, scheduler: Any, weighting: LossWeighting | None = None) -> None:
+        self.scheduler, self.weighting = scheduler, weighting or LossWeighting()
         self.steps: int = self.scheduler.config.num_train_timesteps
         self.target: str = self.scheduler.config.prediction_type
 
@@ -65,7 +66,7 @@ class DDPMDenoising:
         return F.mse_loss(prediction.float(), target.float(), reduction="none")
 
     def weights(self, levels: Tensor) -> Tensor | None:
-        return self.args.loss_weights(self.scheduler, levels)
+        return self.weighting(self.scheduler, levels)
 
 
 def build_denoising(pipe: Any, args: Any) -> Denoising:
@@ -82,4 +83,28 @@ def build_denoising(pipe: Any, args: Any) -> Denoising:
         return FlowMatching(pipe.scheduler.config, args, denoiser_of(pipe).config.get("timestep_scale", 1.0))
     for option in args.given_flow_options():
         raise ConfigError(f"{option} is of flow matching; {name} is trained by denoising diffusion")
-    return DDPMDenoising(pipe.scheduler.config, args)
+    return DDPMDenoising(DDPMScheduler.from_config(pipe.scheduler.config), args.loss_weights)
+
+
+def banded_errors(
+    denoising: Denoising,
+    clean: Tensor,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    bands: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Squared errors [B] of a held-out batch in each band of noise levels, and their mean, not weighted by level.
+
+    Args:
+        clean: [B, C, h, w]. predict: from noisy samples and timesteps to the denoiser's prediction.
+        generator: on the CPU; of the noise, and of the levels within their bands.
+    """
+    values = {}
+    for band in range(bands):
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        places = (band + torch.rand(len(clean), generator=generator)) / bands
+        levels = (places * denoising.steps).long().clamp(max=denoising.steps - 1).to(clean.device)
+        noisy = denoising.add_noise(clean, noise, levels)
+        errors = denoising.errors(predict(noisy, denoising.timesteps(levels)), noisy, clean, noise, levels)
+        values[f"validation_loss_band_{band}"] = errors.flatten(1).mean(1)
+    return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}

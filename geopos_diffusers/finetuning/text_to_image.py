@@ -26,7 +26,7 @@ from ..training.loss_log import read_losses
 from ..training.processes import run_script
 from .cached_data import CachedData
 from .class_images import draw_class_images, join_batches, prior_losses
-from .denoising import build_denoising
+from .denoising import banded_errors, build_denoising
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
 from .flow_matching import is_flow_matching
@@ -230,22 +230,14 @@ class TextToImage(Task[TextToImageArguments]):
         return {"latents": scale_latents(self.pipe.vae, latents), **kept}
 
     def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """Squared errors in each band of noise levels, from the least noise on, and their mean; not weighted."""
-        latents, denoising = batch["latents"], self.denoising
-        conditions, values = self.encode_captions(batch["caption"], batch["sizes"]), {}
-        seen = []
+        conditions, seen = self.encode_captions(batch["caption"], batch["sizes"]), []
         if self.inpainting is not None:
-            seen = [self.inpainting.held_out_channels(batch, generator, latents.device)]
-        for band in range(self.bands):
-            noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-            places = (band + torch.rand(len(latents), generator=generator)) / self.bands
-            levels = (places * denoising.steps).long().clamp(max=denoising.steps - 1).to(latents.device)
-            noisy = denoising.add_noise(latents, noise, levels)
-            inputs = torch.cat([noisy, *seen], 1)
-            prediction = predict(denoiser_of(self.pipe), inputs, denoising.timesteps(levels), conditions)
-            errors = denoising.errors(prediction, noisy, latents, noise, levels)
-            values[f"validation_loss_band_{band}"] = errors.flatten(1).mean(1)
-        return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}
+            seen = [self.inpainting.held_out_channels(batch, generator, self.accelerator.device)]
+
+        def forward(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return predict(denoiser_of(self.pipe), torch.cat([noisy, *seen], 1), timesteps, conditions)
+
+        return banded_errors(self.denoising, batch["latents"], forward, self.bands, generator)
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """The loss on held-out images, grids of the validation prompts, and scores of hands."""
