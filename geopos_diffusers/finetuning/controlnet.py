@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from ..errors import ConfigError
 from ..optional_packages import require_package
 from ..pipelines.loading import load_pipeline
 from ..training.loop import Validation

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .denoising import DDPMDenoising, banded_errors
 from .diffusion_loss import diffusion_loss, prediction_target
 from .masks import mask_weight, share_inside
 
