@@ -6,8 +6,9 @@ summary.json, beside what the task draws.
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -68,7 +69,7 @@ class Run:
             "steps": self.steps,
             "samples_per_step": self.samples_per_step,
             "epochs": count and round(self.steps * self.samples_per_step / count, 2),
-            "learning_rate": {part: args.peak_learning_rate(part) for part in args.parts},
+            "learning_rate": {part: args.peak_learning_rate(part) for part in args.rated_parts},
             "seed": args.seed,
             "processes": accelerator.num_processes,
             "device": accelerator.device.type,
@@ -143,6 +144,7 @@ def build_run(task: Task) -> Run:
         "data": task.data.fingerprint(),
         **order_settings(task.data, args, accelerator),
         "lr_schedule_steps": args.schedule_steps(steps),
+        **task.settings(),
     }
     parameters, optimizer = task.prepare()
     ema = EMAModel(parameters.values(), decay=args.ema_decay) if args.use_ema else None
@@ -163,7 +165,7 @@ def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
         **fixed_settings(args),
         "samples_per_step": samples_per_step(args, accelerator),
         "mixed_precision": accelerator.mixed_precision,
-        "training_rates": {part: args.peak_learning_rate(part) for part in args.parts},
+        "training_rates": {part: args.peak_learning_rate(part) for part in args.rated_parts},
         "lr_schedule_steps": args.schedule_steps(args.max_train_steps),
     }
     if args.resolution is None:  # the model's
@@ -211,7 +213,19 @@ def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
 
 
 def build_loader(run: Run, first_step: int) -> Iterable[Any]:
-    return build_batches(run.task.data, run.task.args, run.task.accelerator, first_step, run.steps)
+    task = run.task
+    batches = build_batches(task.data, task.args, task.accelerator, first_step, run.steps)
+    for number, (name, data) in enumerate(task.companions().items(), 1):
+        args = copy(task.args)
+        args.seed += number  # an order of their own
+        batches = joined(batches, name, build_batches(data, args, task.accelerator, first_step, run.steps))
+    return batches
+
+
+def joined(batches: Iterable[Any], name: str, others: Iterable[Any]) -> Iterator[Any]:
+    """Each batch with one of `others` under a name."""
+    for batch, other in zip(batches, others, strict=False):
+        yield {**batch, name: other}
 
 
 def finish(run: Run, outcome: Outcome, upload: HubUpload | None) -> None:
