@@ -29,9 +29,7 @@ class TextEncoderArguments(PartArguments):
         super().__post_init__()
         if self.train_text_encoder:
             if getattr(self, "cache_text_embeddings", False):
-                raise ConfigError(
-                    "train_text_encoder encodes captions at each step; leave cache_text_embeddings out"
-                )
+                raise ConfigError("train_text_encoder encodes captions at each step; leave cache_text_embeddings out")
             return
         for name in ("text_encoder_lora_rank", "text_encoder_learning_rate"):
             if getattr(self, name) is not None:
