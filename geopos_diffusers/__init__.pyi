@@ -7,9 +7,12 @@ from .adapters.named_adapters import delete_geoconv_adapters as delete_geoconv_a
 from .adapters.named_adapters import get_active_geoconv_adapters as get_active_geoconv_adapters
 from .adapters.named_adapters import list_geoconv_adapters as list_geoconv_adapters
 from .adapters.named_adapters import set_geoconv_adapters as set_geoconv_adapters
+from .boxes import mean_frame as mean_frame
 from .errors import GeoPosError as GeoPosError
 from .patching.config import GeoConvConfig as GeoConvConfig
 from .patching.config import GeoPosConfig as GeoPosConfig
+from .patching.framing import geoconv_frames as geoconv_frames
+from .patching.framing import set_geoconv_frames as set_geoconv_frames
 from .patching.layers import GeoConv1d as GeoConv1d
 from .patching.layers import GeoConv2d as GeoConv2d
 from .patching.layers import GeoConv3d as GeoConv3d

@@ -36,11 +36,12 @@ from geopos_diffusers import (
     load_geoconv_weights,
     remove_geoconv,
     save_geoconv_weights,
+    set_geoconv_frames,
 )
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json
 
-VARIANTS = ("unpatched", "geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora")
+VARIANTS = ("unpatched", "geoconv", "geoconv-frames", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora")
 MODES = ("inference", "adapter-step", "full-step")
 
 
@@ -110,11 +111,16 @@ def target_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
 
 
 @contextmanager
-def patched(model: nn.Module, variant: str) -> Iterator[list[nn.Parameter]]:
-    """Patch the model as `variant` says; yield the parameters that an adapter step trains."""
+def patched(model: nn.Module, variant: str, samples: int = 1) -> Iterator[list[nn.Parameter]]:
+    """Patch the model as `variant` says; yield the parameters that an adapter step trains.
+
+    geoconv-frames has a frame of its own for each of `samples` samples.
+    """
     layers = target_layers(model)
-    if variant in ("geoconv", "geoconv-taps"):
+    if variant in ("geoconv", "geoconv-frames", "geoconv-taps"):
         apply_geoconv(model, GeoConvConfig(basis="taps" if variant == "geoconv-taps" else None))
+        if variant == "geoconv-frames":
+            set_geoconv_frames(model, [(0.1, 0.2, 0.6 + 0.3 * index / samples, 0.8) for index in range(samples)])
         yield list(geoconv_parameters(model).values())
         remove_geoconv(model)
     elif variant.endswith("-concat"):
@@ -190,7 +196,7 @@ def build(args: argparse.Namespace) -> tuple[nn.Module, Callable]:
 def compiled_visit(args: argparse.Namespace, variant: str) -> Iterator[tuple]:
     """A model of the variant's own with its call and trained parameters, compiled and warm."""
     model, call = build(args)
-    with patched(model, variant) as adapter:
+    with patched(model, variant, args.batch_size) as adapter:
         model.compile()
         for _ in range(2):
             step(model, call, args.mode, adapter)
@@ -220,7 +226,7 @@ def measure(args: argparse.Namespace) -> dict:
                     seconds[variant].append(time_steps(args, *compiled[variant]))
                     continue
                 start = time.perf_counter()
-                with patched(model, variant) as adapter:
+                with patched(model, variant, args.batch_size) as adapter:
                     patching[variant].append(time.perf_counter() - start)
                     step(model, call, args.mode, adapter)  # warms up
                     with peak_memory() as peak:

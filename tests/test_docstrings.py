@@ -11,6 +11,7 @@ import geopos_diffusers
 PACKAGE = Path(geopos_diffusers.__file__).parent
 ROOMS = ("patching", "adapters", "pipelines", "images", "metrics")
 FILES = [
+    PACKAGE / "boxes.py",
     PACKAGE / "errors.py",
     PACKAGE / "optional_packages.py",
     *(path for room in ROOMS for path in sorted((PACKAGE / room).glob("*.py"))),

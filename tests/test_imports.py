@@ -13,7 +13,7 @@ ROOMS = {
     "images": set(),
     "patching": set(),
     "adapters": {"patching"},
-    "pipelines": set(),
+    "pipelines": {"patching"},
     "data": {"images"},
     "training": set(),
     "metrics": {"images"},

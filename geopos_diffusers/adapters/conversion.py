@@ -73,6 +73,8 @@ def check_convertible(config: GeoConvConfig) -> None:
     """
     if config.basis == "multilinear":
         raise AdapterError("the adapter's basis is multilinear already: there are no taps to convert")
+    if config.default_frame is not None:
+        raise AdapterError("the adapter was trained with frames: its taps amount to other coefficients in each of them")
     if config.encoding not in CONVERTIBLE:
         known = " and ".join(CONVERTIBLE)
         raise AdapterError(f"encoding {config.encoding!r} has no multilinear basis; only {known} can be converted")

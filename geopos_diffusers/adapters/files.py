@@ -110,7 +110,7 @@ def _one_config(models: dict[str, nn.Module]) -> GeoConvConfig:
     """The config that all models share, since a file holds one."""
     configs = {component: present_config(model) for component, model in models.items()}
     first = next(iter(configs.values()))
-    if first is None or any(config is None or config.geopos() != first.geopos() for config in configs.values()):
+    if first is None or any(config is None or first.difference(config) for config in configs.values()):
         raise AdapterError("the GeoConvs differ in their geometry channels: one adapter holds one; save the state_dict")
     return first
 

@@ -199,6 +199,9 @@ def _base_label(part: _Part) -> str:
 
 def _check_channel(model: nn.Module, part: _Part) -> None:
     """Whether a network of GeoConvs reads its geometry weights as the adapter means them."""
+    if part.config.default_frame is not None:
+        label = type(model).__name__
+        raise AdapterError(f"{part.path} was trained with frames; {label} is built without a default frame")
     for name, layer in built_layers(model).items():
         if layer.geo_config is not None and (difference := layer.geo_config.difference(part.config)):
             raise AdapterError(f"{part.path} does not fit {type(model).__name__}: {name} is built with {difference}")

@@ -28,6 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     hands.add_argument(
         "--defect-kinds", group="hands", nargs="+", default=None, metavar="KIND", help="such as fused missing (all)"
     )
+    hands.add_argument(
+        "--conditioning",
+        group="hands",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help="also write pictures of each hand's skeleton, depth or both, to train a ControlNet on",
+    )
     faces = subjects.add_parser("faces", help="heads with expressions", description="Render heads with expressions.")
     _add_common(faces)
     faces.add_argument(
@@ -105,7 +113,7 @@ def _hands(args: argparse.Namespace) -> Any:
 
     names = ("views", "handedness", "poses", "max_tilt", "max_rotation", "backgrounds", "colours", "fill", "samples")
     options = HandOptions(**_given(args, (*names, "defects", "defect_kinds")))
-    return partial(make_draw_hands, args.size, args.seed, options)
+    return partial(make_draw_hands, args.size, args.seed, options, tuple(args.conditioning))
 
 
 def _faces(args: argparse.Namespace) -> Any:

@@ -14,9 +14,16 @@ from .adapter_options import (
     load_adapters,
     without_adapters,
 )
+from .box_options import (
+    add_box_arguments,
+    check_box_arguments,
+    check_trained_with_frames,
+    grid_places,
+)
 from .messages import confirm, warn
 
 if TYPE_CHECKING:
+    from ..boxes import Box
     from ..pipelines.generation import Generated
 
 SUMMARY = "generate images from prompts, with or without adapters"
@@ -37,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images("--prompt", action="append", metavar="TEXT", help="what to show; may be given several times")
     images("--prompts-file", metavar="FILE", help="text file with one prompt a line")
     images("--negative-prompt", metavar="TEXT", help="what not to show")
+    add_box_arguments(parser)
     images("--num-images", type=int, help="images in all, going round the prompts (default: one a prompt)")
     images("--seed", type=int, default=0, help="seed of the first image; the next has the next (default: 0)")
     sampling(
@@ -66,11 +74,13 @@ def run(args: argparse.Namespace) -> None:
 
     prompts = read_prompts(args.prompt, args.prompts_file)
     check_arguments(args)
+    boxes = check_box_arguments(args, prompts)
     output = check_output(args.output, args.overwrite)
     pipe, settings = load(args)
+    prompts, boxes = place_prompts(pipe, args, prompts, boxes)
     check_size(pipe, args)
     warn_of_unreadable_words(pipe, [*prompts, args.negative_prompt or ""])
-    generate(args, pipe, prompts, settings, output)
+    generate(args, pipe, prompts, boxes, settings, output)
 
 
 def read_prompts(given: list[str] | None, path: str | None) -> list[str]:
@@ -106,6 +116,24 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_text_to_image(pipeline)
 
 
+def place_prompts(
+    pipe: Any, args: argparse.Namespace, prompts: list[str], boxes: "list[Box] | None"
+) -> "tuple[list[str], list[Box] | None]":
+    """The prompts with their boxes; of a grid, every prompt once for each place.
+
+    Raises:
+        ConfigError: there are boxes, but the adapters were trained without frames.
+    """
+    if boxes is None and args.box_grid is None:
+        return prompts, None
+    mean = check_trained_with_frames(pipe, args)
+    if args.box_grid is None:
+        return prompts, boxes
+    x0, y0, x1, y1 = boxes[0] if boxes else mean
+    places = grid_places(args.box_grid, x1 - x0, y1 - y0)
+    return [prompt for prompt in prompts for _ in places], places * len(prompts)
+
+
 def check_size(pipe: Any, args: argparse.Namespace) -> None:
     """Warn of sizes that the model was not made for; ask before those that may not fit into memory."""
     from ..pipelines.generation import native_size
@@ -139,7 +167,7 @@ def load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     if args.guidance_scale is None:
         args.guidance_scale = recommended_guidance(args.model)
     names = ("model", "geoconv", "geoconv_scale", "lora", "lora_scale", "negative_prompt", "steps", "guidance_scale")
-    values = {name: getattr(args, name) for name in (*names, "dtype")}
+    values = {name: getattr(args, name) for name in (*names, "dtype", "box", "boxes", "box_grid")}
     return pipe, {name: value for name, value in values.items() if value not in (None, [])}
 
 
@@ -151,22 +179,33 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def generate(args: argparse.Namespace, pipe: Any, prompts: Sequence[str], settings: dict, output: Any) -> None:
+def generate(
+    args: argparse.Namespace,
+    pipe: Any,
+    prompts: Sequence[str],
+    boxes: "Sequence[Box] | None",
+    settings: dict,
+    output: Any,
+) -> None:
     """Generate into a folder beside `output`, then put it in its place. The base model's images go to `base/`."""
     import json
     from contextlib import nullcontext
 
     from tqdm import tqdm
 
+    from ..boxes import show_box
     from ..files import atomic_directory
+    from ..images.box_drawing import draw_boxes
     from ..images.contact_sheet import contact_sheet
     from ..pipelines.generation import generate_images
 
-    names = ("num_images", "seed", "steps", "guidance_scale", "negative_prompt", "height", "width", "batch_size")
-    options = {name: getattr(args, name) for name in names}
+    places = (args.box_grid or 1) ** 2
+    names = ("seed", "steps", "guidance_scale", "negative_prompt", "height", "width", "batch_size")
+    options = {name: getattr(args, name) for name in names} | {"boxes": boxes, "images_per_seed": places}
+    options["num_images"] = args.num_images * places if args.num_images else None
     versions = ("base", "patched") if args.compare else ("patched",)
     generated: dict[str, list] = {}
-    total = (args.num_images or len(prompts)) * len(versions)
+    total = (options["num_images"] or len(prompts)) * len(versions)
     with atomic_directory(output) as folder, tqdm(total=total, unit="image", desc="generate") as bar:
         for version in versions:
             target = folder / "base" if version == "base" else folder
@@ -181,11 +220,16 @@ def generate(args: argparse.Namespace, pipe: Any, prompts: Sequence[str], settin
         # Base and adapter side by side, each under its name.
         labels = ("base model\n", f"{describe_adapters(args)}\n") if args.compare else ("",)
         rows = list(zip(*generated.values(), strict=True))
-        images = [item.image for row in rows for item in row]
+        items = [item for row in rows for item in row]
+        images = [draw_boxes(item.image, [item.box]) if args.draw_box else item.image for item in items]
         captions = [
-            f"{label}{item.prompt} ({item.seed})" for row in rows for label, item in zip(labels, row, strict=True)
+            f"{label}{item.prompt} ({item.seed}{f', box {show_box(item.box)}' if item.box else ''})"
+            for row in rows
+            for label, item in zip(labels, row, strict=True)
         ]
-        columns = len(versions) * max(1, round(math.sqrt(len(rows) / len(versions)))) if args.compare else None
+        columns = args.box_grid
+        if args.compare:
+            columns = len(versions) * (args.box_grid or max(1, round(math.sqrt(len(rows) / len(versions)))))
         contact_sheet(images, captions, columns).save(folder / "contact_sheet.png")
         text = json.dumps(settings | {"seed": args.seed}, indent=2, ensure_ascii=False)
         (folder / "settings.json").write_text(text + "\n", encoding="utf-8")
@@ -201,6 +245,8 @@ def save_png(item: "Generated", path: Path, settings: dict) -> None:
     from .. import __version__
 
     record = settings | {"prompt": item.prompt, "seed": item.seed, "geopos_diffusers": __version__}
+    if item.box is not None:
+        record["box"] = list(item.box)
     info = PngInfo()
     info.add_itxt("prompt", item.prompt)
     info.add_itxt("geopos", json.dumps(record, ensure_ascii=False))

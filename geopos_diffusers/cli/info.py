@@ -51,6 +51,7 @@ def print_status(status: "GeoConvStatus", patched: bool, verbose: bool, as_json:
             "skipped": status.skipped,
             "adapters": status.adapters,
             "scales": status.scales,
+            "frames": status.frames,
             "geometry_parameters": status.geometry_parameters,
             "base_parameters": status.base_parameters,
             "config": status.config.to_dict() if status.config else None,

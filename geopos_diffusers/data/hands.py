@@ -9,13 +9,14 @@ from PIL import Image
 
 from ..errors import DataError
 from .captions import describe_hand, pick
+from .hand_conditions import CONDITIONS
 from .hand_defects import DEFECTS, DefectRequest, make_defect
 from .hand_mesh import HandMesh, pose_hand
 from .hand_model import FINGERS, SHAPE_BATCH, HandModel, HandShape
 from .hand_options import HandOptions
 from .hand_scenes import Drawing, Scene, changed_share, sample_scene
 from .image_folder import DrawRange
-from .options import check_count, check_image
+from .options import check_choices, check_count, check_image
 from .rendering import RayCaster, Surface, frame_camera, to_srgb
 from .skin import name_tone
 from .vectors import bounds
@@ -172,7 +173,18 @@ def render_hands(
     return ((hand.image, hand.attributes) for hand in renderer.draw(start, start + count))
 
 
-def make_draw_hands(size: int, seed: int, options: HandOptions) -> DrawRange:
-    """The function that draws a range of indices, for `image_folder.write_image_folder`."""
+def make_draw_hands(size: int, seed: int, options: HandOptions, conditioning: tuple[str, ...] = ()) -> DrawRange:
+    """The function that draws a range of indices, for `image_folder.write_image_folder`.
+
+    Args:
+        conditioning: names out of CONDITIONS; each is an attribute "NAME_file_name", a picture.
+    """
+    check_choices("conditioning", conditioning, tuple(CONDITIONS), least=0)
     renderer = HandRenderer(size, seed, options)
-    return lambda start, stop: ((hand.image, hand.attributes) for hand in renderer.draw(start, stop))
+
+    def draw(start: int, stop: int) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+        for hand in renderer.draw(start, stop):
+            pictures = {f"{name}_file_name": CONDITIONS[name](hand) for name in conditioning}
+            yield hand.image, {**hand.attributes, **pictures}
+
+    return draw

@@ -22,6 +22,7 @@ from ..files import atomic_directory, check_output
 from .options import check_cores, check_count
 
 # Draws the items with indices start..stop-1, in order; bytes must not depend on how the indices are cut into ranges.
+# Attributes "NAME_file_name" may be images: they are written into the folder NAME.
 DrawRange = Callable[[int, int], Iterable[tuple[Image.Image, dict[str, Any]]]]
 CHUNK = 32
 METADATA = "metadata.jsonl"
@@ -105,5 +106,12 @@ def _write_range(draw: DrawRange, folder: Path, digits: int, start: int, stop: i
     for index, (image, attributes) in enumerate(draw(start, stop), start):
         name = f"{index:0{digits}d}.png"
         image.save(folder / name, compress_level=1)
-        rows.append({"file_name": name, **attributes})
+        row: dict[str, Any] = {"file_name": name}
+        for key, value in attributes.items():
+            row[key] = value
+            if isinstance(value, Image.Image):
+                row[key] = f"{key.removesuffix('_file_name')}/{name}"
+                (folder / row[key]).parent.mkdir(exist_ok=True)
+                value.save(folder / row[key], compress_level=1)
+        rows.append(row)
     return rows

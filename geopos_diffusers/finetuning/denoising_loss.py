@@ -35,6 +35,25 @@ def denoising_loss(args: DenoisingArguments, scheduler: Any, clean: Tensor, pred
     return diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)
 
 
+def banded_losses(
+    scheduler: Any, clean: Tensor, predict: Predict, bands: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Squared errors [B] of a held-out batch in each band of timesteps, and their mean, not weighted by timestep.
+
+    Args:
+        generator: on the CPU; of the noise, and of the timesteps within their bands.
+    """
+    limit, values = scheduler.config.num_train_timesteps, {}
+    for band in range(bands):
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        places = (band + torch.rand(len(clean), generator=generator)) / bands
+        timesteps = (places * limit).long().clamp(max=limit - 1).to(clean.device)
+        prediction = predict(scheduler.add_noise(clean, noise, timesteps), timesteps)
+        target = prediction_target(scheduler, clean, noise, timesteps)
+        values[f"validation_loss_band_{band}"] = (prediction.float() - target).square().flatten(1).mean(1)
+    return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}
+
+
 @torch.no_grad()
 def held_out_losses(
     scheduler: Any,

@@ -6,32 +6,30 @@ summary.json, beside what the task draws.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
-from torch.utils.data import DataLoader
 
 from ..files import atomic_directory, write_json
 from ..optional_packages import require_package
 from ..training.arguments import fixed_settings, parse_arguments
 from ..training.checkpoints import TrainingState, check_settings, clear_output, saved_step
-from ..training.data_order import DataOrder
-from ..training.interruption import ignore_ctrl_c
 from ..training.loop import Outcome, Training, training_folder
 from ..training.loop import train as run_training
 from ..training.loss_log import read_losses
 from ..training.optimizers import check_installed
 from ..training.processes import end_run
 from ..training.resuming import resume_point
+from ..training.sharding import sharding_plugin
 from ..training.tracking import build_accelerator, start_trackers
+from .loading import build_batches, order_settings
 from .task import Task
 
 FINAL_LOSS_STEPS = 100
@@ -52,21 +50,22 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What the terminal, the model card and summary.json say about the run."""
         task, args, accelerator = self.task, self.task.args, self.task.accelerator
+        count = None if args.streaming else len(task.data)
         return {
             "pipeline": type(task.pipe).__name__,
             "model": args.model,
             "train": args.train,
             "trained_parameters": sum(parameter.numel() for parameter in task.parameters.values()),
             f"{task.component}_parameters": task.base_parameters,
-            "dataset": args.dataset,
-            "images": len(task.data),
+            "dataset": ", ".join(args.dataset),
+            "images": count,
             **({} if task.held_out is None else {"validation_images": len(task.held_out)}),
             "skipped_images": task.data.skipped,
             "resolution": self.state.settings["resolution"],
             **task.facts(),
             "steps": self.steps,
             "samples_per_step": self.samples_per_step,
-            "epochs": round(self.steps * self.samples_per_step / len(task.data), 2),
+            "epochs": count and round(self.steps * self.samples_per_step / count, 2),
             "learning_rate": {part: args.peak_learning_rate(part) for part in args.parts},
             "seed": args.seed,
             "processes": accelerator.num_processes,
@@ -96,11 +95,11 @@ def run_task(task: Task) -> None:
     checkpoint = resume_point(args.output_dir, args.resume_from_checkpoint, args.overwrite)
     check_packages(task)
     if checkpoint is not None:
-        check_settings(checkpoint, known_settings(args, accelerator), accelerator)
+        check_settings(checkpoint, known_settings(args, accelerator))
     task.prepare_evaluations(continued=checkpoint is not None)
     run = build_run(task)
     if checkpoint is not None:
-        check_settings(checkpoint, run.state.settings, accelerator)
+        check_settings(checkpoint, run.state.settings)
     if accelerator.is_main_process:
         for name, value in run.facts().items():
             print(f"{name:20} {value}")
@@ -116,7 +115,7 @@ def check_packages(task: Task) -> None:
     check_installed(task.args.optimizer)
     if "lora" in task.args.parts:
         require_package("peft", "train", "train=lora")
-    if not Path(task.args.dataset).is_dir():
+    if task.args.streaming or not all(Path(dataset).is_dir() for dataset in task.args.dataset):
         require_package("datasets", "train", "a Parquet file or data set of the Hub")
     task.check_packages()
 
@@ -128,25 +127,33 @@ def build_run(task: Task) -> Run:
     task.build()
     task.data = task.load_data()
     task.hold_out()
-    samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
-    steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples_per_step)
+    samples = samples_per_step(args, accelerator)
+    steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples)
     settings = {
         **known_settings(args, accelerator),
         "resolution": task.data.resolution,
         "data": task.data.fingerprint(),
+        **order_settings(task.data, args, accelerator),
         "lr_schedule_steps": args.schedule_steps(steps),
     }
     parameters, optimizer = task.prepare()
     ema = EMAModel(parameters.values(), decay=args.ema_decay) if args.use_ema else None
     counters = {} if task.best is None else task.best.counters
-    state = TrainingState(accelerator, parameters, optimizer, ema, settings, counters=counters)
-    return Run(task, state, steps, samples_per_step)
+    sharded = None if sharding_plugin(accelerator) is None else task.model
+    state = TrainingState(accelerator, parameters, optimizer, ema, settings, counters=counters, model=sharded)
+    return Run(task, state, steps, samples)
+
+
+def samples_per_step(args: Any, accelerator: Accelerator) -> int:
+    """Images that all processes together use in one optimizer step."""
+    return args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
 
 
 def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
     """What a continued run must share with its beginning, as far as it is known before anything is loaded."""
     settings = {
         **fixed_settings(args),
+        "samples_per_step": samples_per_step(args, accelerator),
         "mixed_precision": accelerator.mixed_precision,
         "training_rates": {part: args.peak_learning_rate(part) for part in args.parts},
         "lr_schedule_steps": args.schedule_steps(args.max_train_steps),
@@ -195,28 +202,18 @@ def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
     return group["peak"] * run.task.args.learning_rate_factor(step, run.steps)
 
 
-def build_loader(run: Run, first_step: int) -> DataLoader:
-    """Batches of all processes in turn, from `first_step` to the end of the run. The shuffling is DataOrder's."""
-    args, data = run.task.args, run.task.data
-    start, stop = first_step * run.samples_per_step, run.steps * run.samples_per_step
-    loader = DataLoader(
-        data,
-        args.train_batch_size,
-        sampler=DataOrder(len(data), start, stop, args.seed),
-        num_workers=args.num_workers,
-        worker_init_fn=ignore_ctrl_c,
-        # Of its own, since starting to iterate would otherwise draw from the training's random numbers.
-        generator=torch.Generator(),
-    )
-    return run.task.accelerator.prepare(loader)
+def build_loader(run: Run, first_step: int) -> Iterable[Any]:
+    return build_batches(run.task.data, run.task.args, run.task.accelerator, first_step, run.steps)
 
 
 def finish(run: Run, outcome: Outcome) -> None:
     """Write final/ and summary.json."""
     task, folder = run.task, Path(run.task.args.output_dir)
-    if task.accelerator.is_main_process:
-        with atomic_directory(folder / "final") as final, run.state.averaged():
+    writes = task.accelerator.is_main_process
+    with atomic_directory(folder / "final") if writes else nullcontext() as final, run.state.averaged():
+        if final is not None:
             run.save(final)
+    if writes:
         last = [line["loss"] for line in read_losses(folder / "losses.jsonl")[-FINAL_LOSS_STEPS:]]
         summary = {
             **run.facts(),

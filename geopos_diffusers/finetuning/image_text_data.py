@@ -6,8 +6,10 @@ Images are decoded when they are asked for. Memory does not grow with their numb
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,14 @@ from tqdm import tqdm
 from ..errors import DataError
 from ..images.opening import image_size, open_image
 from .buckets import Buckets
-from .framing import Frame, cut_out, frame_box, frame_centre, grown_box, image_tensor, lies_outside
+from .framing import Frame, cut_out, frame_centre, grown_box, image_tensor, lies_outside
 from .records import Captions, Columns, Record, Records, open_records
 
 logger = logging.getLogger(__name__)
 COMPARED_IMAGES = 64  # without captions: by these a continued run sees that the data are the same
 CHECKED_IMAGES = 2000  # decoded before the first step: all of a small data set, evenly spaced ones of a large one
 UNREADABLE_SHARE = 0.05  # of a large data set's images, above which a run stops
+SOME_CAPTIONS = 10_000
 FEW = 20  # unreadable images that never stop one
 Size = tuple[int, int]
 
@@ -35,7 +38,8 @@ class ImageTextData(Dataset):
     """Pairs of an image and its caption.
 
     Item i is {"pixels": [3, H, W] float32 in [-1, 1], "caption": str, "sizes": [6] (original height and width, crop top
-    and left, H, W; in pixels)} and, where there is a column of masks, "mask": [1, H, W] float32 in [0, 1].
+    and left, H, W; in pixels), "row": int (which image it is)} and, where there is a column of masks, "mask": [1, H, W]
+    float32 in [0, 1].
 
     An image that cannot be read is replaced by the next one that can, with its caption and at the same size: what an
     item is depends on its index and the files alone.
@@ -45,6 +49,8 @@ class ImageTextData(Dataset):
         resolution: S; the shorter side is scaled to it (bicubic, antialiased) and the centre, S x S, is cut out.
         columns: what the rows hold. margin: with boxes, the space around them; see `framing.frame_box`.
         bucket_step: with it, sizes are those of aspect-ratio buckets, whose sides are its multiples.
+        parts: how many of the images belong to each of several data sets, which lie one after the other. weights:
+            their shares in a training; by default their numbers of images.
     """
 
     def __init__(
@@ -55,9 +61,12 @@ class ImageTextData(Dataset):
         columns: Columns | None = None,
         margin: float = 0.5,
         bucket_step: int | None = None,
+        parts: Sequence[int] | None = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
+        self.parts, self.weights = parts or [len(kept)], weights
         self.records, self.kept, self.resolution, self.margin = records, kept, resolution, margin
-        self.columns = columns or Columns()
+        self.columns, self.bucket_step = columns or Columns(), bucket_step
         self.captions = Captions(records, kept)
         self.skipped = len(records) - len(kept)
         self.buckets = None if bucket_step is None else Buckets(resolution, bucket_step, map(self._shape, kept))
@@ -65,6 +74,14 @@ class ImageTextData(Dataset):
 
     def __len__(self) -> int:
         return len(self.kept)
+
+    def part(self, indices: np.ndarray) -> "ImageTextData":
+        """These items alone, given in rising order, with 8 bytes for each."""
+        kept = array("q", (self.kept[index] for index in indices.tolist()))
+        parts = np.diff(np.searchsorted(indices, np.cumsum([0, *self.parts]))).tolist()
+        return ImageTextData(
+            self.records, kept, self.resolution, self.columns, self.margin, self.bucket_step, parts, self.weights
+        )
 
     def size_of(self, index: int) -> Size:
         """Height and width of an item."""
@@ -96,6 +113,23 @@ class ImageTextData(Dataset):
             digest.update(self.item(place, (8, 8))["pixels"].numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def count_fields(self) -> dict[str, int]:
+        """How many images have no box and how many no mask."""
+        missing = {"box": 0, "mask": 0}
+        for index in self.kept if self.columns.box or self.columns.mask else ():
+            record = self.records[index]
+            missing["box"] += record.box is None
+            missing["mask"] += record.mask is None
+        return missing
+
+    def sample(self, count: int) -> Iterator[dict[str, Any]]:
+        """Up to `count` items, evenly spaced."""
+        return (self[index] for index in evenly_spaced(len(self), count))
+
+    def some_captions(self) -> list[str]:
+        """Up to 10,000 captions, evenly spaced."""
+        return [self.captions[index] for index in evenly_spaced(len(self), SOME_CAPTIONS)]
+
     def _shape(self, row: int) -> tuple[float, float]:
         """Width and height of what is to be seen of a record; 1 x 1 where its image cannot be read."""
         record = self.records[row]
@@ -118,22 +152,17 @@ class ImageTextData(Dataset):
         """
         self._read += 1
         for number in range(len(self)):
-            record = self.records[self.kept[(index + number) % len(self)]]
+            row = (index + number) % len(self)
+            record = self.records[self.kept[row]]
             try:
-                return self._item(record, size)
+                return self._item(record, size) | {"row": row}
             except (DataError, ValueError, MemoryError) as error:
                 self._note_unreadable(record, error)
         raise DataError("no image can be read any more")
 
-    def frame(self, record: Record, original: tuple[int, int], size: Size) -> Frame:
-        """What of a record's image, of `original` width and height, is shown at `size`."""
-        if record.box is None or lies_outside(original, record.box):
-            return frame_centre(original, size)
-        return frame_box(original, size, record.box, self.margin)
-
     def _item(self, record: Record, size: Size) -> dict[str, Any]:
         image = open_image(record.image)
-        frame = self.frame(record, image.size, size)
+        frame = record.frame(image.size, size, self.margin)
         item = {"pixels": image_tensor(cut_out(image, frame)), "caption": record.caption, "sizes": frame.numbers}
         if self.columns.mask:
             item["mask"] = read_mask(record, image.size, frame)
@@ -158,14 +187,37 @@ class ImageTextData(Dataset):
             raise DataError(f"{record.name}: its conditioning image has another shape: {found}")
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BICUBIC)
-        frame = self.frame(record, (width, height), (rows, columns))
+        frame = record.frame((width, height), (rows, columns), self.margin)
         return (image_tensor(cut_out(image, frame)) + 1) / 2
+
+    def keypoints(self, index: int, sizes: Tensor) -> list[list[float]]:
+        """The 21 key points [x, y] of an item whose six numbers are known, in pixels of what is cut out."""
+        record = self.records[self.kept[index]]
+        height, width, top, left, rows, columns = (int(value) for value in sizes)
+        frame = record.frame((width, height), (rows, columns), self.margin)
+        across, down = frame.scaled[0] / width, frame.scaled[1] / height
+        return [[x * across - left, y * down - top] for x, y in record.keypoints or []]
 
     def mask(self, index: int, sizes: Tensor) -> Tensor:
         """The mask [1, H, W] of an item whose six numbers are known, without decoding its image."""
         record = self.records[self.kept[index]]
         height, width, _, _, rows, columns = (int(value) for value in sizes)
-        return read_mask(record, (width, height), self.frame(record, (width, height), (rows, columns)))
+        frame = record.frame((width, height), (rows, columns), self.margin)
+        return read_mask(record, (width, height), frame)
+
+    def content_digest(self, index: int) -> bytes:
+        """A digest of what an item's pixels are made from: the encoded image, and how it is cut out and scaled."""
+        record = self.records[self.kept[index]]
+        text = json.dumps([record.box, self.margin if record.box else None, self.size_of(index)])
+        digest = hashlib.sha256(text.encode())
+        source = record.image
+        if isinstance(source, dict):
+            source = source.get("bytes") or source.get("path")
+        try:
+            digest.update(source if isinstance(source, bytes) else Path(source).read_bytes())
+        except (OSError, TypeError) as error:
+            self._note_unreadable(record, error)
+        return digest.digest()
 
     def _note_unreadable(self, record: Record, error: Exception) -> None:
         if record.name not in self._replaced:

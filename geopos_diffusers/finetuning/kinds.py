@@ -9,6 +9,7 @@ ARGUMENTS = {
     "text-to-image": "TextToImageArguments",
     "unconditional": "UnconditionalArguments",
     "vae": "VaeArguments",
+    "controlnet": "ControlNetArguments",
 }
 DEFAULT = "text-to-image"
 

@@ -1,6 +1,10 @@
-"""Captions of mirrored images: left becomes right."""
+"""Mirrored images, whose captions can be changed with them: left becomes right."""
 
 import re
+from typing import Any
+
+import torch
+from torch import Tensor
 
 # Words of English captions; the rest of a caption stays as it is.
 SWAPPED = {"left": "right", "lefts": "rights", "lefty": "righty", "leftmost": "rightmost", "leftward": "rightward"}
@@ -25,3 +29,28 @@ def _in_case_of(model: str, word: str) -> str:
     if model.isupper():
         return word.upper()
     return word.capitalize() if model[0].isupper() else word
+
+
+def mirror_some(batch: dict[str, Any], flip_captions: bool) -> dict[str, Any]:
+    """The batch with about half of its images, and what belongs to them, mirrored.
+
+    Args:
+        batch: with "pixels" [B, 3, H, W]; maybe "mask" [B, 1, H, W], "caption", and "mirrored0" ... beside "text0" ...
+        flip_captions: whether the captions of mirrored images are changed too; see `mirrored_caption`.
+    """
+    pixels = batch["pixels"]
+    mirrored = torch.rand(len(pixels), device=pixels.device) < 0.5
+    changed: dict[str, Any] = {
+        name: _choose(mirrored, batch[name].flip(-1), batch[name]) for name in ("pixels", "mask") if name in batch
+    }
+    if flip_captions:
+        pairs = zip(batch["caption"], mirrored.tolist(), strict=True)
+        changed["caption"] = [mirrored_caption(caption) if flipped else caption for caption, flipped in pairs]
+        for name in [name for name in batch if name.startswith("mirrored")]:
+            plain = name.replace("mirrored", "text")
+            changed[plain] = _choose(mirrored, batch[name], batch[plain])
+    return {**batch, **changed}
+
+
+def _choose(mirrored: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(mirrored.view(-1, *[1] * (no.ndim - 1)), yes, no)

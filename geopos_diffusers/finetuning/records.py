@@ -5,16 +5,19 @@ An image folder costs 8 bytes of memory a row (where its line begins), a table n
 
 import csv
 import io
+import math
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import DataError
 from ..images.metadata import METADATA, file_of_row, parse_row, place_of_line, scan_rows
 from ..optional_packages import optional_import
-from .framing import box_of_row
+from .framing import Box, Frame, box_of_row, frame_box, frame_centre, lies_outside
 
 ROW_FILES = (".jsonl", ".csv")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -24,10 +27,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 class Columns:
     """Which columns of a table, or fields of metadata.jsonl, hold what.
 
-    caption: None where images have none; the caption is empty then, and a folder needs no metadata.jsonl.
-    box: the part of each image to show, see `framing.box_of_row`. box_format: xywh (left, top, width, height) or xyxy
-    (left, top, right, bottom), in pixels of the upright image. mask, conditioning: an image, or the name of its file in
-        the folder. label: the number of a class, from 0.
+    caption: None where images have none; the caption is empty then, and a folder needs no metadata.jsonl. box: the part
+    of each image to show, see `framing.box_of_row`. box_format: xywh (left, top, width, height) or xyxy (left, top,
+    right, bottom), in pixels of the upright image. mask, conditioning: an image, or the name of its file in the folder.
+    label: the number of a class, from 0. keypoints: 21 [x, y] of a hand, in pixels of the image.
     """
 
     image: str = "image"
@@ -37,6 +40,7 @@ class Columns:
     mask: str | None = None
     label: str | None = None
     conditioning: str | None = None
+    keypoints: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,18 @@ class Record:
     image: Any
     caption: str
     name: str
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     mask: Any = None
     size: tuple[int, int] | None = None
     label: int | None = None
     conditioning: Any = None
+    keypoints: list[list[float]] | None = None
+
+    def frame(self, original: tuple[int, int], size: tuple[int, int], margin: float) -> Frame:
+        """What of the image, of `original` width and height, is shown at `size`; see `frame_box`."""
+        if self.box is None or lies_outside(original, self.box):
+            return frame_centre(original, size)
+        return frame_box(original, size, self.box, margin)
 
 
 class Records(Protocol):
@@ -95,7 +106,7 @@ class FolderRecords:
     def _record(self, row: dict[str, Any], place: str) -> Record:
         columns, folder = self.columns, self.file.parent
         path = folder / file_of_row(row, place)
-        caption = _checked_caption(row, columns.caption, place)
+        caption = checked_caption(row, columns.caption, place)
         mask = row.get(columns.mask) if columns.mask else None
         conditioning = row.get(columns.conditioning) if columns.conditioning else None
         if columns.conditioning and not conditioning:
@@ -104,13 +115,14 @@ class FolderRecords:
             path,
             caption,
             str(path),
-            box_of_row(row, columns.box, columns.box_format, place) if columns.box else None,
+            checked_box(row, columns, place),
             folder / file_of_row({"file_name": mask}, f"{place}, {columns.mask}") if mask else None,
             _stated_size(row),
             label_of_row(row, columns.label, place),
             folder / file_of_row({"file_name": conditioning}, f"{place}, {columns.conditioning}")
             if conditioning
             else None,
+            keypoints_of_row(row, columns.keypoints, place),
         )
 
     def _row(self, index: int) -> dict[str, Any]:
@@ -153,8 +165,8 @@ class TableRecords:
         import datasets
 
         self.name, self.columns = name, columns
-        known = (columns.image, columns.caption, columns.box, columns.mask, columns.label, columns.conditioning)
-        wanted = [column for column in known if column]
+        optional = (columns.caption, columns.box, columns.mask, columns.label, columns.conditioning, columns.keypoints)
+        wanted = [columns.image, *(column for column in optional if column)]
         for column in wanted:
             if column not in table.column_names:
                 raise DataError(f"{name} has no column {column!r}; found {', '.join(table.column_names)}")
@@ -165,7 +177,7 @@ class TableRecords:
         for column in wanted:
             if isinstance(table.features[column], datasets.Image):
                 table = table.cast_column(column, datasets.Image(decode=False))
-        self._table = table
+        self._table, self._captions = table, table
         if columns.caption:
             self._captions = table.select_columns([columns.caption])
             self._check_captions(columns.caption)
@@ -177,13 +189,14 @@ class TableRecords:
         row, columns, place = self._table[index], self.columns, f"{self.name}, row {index}"
         return Record(
             row[columns.image],
-            row[columns.caption] if columns.caption else "",
+            checked_caption(row, columns.caption, place),
             place,
-            box_of_row(row, columns.box, columns.box_format, place) if columns.box else None,
+            checked_box(row, columns, place),
             row[columns.mask] if columns.mask else None,
             _stated_size(row),
             label_of_row(row, columns.label, place),
             row[columns.conditioning] if columns.conditioning else None,
+            keypoints_of_row(row, columns.keypoints, place),
         )
 
     def caption(self, index: int) -> str:
@@ -212,6 +225,29 @@ class FileRecords:
 
     def caption(self, index: int) -> str:
         return ""
+
+
+class JoinedRecords:
+    """Several data sets, one after the other."""
+
+    def __init__(self, parts: Sequence[Records]) -> None:
+        self.parts = parts
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        part, place = self._place(index)
+        return part[place]
+
+    def caption(self, index: int) -> str:
+        part, place = self._place(index)
+        return part.caption(place)
+
+    def _place(self, index: int) -> tuple[Records, int]:
+        number = bisect_right(self._ends, index)
+        return self.parts[number], index - (self._ends[number - 1] if number else 0)
 
 
 class Captions(Sequence[str]):
@@ -287,7 +323,28 @@ def label_of_row(row: dict[str, Any], column: str | None, place: str) -> int | N
     return value
 
 
-def _checked_caption(row: dict[str, Any], column: str | None, place: str) -> str:
+def keypoints_of_row(row: dict[str, Any], column: str | None, place: str) -> list[list[float]] | None:
+    """The 21 key points of a row's hand; None where there is no column of them.
+
+    Raises:
+        DataError: they are something else.
+    """
+    if column is None:
+        return None
+    if column not in row:
+        raise DataError(f"{place}: no field {column!r}; found {', '.join(map(str, row))}")
+    value = row[column]
+    try:
+        points = [[float(x), float(y)] for x, y in value]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place}: {column} must be 21 [x, y]; found {value!r}"[:200]) from error
+    if len(points) != 21 or not all(math.isfinite(number) for point in points for number in point):
+        raise DataError(f"{place}: {column} must be 21 finite [x, y]; found {len(points)}")
+    return points
+
+
+def checked_caption(row: dict[str, Any], column: str | None, place: str) -> str:
+    """A row's caption, empty without a column of captions. Raises DataError if it is missing or is no text."""
     if column is None:
         return ""
     if column not in row:
@@ -295,6 +352,11 @@ def _checked_caption(row: dict[str, Any], column: str | None, place: str) -> str
     if not isinstance(row[column], str):
         raise DataError(f"{place}: {column} must be text, found {row[column]!r}")
     return row[column]
+
+
+def checked_box(row: dict[str, Any], columns: Columns, place: str) -> Box | None:
+    """A row's box, see `box_of_row`; None where there is no column of boxes."""
+    return box_of_row(row, columns.box, columns.box_format, place) if columns.box else None
 
 
 def _stated_size(row: dict[str, Any]) -> tuple[int, int] | None:

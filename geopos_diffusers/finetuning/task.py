@@ -10,14 +10,16 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..errors import ConfigError
 from ..training.checkpoints import TrainingState
 from ..training.early_stopping import BestWeights
 from ..training.gradient_step import GradientStep
 from ..training.loop import Validation
-from ..training.optimizers import build_optimizer
-from .data_part import evenly_spaced, split_data
+from ..training.optimizers import SHARDED, build_optimizer
+from ..training.sharding import shard, sharding_plugin
 from .held_out_loss import HeldOutLoss
 from .held_out_options import DEFAULT_IMAGES, DEFAULT_STEPS, HeldOutArguments
+from .held_out_split import evenly_spaced_part, split_data
 from .trained_parts import add_trained_parts, parameter_groups, place_models, save_trained_parts
 
 Arguments = TypeVar("Arguments", bound=Any)
@@ -27,6 +29,7 @@ class Task(ABC, Generic[Arguments]):
     """One kind of fine-tuning. The engine calls the methods in the order in which they stand here.
 
     ARGUMENTS: the dataclass of its options, of `PartArguments` and `ImageDataArguments`.
+    SHARDED: whether its model can be spread over processes: it is called by its forward pass alone.
 
     Attributes:
         pipe: the pipeline, or what else holds the model as the attribute `component`.
@@ -40,6 +43,7 @@ class Task(ABC, Generic[Arguments]):
     """
 
     ARGUMENTS: ClassVar[type]
+    SHARDED: ClassVar[bool] = True
 
     pipe: Any
     component: str
@@ -85,7 +89,7 @@ class Task(ABC, Generic[Arguments]):
 
     @abstractmethod
     def load_data(self) -> Any:
-        """A map-style data set with `fingerprint()`, `resolution` and `skipped`."""
+        """A map-style data set with `fingerprint()`, `resolution`, `skipped`, and `part(indices)` to hold some out."""
 
     def load_validation_data(self, dataset: str) -> Any:
         """The same of the images to measure the loss on."""
@@ -99,7 +103,7 @@ class Task(ABC, Generic[Arguments]):
             self.data, held_out = split_data(self.data, self.args.validation_split_share)
         else:
             held_out = self.load_validation_data(self.args.validation_dataset or "")
-        self.held_out = evenly_spaced(held_out, self.args.validation_loss_images or DEFAULT_IMAGES)
+        self.held_out = evenly_spaced_part(held_out, self.args.validation_loss_images or DEFAULT_IMAGES)
 
     def optimizer(self) -> torch.optim.Optimizer:
         groups = parameter_groups(self.parameters, self.args)
@@ -112,8 +116,25 @@ class Task(ABC, Generic[Arguments]):
             All parameters that the training changes, by name, and their optimizer, or several; see `TrainingState`.
         """
         self.model.train()
+        if sharding_plugin(self.accelerator) is not None:
+            return self._shard()
+        if self.args.compile:
+            # With the random numbers of the model as it is: it draws shifts.
+            torch._inductor.config.fallback_random = True
+            self.model = torch.compile(self.model, mode=self.args.compile_mode)
         self.model, optimizer = self.accelerator.prepare(self.model, self.optimizer())
         return self.parameters, optimizer
+
+    def _shard(self) -> tuple[dict[str, Parameter], Any]:
+        args: Any = self.args
+        if not self.SHARDED:
+            raise ConfigError(f"{type(self).__name__} cannot be trained with FSDP; use plain data parallelism")
+        if args.compile:
+            raise ConfigError("compile cannot go with FSDP; leave one of them out")
+        if args.optimizer not in SHARDED:
+            raise ConfigError(f"with FSDP the optimizer must be one of {', '.join(SHARDED)}; got {args.optimizer}")
+        self.parameters = shard(self.model, self.parameters, self.accelerator)
+        return self.parameters, self.accelerator.prepare_optimizer(self.optimizer())
 
     def step(self, state: TrainingState, **options: Any) -> GradientStep:
         """What takes an optimizer step. options: of `GradientStep`."""

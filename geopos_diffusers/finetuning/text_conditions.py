@@ -69,20 +69,23 @@ class CaptionEncoder:
     def __init__(self, pipe: Any, device: torch.device) -> None:
         self.pipe, self.device = pipe, device
         self.is_xl = type(pipe).__name__ == "StableDiffusionXLPipeline"
-        self.empty = self._encode([""])
+        self.empty = self.encode([""])
         if self.is_xl and pipe.config.force_zeros_for_empty_prompt:
             # At inference SDXL's unconditional half is all zeros, not the encoding of "".
             self.empty = tuple(torch.zeros_like(part) for part in self.empty)
 
-    def __call__(self, captions: Sequence[str], sizes: Tensor, dropout: float = 0.0) -> dict[str, Any]:
+    def __call__(
+        self, captions: Sequence[str], sizes: Tensor, dropout: float = 0.0, parts: tuple[Tensor, ...] | None = None
+    ) -> dict[str, Any]:
         """Keyword arguments for the UNet.
 
         Args:
             captions: B texts. sizes: [B, 6] original height and width, crop top and left, target height and width, in
                 pixels (SDXL's time ids, section 2.2 of arXiv 2307.01952).
+            parts: what `encode` returns for the captions, where it is known.
             dropout: chance that a caption is replaced by the empty one, drawn from the device's global generator.
         """
-        parts = self._encode(captions)
+        parts = self.encode(captions) if parts is None else parts
         if dropout > 0:
             dropped = torch.rand(len(captions), device=self.device) < dropout
             parts = tuple(
@@ -95,7 +98,8 @@ class CaptionEncoder:
         return conditions
 
     @torch.no_grad()
-    def _encode(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
+    def encode(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
+        """The embeddings [B, L, D] and, of SDXL, the pooled ones [B, D]."""
         with only_errors_logged():  # a warning of every caption that is too long would come at every step
             encoded = self.pipe.encode_prompt(
                 prompt=list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False

@@ -17,20 +17,27 @@ from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..optional_packages import require_package
 from ..pipelines.generation import generate_images
 from ..pipelines.loading import load_pipeline
 from ..pipelines.prompts import warn_of_unreadable_words
 from ..training.loop import Validation
+from ..training.loss_log import read_losses
 from ..training.processes import run_script
+from .cached_data import CachedData
 from .denoising_options import DEFAULT_BANDS
 from .diffusion_loss import diffusion_loss, prediction_target
 from .engine import finetune
-from .image_text_data import ImageTextData, load_image_text
-from .latents import encode_all, encode_moments, encode_or_read, sample_latents, scale_latents
+from .image_text_data import ImageTextData
+from .latent_cache import cache_latents
+from .latents import encode_moments, sample_latents, scale_latents
+from .loading import check_size, data_facts, load_data
+from .masks import mask_weight, share_inside
+from .mirrored_captions import mirror_some
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
+from .streaming import StreamedData
 from .task import Task
+from .text_cache import cache_text, free_text_encoders
 from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
 from .text_to_image_arguments import TextToImageArguments
 from .validation import evaluation_prompts, generating, report_validation_images, sampling_options
@@ -83,44 +90,49 @@ class TextToImage(Task[TextToImageArguments]):
         self.bands = self.args.validation_bands or DEFAULT_BANDS
         self.held_out_kind = f"{self.bands} bands of {self.noise_scheduler.config.prediction_type}"
 
-    def load_data(self) -> ImageTextData:
-        args, pipe = self.args, self.pipe
-        data = self._load_images(args.dataset, args.dataset_split, args.max_train_samples)
-        warn_of_long_captions(pipe, data.captions)
-        prompts = [*(args.validation_prompts or []), *evaluation_prompts(args)]
-        warn_of_unreadable_words(pipe, [*data.captions, *prompts])
+    def load_data(self) -> ImageTextData | StreamedData:
+        pipe = self.pipe
+        data = self._load_images(None)
+        self.data_facts = data_facts(data)
+        captions = data.some_captions()
+        warn_of_long_captions(pipe, captions)
+        warn_of_unreadable_words(pipe, [*captions, *self.prompts()])
         self.reconstruction_psnr = reconstruction_psnr(data, pipe.vae, self.accelerator.device)
         warn_of_lost_detail(self.reconstruction_psnr)
         return data
 
-    def load_validation_data(self, dataset: str) -> ImageTextData:
-        return self._load_images(dataset, self.args.dataset_split)
+    def load_validation_data(self, dataset: str) -> ImageTextData | StreamedData:
+        return self._load_images(dataset)
 
-    def _load_images(self, dataset: str, split: str, limit: int | None = None) -> ImageTextData:
-        args, pipe, accelerator = self.args, self.pipe, self.accelerator
-        resolution = args.resolution or pipe.unet.config.sample_size * pipe.vae_scale_factor
-        if resolution % pipe.vae_scale_factor:
-            raise ConfigError(f"size must be a multiple of {pipe.vae_scale_factor} for this model; got {resolution}")
-        # The first process fills the cache of a downloaded data set, the others read it.
-        with accelerator.main_process_first():
-            return load_image_text(
-                dataset,
-                resolution,
-                args.image_column,
-                args.caption_column,
-                split,
-                limit,
-                show_progress=accelerator.is_main_process,
-            )
+    def _load_images(self, held_out: str | None) -> ImageTextData | StreamedData:
+        pipe = self.pipe
+        factor = pipe.vae_scale_factor
+        resolution = self.args.resolution or pipe.unet.config.sample_size * factor
+        check_size(resolution, factor)
+        # The UNet halves its feature maps at the end of each block but the last.
+        unit = factor * 2 ** (len(pipe.unet.config.down_block_types) - 1)
+        return load_data(self.args, resolution, unit, self.accelerator, held_out)
+
+    def prompts(self) -> list[str]:
+        """What images are drawn of while training."""
+        return [*(self.args.validation_prompts or []), *evaluation_prompts(self.args)]
 
     def facts(self) -> dict[str, Any]:
-        return {"reconstruction_psnr": round(self.reconstruction_psnr, 2)}
+        return {**self.data_facts, "reconstruction_psnr": round(self.reconstruction_psnr, 2)}
 
     def prepare_data(self) -> None:
-        args = self.args
+        args, accelerator, images = self.args, self.accelerator, self.data
+        batch, latents, text = args.train_batch_size, None, None
         if args.cache_latents:
-            encode = encode_all if args.latents_folder is None else partial(encode_or_read, folder=args.latents_folder)
-            self.data = encode(self.data, self.pipe.vae, self.accelerator, args.train_batch_size, args.num_workers)
+            folder = Path(args.latents_folder or Path(args.output_dir) / "latents")
+            latents = cache_latents(images, self.pipe.vae, accelerator, folder, batch, args.num_workers)
+        if args.cache_text_embeddings:
+            folder = Path(args.text_folder or Path(args.output_dir) / "text")
+            encode = self.encode_captions.encode
+            text = cache_text(images.captions, self.pipe, encode, accelerator, folder, batch, args.flip_captions)
+            free_text_encoders(self.pipe, self.prompts(), accelerator.device)
+        if latents is not None or text is not None:
+            self.data = CachedData(images, latents, text)
 
     def begin(self, step: int) -> None:
         super().begin(step)
@@ -130,19 +142,27 @@ class TextToImage(Task[TextToImageArguments]):
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Noise a batch's latents, let the denoiser predict, and compare."""
         args, scheduler = self.args, self.noise_scheduler
-        latents = sample_latents(self.pipe.vae, self.moments(batch))
+        if args.random_flip:
+            batch = mirror_some(batch, args.flip_captions)
+        moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
+        latents = sample_latents(self.pipe.vae, moments)
         noise = torch.randn_like(latents)
         if args.noise_offset:
             noise += args.noise_offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
         timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
-        conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
+        parts = tuple(batch[name] for name in ("text0", "text1") if name in batch) or None
+        conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout, parts)
         added = noise
         if args.input_perturbation:
             added = noise + args.input_perturbation * torch.randn_like(noise)
         noisy = scheduler.add_noise(latents, added, timesteps).to(conditions["encoder_hidden_states"].dtype)
         prediction = self.model(noisy, timesteps, **conditions).sample
         target = prediction_target(scheduler, latents, noise, timesteps)
-        return {"loss": diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)}
+        if "mask" not in batch:
+            return {"loss": diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)}
+        weight = mask_weight(batch["mask"], latents.shape[-2:], args.mask_weight, args.mask_floor)
+        loss = diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights, weight)
+        return {"loss": loss, "mask_loss_share": share_inside(prediction - target, weight, batch["mask"])}
 
     def prepare_held_out(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
@@ -165,16 +185,6 @@ class TextToImage(Task[TextToImageArguments]):
             values[f"validation_loss_band_{band}"] = (prediction.float() - target).square().flatten(1).mean(1)
         return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}
 
-    def moments(self, batch: dict[str, Any]) -> Tensor:
-        """The parameters of the images' latents, from the batch or from its images, mirrored where that is asked."""
-        if "moments" in batch:
-            return batch["moments"]
-        pixels = batch["pixels"]
-        if self.args.random_flip:
-            mirrored = torch.rand(len(pixels), device=pixels.device) < 0.5
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
-        return encode_moments(self.pipe.vae, pixels)
-
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """The loss on held-out images, grids of the validation prompts, and scores of hands."""
         args, found = self.args, super().validations(save)
@@ -194,9 +204,14 @@ class TextToImage(Task[TextToImageArguments]):
         return {}
 
     def finish(self) -> dict[str, Any]:
+        found = super().finish()
+        if self.args.mask_column:
+            lines = read_losses(Path(self.args.output_dir) / "losses.jsonl")
+            found["mask_loss_share"] = sum(line["mask_loss_share"] for line in lines) / len(lines)
+            print(f"{found['mask_loss_share']:.1%} of the loss came from inside the masks")
         if self.evaluation is not None:
             self.evaluation.finish()
-        return super().finish()
+        return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -36,11 +36,12 @@ class TrainingArguments:
     output_dir: str = required(
         f"folder of the run; {CONTINUED}", resume="free", group="saving and resuming", name="output", at_least=1
     )
+    # Of these a resumed run compares their product with the number of processes.
     train_batch_size: int = optimisation_option(
-        4, "images per step and process", resume="fixed", common=True, at_least=1
+        4, "images per step and process", resume="free", common=True, at_least=1
     )
     gradient_accumulation_steps: int = optimisation_option(
-        1, "batches added up before each optimizer step", resume="fixed", at_least=1
+        1, "batches added up before each optimizer step", resume="free", at_least=1
     )
     gradient_checkpointing: bool = speed_option(
         False, "recompute activations in the backward pass: less memory, more time", resume="free"
@@ -50,6 +51,12 @@ class TrainingArguments:
         "precision of the frozen weights and of the arithmetic; what trains stays in float32; by default accelerate's",
         resume="fixed",
         common=True,
+    )
+    compile: bool = speed_option(
+        False, "compile the model for training: fewer seconds a step after a slow first one", resume="free"
+    )
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = (
+        speed_option(None, "mode of torch.compile", resume="free")
     )
     num_workers: int = speed_option(
         0, "processes that read images beside the training process", resume="free", at_least=0
@@ -117,8 +124,8 @@ class TrainingArguments:
         at_least=1,
     )
     validation_steps: int = validation_option(500, "steps between two grids of images", resume="free", at_least=1)
-    report_to: str = validation_option(
-        "tensorboard", "tracker that accelerate knows (tensorboard, wandb, ...), all, or none", resume="free"
+    report_to: list[str] = validation_option(
+        ["tensorboard"], "trackers that accelerate knows (tensorboard, wandb, ...), all, or none", resume="free"
     )
     checkpointing_steps: int = saving_option(
         500, "steps between two checkpoints; the last step always makes one", resume="free", at_least=1
@@ -139,6 +146,8 @@ class TrainingArguments:
         for name, schedule in SCHEDULE_NUMBERS.items():
             if getattr(self, name) is not None and self.lr_scheduler != schedule:
                 raise ConfigError(f"{name} is a number of lr_scheduler {schedule}; this run has {self.lr_scheduler}")
+        if self.compile_mode is not None and not self.compile:
+            raise ConfigError("compile_mode is an option of compile; give that too")
         self._check_optimizer()
 
     def _check_optimizer(self) -> None:

@@ -18,17 +18,17 @@ from torch import Tensor
 from ..errors import ConfigError, DataError
 from ..training.loop import Validation
 from ..training.processes import run_script
-from .denoising_loss import denoising_loss, held_out_losses
+from .denoising_loss import banded_losses, denoising_loss, held_out_losses
+from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
-from .image_text_data import ImageTextData, load_image_text
-from .records import Columns
+from .image_text_data import ImageTextData
+from .loading import load_data
+from .streaming import StreamedData
 from .task import Task
 from .trained_parts import save_trained_parts
 from .unconditional_arguments import UnconditionalArguments
 from .unconditional_models import draw_images, image_size, load_unconditional, new_unconditional, to_channels
 from .validation import generating, report_validation_images
-
-HELD_OUT_SEED = 0  # of the noise of held-out images, whatever the run's seed is
 
 
 class Unconditional(Task[UnconditionalArguments]):
@@ -67,8 +67,22 @@ class Unconditional(Task[UnconditionalArguments]):
         self.noise_scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
         self.channels = self.pipe.unet.config.in_channels
         self.number_of_classes = self.pipe.unet.config.num_class_embeds or 0
+        self.bands = self.args.validation_bands or DEFAULT_BANDS
+        self.held_out_kind = f"{self.bands} bands of {self.noise_scheduler.config.prediction_type}"
 
-    def load_data(self) -> ImageTextData:
+    def load_data(self) -> ImageTextData | StreamedData:
+        data = self.images(None)
+        if self.args.class_column is not None:
+            self.classes = self.check_labels(data)
+        return data
+
+    def load_validation_data(self, dataset: str) -> ImageTextData | StreamedData:
+        data = self.images(dataset)
+        if self.args.class_column is not None:
+            self.check_labels(data)
+        return data
+
+    def images(self, held_out: str | None) -> ImageTextData | StreamedData:
         args = self.args
         resolution = args.resolution or image_size(self.pipe.unet)
         if resolution is None:
@@ -76,26 +90,9 @@ class Unconditional(Task[UnconditionalArguments]):
         multiple = 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
         if resolution % multiple:
             raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
-        data = self.images(args.dataset, resolution, args.max_train_samples)
-        if args.class_column is not None:
-            self.classes = self.check_labels(data)
-        if args.validation_dataset is not None:
-            self.held_out = self.images(args.validation_dataset, resolution)
-            if args.class_column is not None:
-                self.check_labels(self.held_out)
-        return data
+        return load_data(args, resolution, multiple, self.accelerator, held_out)
 
-    def images(self, dataset: str, resolution: int, limit: int | None = None) -> ImageTextData:
-        args, accelerator = self.args, self.accelerator
-        columns = Columns(args.image_column, None, label=args.class_column)
-        # The first process fills the cache of a downloaded data set, the others read it.
-        with accelerator.main_process_first():
-            shown = accelerator.is_main_process
-            return load_image_text(
-                dataset, resolution, split=args.dataset_split, limit=limit, show_progress=shown, columns=columns
-            )
-
-    def check_labels(self, data: ImageTextData) -> int:
+    def check_labels(self, data: Any) -> int:
         """How many classes the data have: one more than the highest number.
 
         Raises:
@@ -130,17 +127,24 @@ class Unconditional(Task[UnconditionalArguments]):
         return {"loss": denoising_loss(args, self.noise_scheduler, pixels, predict)}
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
-        """Grids of images, and the loss of held-out images."""
-        args, found = self.args, []
-        if args.validation_images:
-            found.append(Validation(self.draw, args.validation_steps, first=True))
-        if args.validation_dataset is not None:
-            found.append(Validation(self.measure, args.validation_steps, first=True))
+        """The loss on held-out images, and grids of images."""
+        found = super().validations(save)
+        if self.args.validation_grid:
+            found.append(Validation(self.draw, self.args.validation_steps, first=True))
         return found
+
+    def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        device, labels = self.accelerator.device, batch.get("label")
+        pixels = to_channels(batch["pixels"].to(device), self.channels)
+
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return self.pipe.unet(noisy, timesteps, None if labels is None else labels.to(device)).sample
+
+        return banded_losses(self.noise_scheduler, pixels, predict, self.bands, generator)
 
     def draw(self, step: int) -> dict[str, float]:
         """A grid of images from the same noise each time. Returns no scores."""
-        args, count = self.args, self.args.validation_images
+        args, count = self.args, self.args.validation_grid
         labels = [index % self.classes for index in range(count)] if self.classes else None
         with generating(self.pipe, self.accelerator):
             images = draw_images(
@@ -155,12 +159,6 @@ class Unconditional(Task[UnconditionalArguments]):
         captions = None if labels is None else [f"class {label}" for label in labels]
         report_validation_images(images, captions, self.accelerator, args.output_dir, step)
         return {}
-
-    def measure(self, step: int) -> dict[str, float]:
-        """The mean denoising loss of the held-out images, on the same noise each time."""
-        with generating(self.pipe, self.accelerator):
-            losses = pixel_losses(self.pipe, self.held_out, HELD_OUT_SEED)
-        return {"validation_loss": float(losses.mean())}
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """An adapter; or the whole pipeline where the whole model was trained, with an adapter beside it."""

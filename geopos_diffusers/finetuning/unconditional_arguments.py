@@ -45,11 +45,8 @@ class UnconditionalArguments(DenoisingArguments, PartArguments, ImageDataArgumen
         at_least=0,
         at_most=1,
     )
-    validation_dataset: str | None = validation_option(
-        None, "held-out images, of which the denoising loss is measured while training", resume="free", at_least=1
-    )
-    validation_images: int = validation_option(
-        16, "images of each grid; with classes so many of all in turn; 0 draws none", resume="free", at_least=0
+    validation_grid: int = validation_option(
+        16, "images of each grid; with classes all of them in turn; 0 draws none", resume="free", at_least=0
     )
     validation_guidance_scale: float = validation_option(
         1.0, "classifier-free guidance of these images; needs class-dropout", resume="free", at_least=0

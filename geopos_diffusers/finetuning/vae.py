@@ -9,7 +9,7 @@ summary.json has the scores of the trained autoencoder beside the untouched one.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -25,11 +25,11 @@ from ..training.loop import Validation
 from ..training.processes import run_script
 from .adversarial_step import AdversarialStep
 from .autoencoders import AutoencoderOwner, Autoencoding, decode, encode, load_autoencoder, sample_size
-from .data_part import evenly_spaced
 from .engine import finetune
-from .image_text_data import ImageTextData, load_image_text
+from .held_out_split import evenly_spaced_part
+from .image_text_data import ImageTextData
+from .loading import load_data
 from .patch_discriminator import PatchDiscriminator, check_size
-from .records import Columns
 from .task import Task
 from .vae_arguments import VaeArguments
 from .validation import report_validation_images, untouched_randomness
@@ -45,6 +45,7 @@ class Squares(Dataset):
 
     def __init__(self, images: ImageTextData, resolution: int) -> None:
         self.images, self.resolution, self.skipped = images, resolution, images.skipped
+        self.parts, self.weights, self.buckets = images.parts, images.weights, None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,6 +65,7 @@ class Vae(Task[VaeArguments]):
     """
 
     ARGUMENTS = VaeArguments
+    SHARDED = False  # it is encoded and decoded with, and small
     component = "vae"
     pipe: AutoencoderOwner
 
@@ -138,26 +140,17 @@ class Vae(Task[VaeArguments]):
             scaled = args.scaled_size or round(self.size * SCALED_BY)
             if scaled < self.size:
                 raise ConfigError(f"scaled_size must be at least size, {self.size}; got {scaled}")
-        # The first process fills the cache of a downloaded data set, the others read it.
-        with self.accelerator.main_process_first():
-            data = self.images(args.dataset, scaled, args.max_train_samples)
-            if args.validation_dataset is not None and self.accelerator.is_main_process:
-                self.compare_on(self.images(args.validation_dataset, self.size))
-        return Squares(data, self.size)
-
-    def images(self, dataset: str, resolution: int, limit: int | None = None) -> ImageTextData:
-        """Images without captions."""
-        args, shown = self.args, self.accelerator.is_main_process
-        columns = Columns(args.image_column, None)
-        return load_image_text(
-            dataset, resolution, split=args.dataset_split, limit=limit, show_progress=shown, columns=columns
-        )
+        data = load_data(args, scaled, 1, self.accelerator)
+        if args.validation_dataset is not None:
+            images = load_data(args, self.size, 1, self.accelerator, args.validation_dataset)
+            if self.accelerator.is_main_process:
+                self.compare_on(evenly_spaced_part(images, args.validation_images))
+        return Squares(cast(ImageTextData, data), self.size)
 
     def compare_on(self, images: ImageTextData) -> None:
-        """Take some of these images for the scores."""
+        """Take these images for the scores."""
         from .vae_scores import HeldOutImages
 
-        images = evenly_spaced(images, self.args.validation_images)
         pixels = torch.stack([images[index]["pixels"] for index in range(len(images))])
         maps = None if self.perceptual is None else self.perceptual.maps
         with untouched_randomness(self.accelerator):

@@ -58,8 +58,11 @@ class VaeArguments(PartArguments, ImageDataArguments):
         resume="fixed",
     )
     # A resumed run compares the data's own fingerprint instead.
-    dataset: str = required(
-        "folder of images, Parquet file, or Hub data set id", resume="free", group="data", at_least=1
+    dataset: list[str] = required(
+        "folder of images, Parquet file, or Hub data set id; or several of them",
+        resume="free",
+        group="data",
+        at_least=1,
     )
     resolution: int | None = data_option(
         None,
@@ -131,7 +134,7 @@ class VaeArguments(PartArguments, ImageDataArguments):
         common=True,
         at_least=1,
     )
-    validation_images: int = validation_option(64, "use at most N of them, evenly spaced", resume="free", at_least=1)
+    validation_images: int = validation_option(64, "use N of them, evenly out of all", resume="free", at_least=1)
     ring: int = validation_option(
         16,
         "width of the border that is scored apart from the centre, in pixels of a 256 px image: 4 px at 64",
@@ -141,6 +144,9 @@ class VaeArguments(PartArguments, ImageDataArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("streaming", "aspect_ratio_buckets", "mask_column"):
+            if getattr(self, name):
+                raise ConfigError(f"{name} is not for autoencoders, which learn from squares of all images alike")
         whole = self.vae_part == "whole"
         if self.kl_weight and not whole:
             raise ConfigError("kl_weight acts on the encoder, which vae_part=decoder leaves as it is")

@@ -70,7 +70,7 @@ def sampling_options(args: PromptArguments, resolution: int) -> dict[str, Any]:
     }
 
 
-def guidance_scale(args: PromptArguments) -> float:
+def guidance_scale(args: Any) -> float:
     """What was asked for, else the model's own."""
     scale = args.validation_guidance_scale
     if scale is None:

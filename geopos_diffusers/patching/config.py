@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ..boxes import check_box
 from ..errors import ConfigError
 
 FORMAT_VERSION = 2  # 1 had no `basis`: its weights are taps
@@ -167,6 +168,11 @@ class GeoConvConfig(GeoPosConfig):
     components: tuple[str, ...] | None = _option(
         None, "parts of a pipeline to patch; None: the denoiser (unet or transformer); ('unet', 'vae') patches both"
     )
+    default_frame: tuple[float, float, float, float] | None = _option(
+        None,
+        "of an adapter that was trained with frames: their mean box x0, y0, x1, y1 in shares of the image, which holds "
+        "where no frames are set; None: trained without frames, the image itself holds",
+    )
 
     _default_basis = "multilinear"
 
@@ -186,14 +192,28 @@ class GeoConvConfig(GeoPosConfig):
             elif value is not None:
                 raise ConfigError(f"{name} must be a regular expression, a list of names or None; got {value!r}")
             object.__setattr__(self, name, value)
+        if self.default_frame is not None:
+            if self.normalization != "unit" or self.encoding == "constant":
+                raise ConfigError("default_frame needs coordinates, and normalization 'unit'")
+            object.__setattr__(self, "default_frame", check_box(self.default_frame, "default_frame"))
+
+    def difference(self, other: GeoPosConfig) -> str:
+        difference = super().difference(other)
+        frames = [getattr(config, "default_frame", None) for config in (self, other)]
+        if frames[0] == frames[1]:
+            return difference
+        own, others = (f"default_frame={frame!r}" for frame in frames)
+        return f"{own}, not {others}" + (f", and {difference}" if difference else "")
 
     def geopos(self) -> GeoPosConfig:
         """The part that a single layer needs."""
         return GeoPosConfig(**{option.name: getattr(self, option.name) for option in fields(GeoPosConfig)})
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping, with the format's version."""
+        """A JSON-ready mapping with the format's version; no default_frame of None, as in files of old releases."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        if self.default_frame is None:
+            del values["default_frame"]
         return {"format_version": FORMAT_VERSION, **values}
 
     def to_json(self) -> str:

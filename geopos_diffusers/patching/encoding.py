@@ -48,7 +48,11 @@ def draw_shift(
 
 
 def separable_terms(
-    coordinates: Sequence[Tensor], masks: Sequence[Tensor], shift: Tensor | None, encoding: str
+    coordinates: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    shift: Tensor | None,
+    encoding: str,
+    stretch: Tensor | None = None,
 ) -> list[tuple[int, list[Tensor]]]:
     """The channel as a sum of terms, each a product over axes of one factor an axis.
 
@@ -57,6 +61,8 @@ def separable_terms(
         masks: of the same shapes; 0 where the channel is padded with zeros, else 1.
         shift: [S, axes] or None.
         encoding: product, squares, sum or cartesian.
+        stretch: [S, axes] beside a shift, where coordinates are counted in frames: each grows by `stretch` times
+            itself before it is shifted. None for no frames.
 
     Returns:
         Pairs (channel index, factors): factors[d] has shape [S, ..., L_d] (S is 1 without a shift).
@@ -64,7 +70,7 @@ def separable_terms(
     if shift is None:
         shifted = [c.unsqueeze(0) for c in coordinates]
     else:
-        along = [s.view(-1, *[1] * coordinates[0].dim()) for s in shift.unbind(1)]
+        along = along_axes(coordinates, shift, stretch)
         shifted = [torch.addcmul(c, mask, s) for c, mask, s in zip(coordinates, masks, along, strict=True)]
     if encoding == "product":
         return [(0, shifted)]
@@ -73,6 +79,16 @@ def separable_terms(
     ones = [mask.expand_as(c) for mask, c in zip(masks, shifted, strict=True)]
     axes = range(len(shifted))
     return [(d if encoding == "cartesian" else 0, [shifted[i] if i == d else ones[i] for i in axes]) for d in axes]
+
+
+def along_axes(coordinates: Sequence[Tensor], shift: Tensor, stretch: Tensor | None) -> list[Tensor]:
+    """What a shift and frames add to the coordinates of each axis: [S, 1 ..], or [S, ..., L_d] with a stretch."""
+    ones = [1] * coordinates[0].dim()
+    along = [s.view(-1, *ones) for s in shift.unbind(1)]
+    if stretch is None:
+        return along
+    factors = [factor.view(-1, *ones) for factor in stretch.unbind(1)]
+    return [torch.addcmul(s, c, factor) for s, c, factor in zip(along, coordinates, factors, strict=True)]
 
 
 def monomials(axes: int, encoding: str) -> list[tuple[int, ...]]:

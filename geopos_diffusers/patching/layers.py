@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .config import GeoPosConfig
 from .encoding import draw_shift
+from .frames import CurrentFrames
 from .model_call import ModelCall, inference_generator
 from .response import add_constant, add_dense, add_separable, multilinear_grid, prefers_dense
 from .taps import TapTables, dense_taps, separable_factors
@@ -38,6 +39,7 @@ class GeometryTerm:
         geo_call: the call of the patched model; None for a layer of its own, which draws shifts in training mode as
             dropout does. A patched model's layers draw only in calls that record gradients, see `model_call.py`.
         geo_tile: set where the model is one that works on an image by tiles.
+        geo_frames: the frames that coordinates are counted in; None where none were ever set.
     """
 
     geo_parameter_names = ("geo_weight",)
@@ -46,6 +48,7 @@ class GeometryTerm:
     geo_scale: float = 1.0
     geo_call: ModelCall | None = None
     geo_tile: CurrentTile | None = None
+    geo_frames: CurrentFrames | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -72,13 +75,17 @@ class GeometryTerm:
             return add_constant(output, weight)
         if config.basis == "multilinear":
             weight = multilinear_grid(weight, axes)
-        shift = self._shift(axes, output.shape[0], weight)
+        shift, stretch = self._shift(axes, output.shape[0], weight), None
+        if self.geo_frames is not None and (frames := self.geo_frames.now()) is not None:
+            stretch, offset = frames.tables(axes, output.shape[0], weight)
+            shift = offset if shift is None else offset + shift
         if self.geo_tile is not None and self.geo_tile.tile is not None:
             start, size = self.geo_tile.tile.within(size)
         taps = _TABLES.get(self, tuple(size), tuple(output.shape[2:]), config, weight, start)
         if config.encoding == "cartesian_radius" or prefers_dense(output, weight, shift):
-            return add_dense(output, weight, dense_taps(taps, shift, config))
-        return add_separable(output, weight, separable_factors(taps, shift, config), config.basis == "multilinear")
+            return add_dense(output, weight, dense_taps(taps, shift, config, stretch))
+        factors = separable_factors(taps, shift, config, stretch)
+        return add_separable(output, weight, factors, config.basis == "multilinear")
 
     def _shift(self, axes: int, samples: int, like: Tensor) -> Tensor | None:
         config, call = self.geo_config, self.geo_call

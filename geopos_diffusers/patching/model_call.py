@@ -40,7 +40,7 @@ class ModelCall:
         if self.depth == 0:
             # A checkpoint runs the whole model again with the random state of its call, and so draws the same shift; a
             # part that it runs again is under the shift that the call drew before it.
-            if whole or not _in_backward_pass():
+            if whole or not in_backward_pass():
                 self.shift = None
             # A reentrant checkpoint around the whole model calls it under no_grad, with an input that asks for
             # gradients: without one it could not give any.
@@ -66,7 +66,7 @@ class ModelCall:
         return self.shift[:, :axes]
 
 
-def _in_backward_pass() -> bool:
+def in_backward_pass() -> bool:
     """Whether this is a call that a checkpoint makes again for its gradients."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 

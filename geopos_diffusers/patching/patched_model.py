@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import SurgeryError
 from .config import GeoConvConfig
+from .frames import CurrentFrames
 from .layers import GeometryTerm
 from .offload import group_offload_kinds, reshard, stored_weight
 from .targets import canonical_name
@@ -106,6 +107,11 @@ def present_config(model: nn.Module) -> GeoConvConfig | None:
         return getattr(model, STATE)
     configs = {layer.geo_config for layer in built_layers(model).values()}
     return GeoConvConfig(**asdict(configs.pop())) if len(configs) == 1 else None
+
+
+def frames_holder(model: nn.Module) -> CurrentFrames | None:
+    """What the layers of a model read their frames from; None where none were ever set."""
+    return next((layer.geo_frames for layer in geometry_layers(model).values()), None)
 
 
 def named_adapters(model: nn.Module) -> NamedAdapters:

@@ -4,11 +4,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..boxes import show_box
 from .config import GeoConvConfig
 from .patched_model import (
     STATE,
     all_geometry_layers,
     built_layers,
+    frames_holder,
     geoconv_models,
     geometry_layers,
     geometry_models,
@@ -34,6 +36,7 @@ class GeoConvStatus:
         built: GeoConvs that the model was built with.
         scales: factor on each layer's geometry term.
         adapters: by component ("" for a model given by itself), the weight of each adapter; 0 outside the active mix.
+        frames: how many frames are set, by component; 0 for the default frame of the config, or the image.
 
     Example:
         >>> from geopos_diffusers import apply_geoconv
@@ -51,6 +54,7 @@ class GeoConvStatus:
     built: list[str] = field(default_factory=list)
     scales: dict[str, float] = field(default_factory=dict, repr=False)
     adapters: dict[str, dict[str, float]] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def summary(self) -> str:
@@ -77,11 +81,16 @@ class GeoConvStatus:
             shift = f"{c.shift_range:g} ({c.shift_distribution}) for each {c.shift_scope} and {c.shift_unit}"
             coordinates = f"coordinates {c.normalization}, shift {shift if c.shift_range else 'none'}"
             lines.append(f"  channel: {c.encoding} in basis {c.basis}, {coordinates}")
+            if c.default_frame is not None:
+                lines.append(f"  trained with frames; where none are set: box {show_box(c.default_frame)} of the image")
         lines += [f"  {kind}{place}" for kind in ("patched", "built") for place in self._places(getattr(self, kind))]
         lines += [f"  skipped: {count}, {reason}" for reason, count in Counter(self.skipped.values()).most_common()]
         for component, weights in () if proposed else self.adapters.items():
             shown = (f"{name} {weight:g}" if weight else f"{name} (inactive)" for name, weight in weights.items())
             lines.append(f"  adapters{f' of {component}' if component else ''}: {', '.join(shown)}")
+        for component, count in self.frames.items():
+            if count:
+                lines.append(f"  frames{f' of {component}' if component else ''}: {count} set")
         return "\n".join(lines if proposed else [*lines, *self._scale_lines()])
 
     def _places(self, names: list[str]) -> list[str]:
@@ -126,7 +135,7 @@ def geoconv_status(pipe_or_model: Any) -> GeoConvStatus:
           adapters: default 1
           scale: 1
     """
-    config, patched, built, skipped, geometry, total, adapters = None, [], [], {}, 0, 0, {}
+    config, patched, built, skipped, geometry, total, adapters, frames = None, [], [], {}, 0, 0, {}, {}
     models = geometry_models(pipe_or_model)
     for component, model in (models or geoconv_models(pipe_or_model, GeoConvConfig())).items():
         config = present_config(model) or config
@@ -141,5 +150,7 @@ def geoconv_status(pipe_or_model: Any) -> GeoConvStatus:
         if component in models:
             known = named_adapters(model)
             adapters[component] = dict.fromkeys(known.names, 0.0) | known.active
+            holder = frames_holder(model)
+            frames[component] = 0 if holder is None or holder.frames is None else len(holder.frames)
     scales = {name: layer.geo_scale for name, layer in all_geometry_layers(pipe_or_model).items()}
-    return GeoConvStatus(config, patched, skipped, geometry, total - geometry, built, scales, adapters)
+    return GeoConvStatus(config, patched, skipped, geometry, total - geometry, built, scales, adapters, frames)

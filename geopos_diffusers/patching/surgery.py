@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import SurgeryError
 from .config import GeoConvConfig
+from .frames import CurrentFrames, read_frames
 from .layers import geoconv_class, geometry_weight
 from .model_call import ModelCall, follow_calls
 from .offload import add_offloaded, remove_offloaded, takes_offloaded
@@ -102,6 +103,7 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
             _change_class(layer, type(layer).geo_base)
             del layer._parameters["geo_weight"]
             del layer.geo_config, layer.geo_scale, layer.geo_call, layer.geo_tile
+            vars(layer).pop("geo_frames", None)
             removed.append(qualified(component, name))
         for handle in getattr(model, HOOKS):
             handle.remove()
@@ -124,6 +126,7 @@ def _patch(model: nn.Module, layers: list[tuple[nn.Module, Tensor]], config: Geo
     call = ModelCall()
     tiled_methods = [name for name in TILED_METHODS if hasattr(type(model), name)]
     current = CurrentTile() if tiled_methods else None
+    frames = CurrentFrames(read_frames(config.default_frame)) if config.default_frame else None
     for conv, weight in layers:
         if weight.is_meta and takes_offloaded(conv):
             parameter = add_offloaded(conv, "geo_weight", torch.zeros_like(weight, device="cpu"))
@@ -133,6 +136,8 @@ def _patch(model: nn.Module, layers: list[tuple[nn.Module, Tensor]], config: Geo
         conv.register_parameter("geo_weight", parameter)
         conv.geo_config, conv.geo_scale = config.geopos(), 1.0
         conv.geo_call, conv.geo_tile = call, current
+        if frames is not None:
+            conv.geo_frames = frames
     setattr(model, HOOKS, follow_calls(model, call))
     for name in tiled_methods:
         setattr(model, name, TiledMethod(model, name, current))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import GeoPosConfig
-from .encoding import axis_coordinates, encode, separable_terms
+from .encoding import along_axes, axis_coordinates, encode, separable_terms
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,15 @@ class TapTables:
         return Taps(axes, spread)
 
 
-def separable_factors(taps: Taps, shift: Tensor | None, config: GeoPosConfig) -> list[tuple[int, list[Tensor]]]:
-    """Terms (channel, one [S, L_out, k] factor an axis) whose products sum to the channel under the taps."""
+def separable_factors(
+    taps: Taps, shift: Tensor | None, config: GeoPosConfig, stretch: Tensor | None = None
+) -> list[tuple[int, list[Tensor]]]:
+    """Terms (channel, one [S, L_out, k] factor an axis) whose products sum to the channel under the taps.
+
+    `shift` and `stretch` [S, axes] as of `separable_terms`.
+    """
     coordinates, masks = [axis.coordinates for axis in taps.axes], [axis.mask for axis in taps.axes]
-    return separable_terms(coordinates, masks, shift, _combined(config))
+    return separable_terms(coordinates, masks, shift, _combined(config), stretch)
 
 
 def _combined(config: GeoPosConfig) -> str:
@@ -177,7 +182,7 @@ def _combined(config: GeoPosConfig) -> str:
     return "product" if config.basis == "multilinear" else config.encoding
 
 
-def dense_taps(taps: Taps, shift: Tensor | None, config: GeoPosConfig) -> Tensor:
+def dense_taps(taps: Taps, shift: Tensor | None, config: GeoPosConfig, stretch: Tensor | None = None) -> Tensor:
     """The channels under every (output pixel, tap): [S, L_1 .. L_n, C k_1 .. k_n], each product flattened to one axis.
 
     In a training step the number of calls decides: a small one costs 5 to 10 us beside a convolution on a CPU.
@@ -186,12 +191,12 @@ def dense_taps(taps: Taps, shift: Tensor | None, config: GeoPosConfig) -> Tensor
     pixels = math.prod(len(axis.mask) for axis in taps.axes)
     if config.encoding == "cartesian_radius":
         shifts = masks[0].new_zeros(1, len(masks)) if shift is None else shift
-        along = [s.view(-1, *[1] * masks[0].dim()) for s in shifts.unbind(1)]
+        along = along_axes(coordinates, shifts, stretch)
         coordinates = [c + s for c, s in zip(coordinates, along, strict=True)]
         channels = encode(coordinates, config.encoding) * reduce(torch.mul, masks)  # [S, C, *L, *k]
         return channels.flatten(2).unflatten(2, (pixels, -1)).transpose(1, 2).flatten(2)
     channels = {}
-    for channel, factors in separable_terms(coordinates, masks, shift, _combined(config)):
+    for channel, factors in separable_terms(coordinates, masks, shift, _combined(config), stretch):
         term = reduce(torch.mul, factors)
         term = term.view(len(term), pixels, -1)
         channels[channel] = channels[channel] + term if channel in channels else term

@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
-from ..errors import ConfigError
+from ..boxes import Box, check_box
+from ..errors import ConfigError, GeoPosError
 
 # Arguments of pipelines that start from an image, or follow one.
 IMAGE_ARGUMENTS = {"image", "images", "control_image", "reference_image", "image_embeds", "image_embeddings"}
@@ -17,12 +19,16 @@ IMAGE_IS_OPTIONAL = {"BriaFibo2Pipeline", "DreamLitePipeline", "DreamLiteMobileP
 
 @dataclass(frozen=True)
 class Generated:
-    """One generated image. `index` counts over the whole request; `seed` alone fixes its starting noise."""
+    """One generated image. `index` counts over the whole request; `seed` alone fixes its starting noise.
+
+    `box` is where it was asked for, in shares of the image; None where no box was given.
+    """
 
     index: int
     prompt: str
     seed: int
     image: Image.Image
+    box: Box | None = None
 
     @property
     def file_name(self) -> str:
@@ -32,7 +38,8 @@ class Generated:
     @property
     def row(self) -> dict[str, Any]:
         """Its line of that folder's metadata.jsonl, which makes the folder a data set."""
-        return {"file_name": self.file_name, "text": self.prompt, "seed": self.seed}
+        row = {"file_name": self.file_name, "text": self.prompt, "seed": self.seed}
+        return row if self.box is None else row | {"box": list(self.box)}
 
 
 def generate_images(
@@ -47,6 +54,8 @@ def generate_images(
     height: int | None = None,
     width: int | None = None,
     batch_size: int = 8,
+    boxes: Sequence[Box] | None = None,
+    images_per_seed: int = 1,
 ) -> Iterator[Generated]:
     """Generate `num_images` images (default: one a prompt), going round the prompts; image i has seed `seed + i`.
 
@@ -56,38 +65,55 @@ def generate_images(
         height: in pixels; None for the pipeline's own default.
         width: in pixels; None for the pipeline's own default.
         batch_size: images generated at a time. The last digits of an image may depend on it.
+        boxes: (x0, y0, x1, y1) in shares of the image, one a prompt, going round with them, or one for all: frames
+            (see `set_geoconv_frames`) for an adapter that was trained with them. None for what is set.
+        images_per_seed: so many images in a row have the same seed.
 
     Yields:
         The images in order, as each batch is done.
 
     Raises:
         ConfigError: a pipeline that does not make images from prompts alone, or an option that it refuses, such as a
-            height that its VAE cannot make.
+            height that its VAE cannot make; boxes that are not valid or not one a prompt.
+        SurgeryError: boxes for a pipeline that is not patched.
     """
     import torch
 
+    from ..patching.framing import geoconv_frames
+
     check_text_to_image(type(pipe))
     total = len(prompts) if num_images is None else num_images
-    chosen = [(i, prompts[i % len(prompts)], seed + i) for i in range(total)]
+    places = [None] if boxes is None else [check_box(box) for box in boxes]
+    if len(places) not in (1, len(prompts)):
+        raise ConfigError(f"{len(places)} boxes were given for {len(prompts)} prompts; give one, or one for each")
+    chosen = [
+        (i, prompts[i % len(prompts)], seed + i // images_per_seed, places[i % len(places)]) for i in range(total)
+    ]
     options: dict[str, Any] = {"guidance_scale": guidance_scale, "height": height, "width": width}
     options = {name: value for name, value in options.items() if value is not None}
     pipe.set_progress_bar_config(disable=True)
     for start in range(0, total, batch_size):
         batch = chosen[start : start + batch_size]
         # CPU generators: the same noise on every device.
-        generators = [torch.Generator("cpu").manual_seed(image_seed) for _, _, image_seed in batch]
+        generators = [torch.Generator("cpu").manual_seed(image_seed) for _, _, image_seed, _ in batch]
         if negative_prompt is not None:
             options["negative_prompt"] = [negative_prompt] * len(batch)
         try:
-            output = pipe(
-                prompt=[prompt for _, prompt, _ in batch], generator=generators, num_inference_steps=steps, **options
-            )
+            with nullcontext() if boxes is None else geoconv_frames(pipe, [box for *_, box in batch]):
+                output = pipe(
+                    prompt=[prompt for _, prompt, *_ in batch],
+                    generator=generators,
+                    num_inference_steps=steps,
+                    **options,
+                )
+        except GeoPosError:
+            raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{type(pipe).__name__} cannot generate with these options: {error}") from error
         if (images := getattr(output, "images", None)) is None:
             raise ConfigError(f"{type(pipe).__name__} returns {type(output).__name__}, which holds no images")
-        for (index, prompt, image_seed), image in zip(batch, images, strict=True):
-            yield Generated(index, prompt, image_seed, image)
+        for (index, prompt, image_seed, box), image in zip(batch, images, strict=True):
+            yield Generated(index, prompt, image_seed, image, box)
 
 
 def check_text_to_image(pipeline: type) -> None:

@@ -3,14 +3,15 @@
 `checkpoint-N/` holds what `save_trained_parts` writes and, in `training_state/`, the raw trained weights, the
 optimizer's moments, the moving average and the random states as safetensors, and the counters and settings as JSON.
 accelerate's own `save_state` is not used: its optimizer and random state files are pickles, which this project never
-loads.
+loads. The state is that of the whole run whatever number of processes it was spread over (see `sharding.py`), so that
+another number can continue it.
 """
 
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,17 +20,19 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ..errors import AdapterError, ConfigError
 from ..files import atomic_directory, remove_leftovers
 from .loss_log import VALIDATION_LOSSES
 from .optimizer_state import join_state, split_state
+from .random_states import gather_random_states, restore_random_states
+from .sharding import gathered, own_part, spread, unsharded
+from .state_files import TensorFile, read_json, write_json_with_checksums, write_tensors
 
-FORMAT_VERSION = 1
+# 2: checksums, and a step's samples in all in the place of the number of processes.
+FORMAT_VERSION = 2
 STATE_FOLDER = "training_state"
 FILES = ("summary.json", "losses.png", VALIDATION_LOSSES)  # of a run, beside losses.jsonl
 
@@ -42,6 +45,7 @@ class TrainingState:
     order; or several, each over the parameters that follow those of the one before. settings: what a continued run must
     share, JSON-ready. buffers: what else the forward pass changes, such as the running means of batch normalisation.
     counters: what else a continued run needs, JSON-ready, such as the best score so far.
+    model: the one whose parameters are sharded, if one is.
     """
 
     accelerator: Accelerator
@@ -51,6 +55,7 @@ class TrainingState:
     settings: dict[str, Any]
     buffers: dict[str, Tensor] = field(default_factory=dict)
     counters: dict[str, Any] = field(default_factory=dict)
+    model: nn.Module | None = None
 
     def optimizers(self) -> Iterator[tuple[Any, list[str]]]:
         """Each optimizer with the names of its parameters, in the order of its state's indices."""
@@ -60,28 +65,27 @@ class TrainingState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the moving average, if there is one, in the place of the trained weights for a while.
+        """Put the moving average, if there is one, in the place of the trained weights, and put shards together.
 
-        It is `ema`, or that of an optimizer that keeps one itself (schedule-free ones).
+        It is `ema`, or that of an optimizer that keeps one itself (schedule-free ones). All processes must enter and
+        leave it together; within, any of them can use and save the model alone.
         """
         averaging = [one for optimizer, _ in self.optimizers() if hasattr(one := unwrapped(optimizer), "eval")]
-        if self.ema is None and not averaging:
-            yield
-            return
+        changed = list(self.parameters.values()) if self.ema is not None or averaging else []
         # Kept aside, since schedule-free optimizers compute the trained weights back, with other roundings.
-        kept = [parameter.detach().to("cpu", copy=True) for parameter in self.parameters.values()]
+        kept = [own_part(parameter.detach()).to("cpu", copy=True) for parameter in changed]
         for optimizer in averaging:
             optimizer.eval()
         if self.ema is not None:
             self.ema.copy_to(self.parameters.values())
         try:
-            yield
+            with unsharded(self.model):
+                yield
         finally:
             for optimizer in averaging:
                 optimizer.train()
-            with torch.no_grad():
-                for parameter, value in zip(self.parameters.values(), kept, strict=True):
-                    parameter.copy_(value)
+            for parameter, value in zip(changed, kept, strict=True):
+                own_part(parameter.detach()).copy_(value)
 
 
 def unwrapped(optimizer: Any) -> Any:
@@ -150,175 +154,152 @@ def save_checkpoint(
         save_parts: writes the trained parts into a folder; called with the moving average in place, if there is one.
     """
     target = Path(output_dir) / f"checkpoint-{step}"
-    random_states = _gather_random_states(state.accelerator)
-    if state.accelerator.is_main_process:
-        with atomic_directory(target) as folder:
-            with state.averaged():
+    writes = state.accelerator.is_main_process
+    random_states = gather_random_states(state.accelerator)
+    with atomic_directory(target) if writes else nullcontext() as folder:
+        with state.averaged():
+            if folder is not None:
                 save_parts(folder)
-            _write_state(state, step, random_states, folder / STATE_FOLDER)
+        _write_state(state, step, random_states, folder / STATE_FOLDER if folder is not None else None)
+    if writes:
         for old in list_checkpoints(output_dir)[: -limit if limit else 0]:
             shutil.rmtree(old)
     state.accelerator.wait_for_everyone()
     return target
 
 
-def _write_state(state: TrainingState, step: int, random_states: dict[str, Tensor], folder: Path) -> None:
-    folder.mkdir()
-    save_file(
-        {name: value.detach().contiguous() for name, value in state.parameters.items()}, folder / "weights.safetensors"
-    )
+def _write_state(state: TrainingState, step: int, random_states: dict[str, Tensor], folder: Path | None) -> None:
+    """All processes give their shards; the one with a folder writes, one file after the other."""
+
+    def write(name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        whole = ((key, gathered(value.detach())) for key, value in tensors)
+        kept = {key: value.cpu() for key, value in whole if folder is not None}
+        if folder is not None:
+            write_tensors(folder / f"{name}.safetensors", kept)
+
+    if folder is not None:
+        folder.mkdir()
+    write("weights", state.parameters.items())
     moments: dict[str, Tensor] = {}
     optimizers = []
     for number, (optimizer, owned) in enumerate(state.optimizers()):
         tensors, more = split_state(optimizer, owned, number)
         moments |= tensors
         optimizers.append(more)
-    save_file(moments, folder / "optimizer.safetensors")
-    save_file(random_states, folder / "random_states.safetensors")
+    write("optimizer", moments.items())
+    write("random_states", random_states.items())
     if state.buffers:
-        save_file({name: value.contiguous() for name, value in state.buffers.items()}, folder / "buffers.safetensors")
+        write("buffers", state.buffers.items())
     if state.ema is not None:
-        average = {
-            name: value.contiguous() for name, value in zip(state.parameters, state.ema.shadow_params, strict=True)
-        }
-        save_file(average, folder / "ema.safetensors")
+        write("ema", zip(state.parameters, state.ema.shadow_params, strict=True))
     values = {
         "format_version": FORMAT_VERSION,
         "step": step,
         "processes": state.accelerator.num_processes,
+        "accumulation": state.accelerator.gradient_accumulation_steps,
         "settings": state.settings,
         "optimizers": optimizers,
         "counters": state.counters,
         "ema_steps": state.ema.optimization_step if state.ema else None,
         "loss_scaler": state.accelerator.scaler.state_dict() if state.accelerator.scaler else None,
     }
-    (folder / "state.json").write_text(json.dumps(values, indent=2), encoding="utf-8")
+    if folder is not None:
+        write_json_with_checksums(folder / "state.json", values)
 
 
 def load_checkpoint(state: TrainingState, checkpoint: Path) -> int:
     """Put the saved state back and return its step. All processes must call it.
 
     Raises:
-        ConfigError: the checkpoint was made with other settings or another number of processes.
+        ConfigError: the checkpoint was made with other settings.
         AdapterError: its files are missing, damaged, or do not fit what is trained.
     """
     folder = checkpoint / STATE_FOLDER
-    values = _read_json(folder / "state.json")
-    _check_settings(state, values, checkpoint)
-    weights = _read_tensors(folder / "weights.safetensors")
-    _check_names(weights, state.parameters, folder / "weights.safetensors")
-    with torch.no_grad():
-        for name, parameter in state.parameters.items():
-            parameter.copy_(weights[name])
+    values = read_json(folder / "state.json")
+    _check_settings(state.settings, values, checkpoint)
 
-    _load_moments(state, folder / "optimizer.safetensors", values.get("optimizers", []))
-    state.counters.update(values.get("counters", {}))
+    def read(name: str, expected: Mapping[str, Tensor] | None = None) -> TensorFile:
+        tensors = TensorFile(folder / f"{name}.safetensors", values["files"].get(f"{name}.safetensors"))
+        if expected is not None:
+            tensors.check_shapes(expected)
+        return tensors
+
+    files = {"weights": read("weights", state.parameters)}
+    targets: dict[str, Mapping[str, Tensor]] = {"weights": state.parameters}
     if state.buffers:
-        buffers = _read_tensors(folder / "buffers.safetensors")
-        _check_names(buffers, state.buffers, folder / "buffers.safetensors")
-        for name, value in state.buffers.items():
-            value.copy_(buffers[name])
+        files["buffers"], targets["buffers"] = read("buffers", state.buffers), state.buffers
     if state.ema is not None:
-        average = _read_tensors(folder / "ema.safetensors")
-        _check_names(average, state.parameters, folder / "ema.safetensors")
-        for name, shadow in zip(state.parameters, state.ema.shadow_params, strict=True):
-            shadow.copy_(average[name])
+        files["ema"] = read("ema", state.parameters)
+        targets["ema"] = dict(zip(state.parameters, state.ema.shadow_params, strict=True))
         state.ema.optimization_step = values["ema_steps"]
+    moments, random_states = read("optimizer"), read("random_states")
+    with torch.no_grad():
+        for name, tensors in files.items():
+            for key, target in targets[name].items():
+                target.copy_(spread(tensors[key], target))
+    _load_moments(state, moments, values["optimizers"])
+    state.counters.update(values["counters"])
     if state.accelerator.scaler is not None:
         state.accelerator.scaler.load_state_dict(values["loss_scaler"])
-    _restore_random_states(state.accelerator, _read_tensors(folder / "random_states.safetensors"))
+    restore_random_states(state.accelerator, random_states, state.settings.get("seed", 0), values["step"])
+    _tell_of_other_division(state.accelerator, values)
     return values["step"]
+
+
+def _tell_of_other_division(accelerator: Accelerator, values: dict[str, Any]) -> None:
+    """Say that a run is continued by another number of processes, or with another number of batches a step."""
+    before = (values["processes"], values["accumulation"])
+    now = (accelerator.num_processes, accelerator.gradient_accumulation_steps)
+    if before != now and accelerator.is_main_process:
+        was, here = ("{} processes, {} batches a step".format(*pair) for pair in (before, now))
+        print(
+            f"saved with {was}; continued with {here}: noise differs from an undisturbed run, the order of the data "
+            "does not"
+        )
 
 
 def saved_step(checkpoint: Path) -> int:
     """The step that `checkpoint` was made at. Raises AdapterError if it is damaged."""
-    return _read_json(checkpoint / STATE_FOLDER / "state.json")["step"]
+    return read_json(checkpoint / STATE_FOLDER / "state.json")["step"]
 
 
-def check_settings(checkpoint: Path, settings: dict[str, Any], accelerator: Accelerator) -> None:
+def check_settings(checkpoint: Path, settings: dict[str, Any]) -> None:
     """Refuse what `load_checkpoint` would refuse, before anything is loaded.
 
     Args:
         settings: those that are known by now of what a continued run must share.
 
     Raises:
-        ConfigError: the checkpoint was made with other settings or another number of processes.
+        ConfigError: the checkpoint was made with other settings.
         AdapterError: it is damaged.
     """
-    values = _read_json(checkpoint / STATE_FOLDER / "state.json")
+    values = read_json(checkpoint / STATE_FOLDER / "state.json")
     values["settings"] = {name: value for name, value in values.get("settings", {}).items() if name in settings}
-    _check_settings(TrainingState(accelerator, {}, None, None, settings), values, checkpoint)
+    _check_settings(settings, values, checkpoint)
 
 
-def _load_moments(state: TrainingState, file: Path, values: list[dict[str, Any]]) -> None:
-    moments = _read_tensors(file)
-    for name in moments:
+def _load_moments(state: TrainingState, file: TensorFile, values: list[dict[str, Any]]) -> None:
+    for name in file:
         if not name.startswith("group ") and name.rpartition(":")[0] not in state.parameters:
-            raise AdapterError(f"{file}: {name} belongs to nothing that is trained")
+            raise AdapterError(f"{file.path}: {name} belongs to nothing that is trained")
     for number, (optimizer, owned) in enumerate(state.optimizers()):
         try:
-            join_state(optimizer, owned, moments, values[number] if number < len(values) else {})
+            join_state(optimizer, owned, file, values[number] if number < len(values) else {})
         except (KeyError, ValueError, RuntimeError) as error:
-            raise AdapterError(f"{file} does not hold the state of this optimizer: {error}") from error
+            raise AdapterError(f"{file.path} does not hold the state of this optimizer: {error}") from error
 
 
-def _check_settings(state: TrainingState, values: dict[str, Any], checkpoint: Path) -> None:
+def _check_settings(settings: dict[str, Any], values: dict[str, Any], checkpoint: Path) -> None:
     if values.get("format_version") != FORMAT_VERSION:
         raise ConfigError(
             f"{checkpoint} has format {values.get('format_version')!r}; this release reads {FORMAT_VERSION}"
         )
-    if values["processes"] != state.accelerator.num_processes:
-        raise ConfigError(
-            f"{checkpoint} was made with {values['processes']} processes; "
-            f"this run has {state.accelerator.num_processes}"
-        )
     saved = values["settings"]
-    for name in sorted(set(saved) | set(state.settings)):
+    for name in sorted(set(saved) | set(settings)):
         # Compared as JSON, which turns tuples into lists; 5 of a YAML file is 5.0 of the command line.
-        before, now = (json.dumps(settings.get(name)) for settings in (saved, state.settings))
+        before, now = (json.dumps(known.get(name)) for known in (saved, settings))
         if json.loads(before) != json.loads(now):
             raise ConfigError(
                 f"{checkpoint} was made with {name}={before}; this run has {name}={now}. "
                 "Begin anew in another folder, or here with --overwrite"
             )
-
-
-def _check_names(tensors: dict[str, Tensor], parameters: Mapping[str, Tensor], file: Path) -> None:
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    expected = {name: tuple(value.shape) for name, value in parameters.items()}
-    if found != expected:
-        name = next(name for name in {**expected, **found} if found.get(name) != expected.get(name))
-        raise AdapterError(f"{file}: {name} has shape {found.get(name)} here and {expected.get(name)} in the model")
-
-
-def _gather_random_states(accelerator: Accelerator) -> dict[str, Tensor]:
-    """The global random states of every process: [processes, bytes] uint8, of the CPU and of the device."""
-    states = {"cpu": torch.get_rng_state()}
-    if accelerator.device.type != "cpu":
-        states["device"] = torch.get_device_module(accelerator.device).get_rng_state()
-    return {name: accelerator.gather(value.to(accelerator.device)[None]).cpu() for name, value in states.items()}
-
-
-def _restore_random_states(accelerator: Accelerator, states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"][accelerator.process_index].clone())
-    if accelerator.device.type != "cpu":
-        if "device" not in states:
-            raise ConfigError(
-                f"the checkpoint was made on a CPU and cannot be continued exactly on {accelerator.device}"
-            )
-        device_state = states["device"][accelerator.process_index].clone()
-        torch.get_device_module(accelerator.device).set_rng_state(device_state)
-
-
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{file} is missing or damaged: {error}") from error
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{file} is missing or damaged: {error}") from error

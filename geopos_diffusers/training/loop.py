@@ -219,15 +219,15 @@ def _validate(training: Training, step: int, due: Sequence[Validation]) -> dict[
     scores: dict[str, float] = {}
     if not due:
         return scores
+    with state.averaged():
+        for validation in due if accelerator.is_main_process else ():
+            scores |= validation.run(step)
+        accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        with state.averaged():
-            for validation in due:
-                scores |= validation.run(step)
         accelerator.log({training.tracker_prefix + name: value for name, value in scores.items()}, step=step)
         if scores and not training.quiet:
             shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
             tqdm.write(f"{training.name} {training.unit} {step}: {shown}")
-    accelerator.wait_for_everyone()
     return scores
 
 

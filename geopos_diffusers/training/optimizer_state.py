@@ -5,12 +5,13 @@ stored as a tree of JSON in which {"tensor": NAME} stands for a tensor. So is wh
 estimate of the rate, the sums of schedule-free optimizers).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import ConfigError
+from .sharding import spread
 
 OF_THE_RUN = ("params", "lr", "weight_decay", "part", "peak")  # a group's values that the run's settings give
 
@@ -46,8 +47,10 @@ def split_state(optimizer: Any, names: Sequence[str], number: int = 0) -> tuple[
     return tensors, {"parameters": parameters, "groups": groups}
 
 
-def join_state(optimizer: Any, names: Sequence[str], tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+def join_state(optimizer: Any, names: Sequence[str], tensors: Mapping[str, Tensor], values: dict[str, Any]) -> None:
     """Put back what `split_state` took from an optimizer of the same kind over the same parameters.
+
+    What has the shape of its parameter is sharded as that is.
 
     Args:
         tensors: of these parameters and groups at least. values: empty, of a checkpoint that has tensors alone.
@@ -56,11 +59,13 @@ def join_state(optimizer: Any, names: Sequence[str], tensors: dict[str, Tensor],
         KeyError: a tensor is missing.
     """
     index_of = {name: index for index, name in enumerate(names)}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     known: dict[int, dict[str, Any]] = {}
     for name, value in tensors.items():
         parameter, _, key = name.rpartition(":")
         if parameter in index_of and "/" not in key:
-            known.setdefault(index_of[parameter], {})[key] = value
+            like = parameters[index_of[parameter]]
+            known.setdefault(index_of[parameter], {})[key] = spread(value, like) if value.shape == like.shape else value
     for parameter, more in values.get("parameters", {}).items():
         if parameter in index_of:
             known.setdefault(index_of[parameter], {}).update(
@@ -71,7 +76,6 @@ def join_state(optimizer: Any, names: Sequence[str], tensors: dict[str, Tensor],
         group.update({key: _decode(value, tensors.__getitem__) for key, value in more.items()})
     optimizer.load_state_dict({**state, "state": known})
     # torch casts moments to their parameter's type, which some optimizers keep in a lower precision on purpose.
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, saved in known.items():
         kept = optimizer.state[parameters[index]]
         for key, value in saved.items():

@@ -58,6 +58,8 @@ SOURCES = {
     "stable-adamw": Source("pytorch_optimizer", "StableAdamW", "swept"),
     "soap": Source("pytorch_optimizer", "SOAP"),
 }
+# Of torch, and of each number by itself, so that they work on shards. The others were not tried.
+SHARDED = ("adamw", "adam", "nadam", "radam", "sgd", "rmsprop", "adagrad")
 # Options of the run instead, or what the training loop does not use.
 RESERVED = {
     "params": "is what is trained",

@@ -1,40 +1,50 @@
 """accelerate and its experiment trackers, set up from a script's options with one clear line for what cannot work."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedType, LoggerType, ProjectConfiguration
+from accelerate.utils import (
+    DistributedType,
+    GradientAccumulationPlugin,
+    LoggerType,
+    ProjectConfiguration,
+    parse_flag_from_env,
+)
 
 from ..errors import ConfigError, MissingDependencyError
 from .processes import needs_cpu_group
+from .sharding import sharding_plugin
 
-# Their optimizer states are spread over the processes, which the checkpoints here do not gather.
-UNSUPPORTED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
+# What spreads optimizer states over the processes in other ways than `sharding.py` does.
+UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
 
 
 def build_accelerator(
-    output_dir: str, mixed_precision: str | None, gradient_accumulation_steps: int, report_to: str
+    output_dir: str, mixed_precision: str | None, gradient_accumulation_steps: int, report_to: str | Sequence[str]
 ) -> Accelerator:
     """An Accelerator whose trackers write below `output_dir`/logs.
+
+    Args:
+        report_to: the tracker or trackers; all, or none, alone.
 
     Raises:
         ConfigError: an unknown tracker, a precision that the device does not have, or a way to spread the model over
             processes that the checkpoints do not support.
         MissingDependencyError: the tracker's package is not installed.
     """
-    known = [str(kind.value) for kind in LoggerType]
-    if report_to != "none" and report_to not in known:
-        raise ConfigError(f"report_to must be none or one of {', '.join(known)}; got {report_to!r}")
-    if report_to not in ("none", "all") and report_to not in [str(kind.value) for kind in get_available_trackers()]:
-        install = "'geopos-diffusers[train]'" if report_to == "tensorboard" else report_to
-        raise MissingDependencyError(f"report_to {report_to} needs the package {report_to}: pip install {install}")
+    names = [report_to] if isinstance(report_to, str) else list(report_to)
+    _check_trackers(names)
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            log_with=None if report_to == "none" else report_to,
+            # Each batch's gradients are spread at once where parameters are: whole ones would fill the memory.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(
+                gradient_accumulation_steps, sync_each_batch=parse_flag_from_env("ACCELERATE_USE_FSDP")
+            ),
+            log_with=None if names == ["none"] else names,
             project_config=ProjectConfiguration(output_dir, logging_dir=str(Path(output_dir) / "logs")),
             cpu=needs_cpu_group(),
         )
@@ -44,8 +54,24 @@ def build_accelerator(
         # accelerate lets this pass without autocast and without loss scaling.
         raise ConfigError("mixed_precision fp16 needs a GPU; on a CPU give bf16 or no")
     if accelerator.distributed_type in UNSUPPORTED:
-        raise ConfigError(f"{accelerator.distributed_type.value} is not supported here; use plain data parallelism")
+        raise ConfigError(f"{accelerator.distributed_type.value} is not supported here; shard with FSDP2")
+    plugin = sharding_plugin(accelerator)
+    if plugin is not None and plugin.fsdp_version != 2:
+        raise ConfigError("the first version of FSDP is not supported here; add --fsdp_version 2")
     return accelerator
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    known = [str(kind.value) for kind in LoggerType]
+    available = [str(kind.value) for kind in get_available_trackers()]
+    for name in names:
+        if name in ("none", "all") and len(names) > 1:
+            raise ConfigError(f"report_to {name} stands alone; got {' '.join(names)}")
+        if name != "none" and name not in known:
+            raise ConfigError(f"report_to must be none or one of {', '.join(known)}; got {name!r}")
+        if name not in ("none", "all") and name not in available:
+            install = "'geopos-diffusers[train]'" if name == "tensorboard" else name
+            raise MissingDependencyError(f"report_to {name} needs the package {name}: pip install {install}")
 
 
 def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any], step: int = 0) -> None:

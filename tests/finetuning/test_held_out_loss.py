@@ -14,7 +14,7 @@ from torch.nn.functional import mse_loss
 
 from geopos_diffusers import load_geoconv_weights
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.finetuning.data_part import evenly_spaced, held_out, split_data
+from geopos_diffusers.finetuning.held_out_split import evenly_spaced_part, held_out, split_data
 from geopos_diffusers.finetuning.image_text_data import load_image_text
 from geopos_diffusers.finetuning.text_to_image import TextToImage
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
@@ -70,9 +70,9 @@ class TestSplit:
         assert sorted([*train.captions, *held.captions]) == sorted(data.captions)
         assert len({train.fingerprint(), held.fingerprint(), data.fingerprint()}) == 3
         assert held[0]["caption"] == held.captions[0]
-        few = evenly_spaced(data, 4)
+        few = evenly_spaced_part(data, 4)
         assert list(few.captions) == [data.captions[index] for index in (0, 2, 5, 7)]
-        assert len(evenly_spaced(data, 99)) == 10
+        assert len(evenly_spaced_part(data, 99)) == 10
 
     def test_an_empty_part_is_refused(self):
         with pytest.raises(ConfigError, match=r"validation_split_share 0.001 holds out 0 of 10 images"):

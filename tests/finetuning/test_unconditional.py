@@ -80,7 +80,7 @@ def train(model, images, tmp_path):
             "report_to": "none",
             "train_batch_size": 2,
             "max_train_steps": 2,
-            "validation_images": 0,
+            "validation_grid": 0,
             **options,
         }
         words = [
@@ -160,7 +160,7 @@ class TestWhatIsTrained:
         whole, expected = train("whole", **options, max_train_steps=4)
         train("parts", **options, max_train_steps=2)
         # Grids and held-out losses in between leave no trace.
-        folder, lines = train("parts", **options, max_train_steps=4, validation_images=2, validation_inference_steps=2)
+        folder, lines = train("parts", **options, max_train_steps=4, validation_grid=2, validation_inference_steps=2)
         assert [line["loss"] for line in lines] == [line["loss"] for line in expected]
         for name in ("geoconv_weights.safetensors", "pytorch_lora_weights.safetensors"):
             first, second = (load_file(run / "final" / name) for run in (whole, folder))
@@ -177,7 +177,7 @@ class TestClasses:
     def test_classes_are_learnt_and_drawn_in_turn(self, train, classes):
         options = {"model": classes, "class_column": "label", "class_dropout": 0.2, "validation_guidance_scale": 2}
         folder, lines = train(
-            "run", train="full", learning_rate=1e-3, validation_images=5, validation_inference_steps=2, **options
+            "run", train="full", learning_rate=1e-3, validation_grid=5, validation_inference_steps=2, **options
         )
         assert all(math.isfinite(line["loss"]) for line in lines)
         assert sorted(path.name for path in folder.glob("validation-*.png")) == [
@@ -280,7 +280,6 @@ class TestHeldOutLosses:
             train="bias",
             learning_rate=0.05,
             validation_dataset=images,
-            checkpointing_steps=50,
             max_train_steps=20,
         )
         data = load_image_text(str(images), 16, columns=Columns(caption=None))
@@ -289,6 +288,9 @@ class TestHeldOutLosses:
         base.unet.eval(), trained.unet.eval()
         before, after = (pixel_losses(pipe, data, 0).mean() for pipe in (base, trained))
         assert after < before
+        lines = [json.loads(line) for line in (folder / "validation_losses.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines] == [0, 20]
+        assert lines[1]["validation_loss"] < lines[0]["validation_loss"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from geopos_diffusers.training.checkpoints import TrainingState, list_checkpoint
 from geopos_diffusers.training.gradient_step import GradientStep
 from geopos_diffusers.training.loop import Training, Validation, train, training_folder
 from geopos_diffusers.training.loss_log import read_losses
+from geopos_diffusers.training.progress import readable_time
 
 
 def make_training(
@@ -175,3 +177,94 @@ class TestInterruption:
         with pytest.raises(KeyboardInterrupt):
             train(training)
         assert list_checkpoints(tmp_path) == []
+
+
+class TestFetching:
+    """Values stay on the device until they are logged: what a GPU would have to wait for does not happen in between."""
+
+    def test_a_step_reads_no_value(self, tmp_path):
+        """Reads of tensors as numbers, counted by torch's profiler, outside the optimizer's own of its CPU counters."""
+        counts = {}
+        for steps in (20, 40):
+            training = make_training(tmp_path / str(steps), steps=steps, checkpoint_every=1000, log_every=10)
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+                train(training)
+            counts[steps] = sum(
+                event.name == "aten::_local_scalar_dense" and not within_optimizer(event) for event in profiler.events()
+            )
+        assert counts[20] == counts[40]
+
+    def test_the_log_has_every_step(self, tmp_path):
+        for name, every in (("each", 1), ("rarely", 4)):
+            train(make_training(tmp_path / name, log_every=every, checkpoint_every=100))
+        assert_same_run(tmp_path / "each", tmp_path / "rarely")
+
+    @pytest.mark.parametrize("stage", ["checkpoint", "validation", "log", "end"])
+    def test_nothing_is_saved_or_validated_after_a_loss_that_is_not_finite(self, tmp_path, stage):
+        seen = []
+        training = make_training(
+            tmp_path,
+            steps=5 if stage == "end" else 20,
+            checkpoint_every=5 if stage == "checkpoint" else 100,
+            validations=[Validation(lambda step: seen.append(step) or {}, every=5 if stage == "validation" else 100)],
+            log_every=5 if stage == "log" else 100,
+        )
+        step = training.step
+        training.step = lambda number: {"loss": torch.tensor(math.nan)} if number >= 2 else step(number)
+        with pytest.raises(DivergedError, match="the loss is nan at step 3"):
+            train(training)
+        assert [line["step"] for line in read_losses(tmp_path / "losses.jsonl")] == [1, 2]
+        assert list_checkpoints(tmp_path) == []
+        assert seen == []
+
+    def test_lines_that_were_not_written_are_made_again(self, tmp_path):
+        """As after a kill: what was not fetched is lost, and comes back with the steps."""
+        train(make_training(tmp_path / "whole", checkpoint_every=2))
+        training = make_training(tmp_path / "killed", checkpoint_every=2, log_every=100)
+        step = training.step
+
+        def killed(number):
+            if number == 5:
+                raise RuntimeError("killed")
+            return step(number)
+
+        training.step = killed
+        with pytest.raises(RuntimeError, match="killed"):
+            train(training)
+        assert len(read_losses(tmp_path / "killed" / "losses.jsonl")) == 4
+        train(make_training(tmp_path / "killed", checkpoint_every=2), newest(tmp_path / "killed"))
+        assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def within_optimizer(event) -> bool:
+    while event is not None:
+        if event.name.startswith("Optimizer."):
+            return True
+        event = event.cpu_parent
+    return False
+
+
+class TestProgress:
+    def test_lines_of_means_where_no_terminal_is(self, tmp_path, capsys):
+        train(make_training(tmp_path, steps=6, log_every=4, checkpoint_every=3))
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
+        losses = [line["loss"] for line in read_losses(tmp_path / "losses.jsonl")]
+        assert [line.split("  ")[0] for line in lines] == ["step 4/6", "step 6/6"]
+        assert lines[0].split("  ")[1] == f"loss {sum(losses[:4]) / 4:.4f} (mean of 4)"
+        assert lines[1].split("  ")[1] == f"loss {sum(losses[4:]) / 2:.4f} (mean of 2)"
+        pattern = r"step 4/6  loss \S+ \(mean of 4\)  lr 0\.025  grad \S+  \S+ it/s  ETA 0:00"
+        assert re.fullmatch(pattern, lines[0])
+
+    @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (63, "1:03"), (7209, "2:00:09")])
+    def test_times(self, seconds, text):
+        assert readable_time(seconds) == text
+
+
+def test_validations_may_end_a_training(tmp_path, capsys):
+    done = []
+    validations = [Validation(lambda step: done.append(step) or {}, every=2), Validation(lambda step: {"last": step})]
+    training = make_training(tmp_path, validations=validations, stopping=lambda: len(done) == 2, checkpoint_every=100)
+    outcome = train(training)
+    assert (outcome.step, outcome.scores) == (4, {"last": 4})
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["checkpoint-4"]
+    assert "sum: ended early at step 4 of 6" in capsys.readouterr().out

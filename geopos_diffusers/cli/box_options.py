@@ -1,0 +1,114 @@
+"""Where things go: boxes on the command line, for adapters that were trained with frames."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..boxes import Box
+
+LARGEST_GRID = 16
+
+
+def add_box_arguments(parser: argparse.ArgumentParser) -> None:
+    place = partial(parser.add_argument, group="where, for a GeoConv adapter that was trained with frames")
+    place(
+        "--box",
+        nargs=4,
+        type=float,
+        metavar=("X0", "Y0", "X1", "Y1"),
+        help="left, upper, right and lower edge as shares of the image, 0 to 1, for all images "
+        "(default: the adapter's mean box)",
+    )
+    place("--boxes", metavar="FILE", help="a box for each prompt: one a line, four numbers or JSON with a box")
+    place(
+        "--box-grid",
+        type=int,
+        metavar="N",
+        help="make each image at N x N places, from the same noise; as large as --box or the adapter's mean box",
+    )
+    place("--draw-box", action="store_true", help="draw the boxes on the contact sheet")
+
+
+def check_box_arguments(args: argparse.Namespace, prompts: Sequence[str]) -> list[Box] | None:
+    """The boxes of the prompts, one for each, or one for all; None where none are given. Before anything is loaded.
+
+    Raises:
+        ConfigError: boxes that are not valid, not one a prompt, without an adapter, or options that exclude each other.
+        DataError: no such file, or not a text of boxes.
+    """
+    from ..boxes import check_box
+    from ..errors import ConfigError
+
+    given = [f"--{name.replace('_', '-')}" for name in ("box", "boxes", "box_grid") if getattr(args, name) is not None]
+    if args.draw_box and not given:
+        raise ConfigError("--draw-box needs --box, --boxes or --box-grid: there is no box to draw")
+    if given and not args.geoconv:
+        raise ConfigError(f"{given[0]} needs --geoconv: boxes are for adapters that were trained with frames")
+    if args.boxes is not None and len(given) > 1:
+        raise ConfigError(f"give --boxes or {' and '.join(name for name in given if name != '--boxes')}, not both")
+    if args.box_grid is not None and not 1 <= args.box_grid <= LARGEST_GRID:
+        raise ConfigError(f"--box-grid must be between 1 and {LARGEST_GRID}; got {args.box_grid}")
+    if args.box is not None:
+        return [check_box(args.box, "--box")]
+    if args.boxes is None:
+        return None
+    boxes = read_boxes(args.boxes)
+    if len(boxes) != len(prompts):
+        raise ConfigError(f"{args.boxes} holds {len(boxes)} boxes for {len(prompts)} prompts; give one for each")
+    return boxes
+
+
+def read_boxes(path: str) -> list[Box]:
+    """The boxes of a text file, one a line: four numbers, a JSON list of them, or a JSON object with a box.
+
+    Raises:
+        DataError: no such file, or not UTF-8 text.
+        ConfigError: a line that holds no valid box.
+    """
+    from ..boxes import check_box
+    from ..errors import DataError
+    from ..images.metadata import read_lines
+
+    if not Path(path).is_file():
+        raise DataError(f"no file of boxes {path}")
+    boxes = []
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip():
+            boxes.append(check_box(_values(line), f"{path}, line {number}: box"))
+    return boxes
+
+
+def _values(line: str) -> Any:
+    if not line.lstrip().startswith(("{", "[")):
+        return line.replace(",", " ").split()
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return line.strip()
+    return values.get("box") if isinstance(values, dict) else values
+
+
+def check_trained_with_frames(pipe: Any, args: argparse.Namespace) -> Box:
+    """The mean box of the frames that the loaded adapters were trained with.
+
+    Raises:
+        ConfigError: they were trained without.
+    """
+    from ..errors import ConfigError
+    from ..patching.patched_model import geometry_models, present_config
+
+    configs = [present_config(model) for model in geometry_models(pipe).values()]
+    frames = [config.default_frame for config in configs if config is not None and config.default_frame is not None]
+    if not frames or len(frames) != len(configs):
+        raise ConfigError(f"{args.geoconv[0]} was trained without frames: it cannot take a box")
+    return frames[0]
+
+
+def grid_places(count: int, width: float, height: float) -> list[Box]:
+    """Boxes of one size at `count` x `count` places, row by row, from edge to edge of the image or in its middle."""
+    shares = [index / (count - 1) if count > 1 else 0.5 for index in range(count)]
+    corners = [(x * (1 - width), y * (1 - height)) for y in shares for x in shares]
+    return [(x, y, min(x + width, 1.0), min(y + height, 1.0)) for x, y in corners]

@@ -1,0 +1,210 @@
+"""Train a ControlNet: a copy of the first half of a frozen UNet that learns to draw under a conditioning image.
+
+    geopos train controlnet --config configs/finetune_controlnet_hands.yaml --dataset D --output O
+
+The run's folder holds what that of every training holds, and validation-*.png, each with the conditions beside what was
+drawn under them. With --keypoints_column the joint error of drawn hands is measured too.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import DDPMScheduler
+from PIL import Image
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..optional_packages import require_package
+from ..pipelines.loading import load_pipeline
+from ..training.loop import Validation
+from ..training.processes import run_script
+from .cached_data import CachedData
+from .conditioned_data import ConditionedData
+from .controlnet_arguments import ControlNetArguments
+from .controlnet_models import add_controlnet, draw_conditioned
+from .denoising_loss import banded_losses, denoising_loss
+from .denoising_options import DEFAULT_BANDS
+from .engine import finetune
+from .image_text_data import ImageTextData
+from .latent_cache import cache_latents
+from .latents import encode_moments, sample_latents, scale_latents
+from .loading import load_data
+from .task import Task
+from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
+from .validation import evaluating, guidance_scale, report_validation_images
+
+
+class ControlNet(Task[ControlNetArguments]):
+    """Latent diffusion under captions and conditioning images; the UNet, autoencoder and text encoders stay.
+
+    base: the pipeline without the ControlNet. scores: the last joint errors.
+    """
+
+    ARGUMENTS = ControlNetArguments
+    component = "controlnet"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.scores: dict[str, float] = {}
+
+    def check_packages(self) -> None:
+        if self.args.keypoints_column is not None:
+            require_package("mediapipe", "eval", "keypoints_column")
+
+    def load_pipeline(self) -> Any:
+        args = self.args
+        self.base: Any = load_pipeline(args.model, dtype=torch.float32)
+        check_supported(self.base)
+        if args.prediction_type is not None:
+            kind, scheduler = args.prediction_type, self.base.scheduler
+            self.base.register_modules(scheduler=type(scheduler).from_config(scheduler.config, prediction_type=kind))
+        return add_controlnet(self.base, args.controlnet)
+
+    def build(self) -> None:
+        super().build()
+        self.noise_scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
+        self.encode_captions = CaptionEncoder(self.base, self.accelerator.device)
+        self.bands = self.args.validation_bands or DEFAULT_BANDS
+        self.held_out_kind = f"{self.bands} bands of {self.noise_scheduler.config.prediction_type}"
+
+    def load_data(self) -> ImageTextData:
+        data = self.images(None)
+        warn_of_long_captions(self.base, data.some_captions())
+        return data
+
+    def load_validation_data(self, dataset: str) -> ImageTextData:
+        return self.images(dataset)
+
+    def images(self, held_out: str | None) -> ImageTextData:
+        args, base = self.args, self.base
+        resolution = args.resolution or base.unet.config.sample_size * base.vae_scale_factor
+        multiple = base.vae_scale_factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
+        if resolution % multiple:
+            raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
+        return cast(ImageTextData, load_data(args, resolution, multiple, self.accelerator, held_out))
+
+    def facts(self) -> dict[str, Any]:
+        return {"controlnet": self.args.controlnet or "new, with the UNet's weights"}
+
+    def prepare_data(self) -> None:
+        args, images = self.args, self.data
+        if args.cache_latents:
+            folder = Path(args.latents_folder or Path(args.output_dir) / "latents")
+            latents = cache_latents(
+                images, self.pipe.vae, self.accelerator, folder, args.train_batch_size, args.num_workers
+            )
+            self.data = ConditionedData(CachedData(images, latents), images)
+        else:
+            self.data = ConditionedData(images, images)
+        if self.held_out is not None:
+            self.held_out = ConditionedData(self.held_out, self.held_out)
+
+    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        args, conditioning = self.args, batch["conditioning"]
+        if "moments" in batch:
+            moments = batch["moments"]
+        else:
+            pixels = batch["pixels"]
+            if args.random_flip:
+                mirrored = (torch.rand(len(pixels), device=pixels.device) < 0.5)[:, None, None, None]
+                pixels = torch.where(mirrored, pixels.flip(-1), pixels)
+                conditioning = torch.where(mirrored, conditioning.flip(-1), conditioning)
+            moments = encode_moments(self.pipe.vae, pixels)
+        latents = sample_latents(self.pipe.vae, moments)
+        conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
+        predict = partial(self.predict, self.model, conditions, conditioning)
+        return {"loss": denoising_loss(args, self.noise_scheduler, latents, predict)}
+
+    def predict(
+        self, controlnet: Any, conditions: dict[str, Any], conditioning: Tensor, noisy: Tensor, timesteps: Tensor
+    ) -> Tensor:
+        """The UNet's prediction with what the ControlNet adds to it."""
+        dtype = conditions["encoder_hidden_states"].dtype
+        noisy = noisy.to(dtype)
+        down, middle = controlnet(
+            noisy, timesteps, controlnet_cond=conditioning.to(dtype), return_dict=False, **conditions
+        )
+        return self.pipe.unet(
+            noisy,
+            timesteps,
+            down_block_additional_residuals=[residual.to(dtype) for residual in down],
+            mid_block_additional_residual=middle.to(dtype),
+            **conditions,
+        ).sample
+
+    def prepare_held_out(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
+        mean = encode_moments(self.pipe.vae, batch["pixels"].to(self.accelerator.device)).chunk(2, dim=1)[0]
+        kept = {name: batch[name] for name in ("caption", "sizes", "conditioning")}
+        return {"latents": scale_latents(self.pipe.vae, mean), **kept}
+
+    def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        conditions = self.encode_captions(batch["caption"], batch["sizes"])
+        conditioning = batch["conditioning"].to(self.accelerator.device)
+        predict = partial(self.predict, self.pipe.controlnet, conditions, conditioning)
+        return banded_losses(self.noise_scheduler, batch["latents"], predict, self.bands, generator)
+
+    def validations(self, save: Callable[[Path], None]) -> list[Validation]:
+        """The loss on held-out images, grids of drawn images, and their joint error."""
+        args, found = self.args, super().validations(save)
+        if args.validation_grid:
+            found.append(Validation(self.draw_grid, args.validation_steps, first=True))
+        if args.keypoints_column is not None:
+            found.append(Validation(self.measure_joints, args.validation_steps, first=True))
+        return found
+
+    def draw_grid(self, step: int) -> dict[str, float]:
+        """Conditions beside what was drawn under them, from the same noise each time. Returns no scores."""
+        items = self.shown(self.args.validation_grid)
+        conditions, captions = [as_image(item["conditioning"]) for item in items], [item["caption"] for item in items]
+        images = self.draw(captions, conditions)
+        pairs = [image for pair in zip(conditions, images, strict=True) for image in pair]
+        texts = [text for caption in captions for text in ("condition", caption)]
+        report_validation_images(pairs, texts, self.accelerator, self.args.output_dir, step)
+        return {}
+
+    def measure_joints(self, step: int) -> dict[str, float]:
+        """The joint error of hands that are drawn under held-out, else under the training's, conditions."""
+        from .joint_scores import JointScorer, summarise  # with `metrics`, which other runs do not need
+
+        items = self.shown(self.args.joint_error_images)
+        images = self.draw([item["caption"] for item in items], [as_image(item["conditioning"]) for item in items])
+        images_of = (self.held_out or self.data).images
+        keypoints = [images_of.keypoints(index, item["sizes"]) for index, item in enumerate(items)]
+        scorer = JointScorer()
+        try:
+            self.scores = summarise(scorer.errors(images, keypoints))
+        finally:
+            scorer.close()
+        return self.scores
+
+    def shown(self, count: int) -> list[dict[str, Any]]:
+        """The first items of what is held out, else of the training's data."""
+        data = self.held_out or self.data
+        return [data[index] for index in range(min(count, len(data)))]
+
+    def draw(self, captions: Sequence[str], conditions: Sequence[Image.Image]) -> list[Image.Image]:
+        args = self.args
+        with evaluating(self.pipe.controlnet, self.accelerator):
+            return draw_conditioned(
+                self.pipe, captions, conditions, args.seed, args.validation_inference_steps, guidance_scale(args)
+            )
+
+    def finish(self) -> dict[str, Any]:
+        return {**super().finish(), "scores": self.scores}
+
+
+def as_image(conditioning: Tensor) -> Image.Image:
+    """[3, H, W] in [0, 1] as an RGB image."""
+    return Image.fromarray((conditioning * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    finetune(ControlNet, argv)
+
+
+if __name__ == "__main__":  # `geopos train` on several processes
+    run_script(main)

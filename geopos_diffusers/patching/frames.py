@@ -1,0 +1,149 @@
+"""Frames: coordinates that are counted from a part of the image instead of from the image.
+
+The frame of an image is a centre and a half size along each axis, in the image's own coordinates (normalization
+`unit`). A pixel's coordinate c becomes (c - centre) / half size, so the frame's edges lie at -1 and 1.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..boxes import check_box
+from ..errors import ConfigError
+from .model_call import in_backward_pass
+
+# Guidance runs a model on the whole batch up to three times over. More would be images that have no frame of their own.
+MOST_COPIES = 3
+
+
+class Frames:
+    """The frames of the N images of a batch, as the affine map c + (c * stretch + offset) of their coordinates.
+
+    A map of zeros is the image itself, bitwise. Both tables are float64, [N, n].
+    """
+
+    def __init__(self, frames: Tensor) -> None:
+        """From centres and half sizes [N, 2, n]."""
+        centre, half = frames.unbind(1)
+        self.stretch, self.offset = 1 / half - 1, -centre / half
+        self._tables: dict[tuple, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.stretch)
+
+    @property
+    def axes(self) -> int:
+        return self.stretch.shape[1]
+
+    def tables(self, axes: int, samples: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """`stretch` and `offset` for a layer of `axes` axes that is given `samples` samples, [1 or samples, axes].
+
+        Axes before the framed ones keep the image's coordinates. Of one frame, every sample is in it; the samples of a
+        batch that guidance has doubled or trebled are in theirs again.
+
+        Raises:
+            ConfigError: another number of samples.
+        """
+        if torch.compiler.is_compiling():
+            return self._make(axes, samples, like)
+        key = (axes, samples, like.dtype, like.device)
+        if key not in self._tables:
+            # A table first made in inference mode could not be saved for a later backward pass.
+            with torch.inference_mode(False), torch.no_grad():
+                self._tables[key] = self._make(axes, samples, like)
+        return self._tables[key]
+
+    def _make(self, axes: int, samples: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        count, copies = len(self), 1
+        if count > 1:
+            copies = samples // count
+            if samples % count or copies > MOST_COPIES:
+                raise ConfigError(
+                    f"{count} frames are set and the model was called with {samples} samples; set one frame for each "
+                    "image, in the images' order, or one frame for all"
+                )
+        stretch, offset = (
+            nn.functional.pad(table, (axes - self.axes, 0)).to(like.dtype).to(like.device).repeat(copies, 1)
+            for table in (self.stretch, self.offset)
+        )
+        return stretch, offset
+
+
+class CurrentFrames:
+    """The frames that a model works in; its layers share this object.
+
+    Attributes:
+        frames: what was set; None for the default.
+        default: what holds where nothing is set; None for the image itself.
+    """
+
+    def __init__(self, default: Frames | None = None) -> None:
+        self.frames: Frames | None = None
+        self.default = default
+        self._latest: Frames | None = None
+
+    def now(self) -> Frames | None:
+        """The frames of the running call.
+
+        What gradient checkpointing runs again in the backward pass is in the frames of the forward pass, which may no
+        longer be set.
+        """
+        frames = self.default if self.frames is None else self.frames
+        if torch.compiler.is_compiling():  # compiled checkpoints keep what they were given
+            return frames
+        if not in_backward_pass():
+            self._latest = frames
+        return self._latest
+
+
+def read_frames(frames: Any, image_size: tuple[int, int] | None = None) -> Frames:
+    """Frames [N, 2, n], boxes [N, 4] or one box of four numbers, checked.
+
+    Args:
+        image_size: height and width in pixels, where boxes are in pixels.
+
+    Raises:
+        ConfigError: another shape, numbers that are not finite, a half size that is not above 0, or a bad box.
+    """
+    try:
+        values = torch.as_tensor(frames, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(frames).__name__
+        raise ConfigError(f"frames must be boxes [N, 4] or frames [N, 2, n] of numbers; got {kind}") from error
+    shape = list(values.shape)
+    if shape and shape[-1] == 4 and len(shape) <= 2 and values.numel():
+        return Frames(box_frames(values.view(-1, 4), image_size))
+    if len(shape) != 3 or shape[1] != 2 or not 1 <= shape[2] <= 3 or not shape[0]:
+        raise ConfigError(f"frames must be boxes [N, 4], one box of four numbers, or frames [N, 2, n]; got {shape}")
+    if image_size is not None:
+        raise ConfigError("image_size goes with boxes in pixels; frames [N, 2, n] are in the image's coordinates")
+    if not torch.isfinite(values).all():
+        raise ConfigError("frames hold numbers that are not finite")
+    if not (values[:, 1] > 0).all():
+        raise ConfigError(f"a frame's half sizes must be above 0; got {values[:, 1].min().item():.6g}")
+    return Frames(values.clone())
+
+
+def box_frames(boxes: Any, image_size: tuple[int, int] | None = None) -> Tensor:
+    """Boxes [N, 4] as frames [N, 2, 2]: centres and half sizes, vertical axis first.
+
+    A share s of the image lies at the coordinate 2 s - 1, so the box (0, 0, 1, 1) is the image itself.
+
+    Args:
+        image_size: height and width in pixels, where the boxes are in pixels; None for shares of the image.
+
+    Raises:
+        ConfigError: a box is not four finite numbers, reaches outside the image, or is empty or reversed.
+
+    Example:
+        >>> box_frames([(0.5, 0.0, 1.0, 1.0)]).tolist()
+        [[[0.0, 0.5], [1.0, 0.5]]]
+    """
+    name, (height, width) = ("box", (1, 1)) if image_size is None else ("box, as shares,", image_size)
+    if not height > 0 < width:
+        raise ConfigError(f"image_size takes height and width in pixels; got {image_size!r}")
+    shares = torch.as_tensor(boxes, dtype=torch.float64) / torch.tensor([width, height] * 2, dtype=torch.float64)
+    x0, y0, x1, y1 = torch.tensor([check_box(box, name) for box in shares.tolist()], dtype=torch.float64).unbind(1)
+    centre, half = torch.stack([y0 + y1 - 1, x0 + x1 - 1], 1), torch.stack([y1 - y0, x1 - x0], 1)
+    return torch.stack([centre, half], 1)

@@ -1,0 +1,111 @@
+"""Setting the frames that a patched model's coordinates are counted in, for good or for a while."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from ..errors import ConfigError, SurgeryError
+from .frames import CurrentFrames, Frames, read_frames
+from .patched_model import frames_holder, geometry_layers, geometry_models
+
+
+def set_geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, int] | None = None) -> None:
+    """Count coordinates from a box of each image instead of from the image, until other frames are set.
+
+    The box says where something goes. Its edges lie at -1 and 1, as those of the image do without it; a random shift is
+    in units of half the box. All patched components of a pipeline get the frames; give `pipe.unet` for that one alone.
+
+    Args:
+        frames: one box (x0, y0, x1, y1) for all images, or boxes [N, 4], one an image in the images' order: with
+            several images a prompt, each of them has its own. In shares of the image, 0 to 1. Or frames [N, 2, n]:
+            centres and half sizes of the last n axes in the image's coordinates, -1 to 1, vertical before horizontal;
+            these may lie outside the image. None takes them off again: then the model's default frame holds, if it
+            was trained with one, or else the image.
+        image_size: height and width of the image, where boxes are in pixels.
+
+    Raises:
+        SurgeryError: the model is not patched.
+        ConfigError: a box or frame that is not valid (see `box_frames`); coordinates that are not normalized to
+            `unit`; a geometry channel without coordinates; layers with fewer axes than the frames. Nothing is changed.
+            A later call of the model raises it where the number of its samples is not that of the frames, or two or
+            three times as many as guidance makes of them.
+
+    Example:
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> set_geoconv_frames(model, (0.5, 0.0, 1.0, 0.5))  # the upper right quarter, for every image
+        >>> set_geoconv_frames(model, [(0, 0, 32, 32), (16, 16, 64, 64)], image_size=(64, 64))
+        >>> set_geoconv_frames(model, None)
+    """
+    models = _framed_models(pipe_or_model)
+    _set(models, None if frames is None else _checked(models, frames, image_size))
+
+
+@contextmanager
+def geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, int] | None = None) -> Iterator[None]:
+    """Within the block coordinates are counted in these frames; what was set before comes back after it.
+
+    Arguments and errors are those of `set_geoconv_frames`.
+
+    Example:
+        >>> import torch
+        >>> from geopos_diffusers import apply_geoconv
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> _ = apply_geoconv(model)
+        >>> with geoconv_frames(model, [(0.0, 0.0, 0.5, 0.5), (0.5, 0.5, 1.0, 1.0)]):
+        ...     images = model(torch.zeros(2, 3, 16, 16))
+    """
+    models = _framed_models(pipe_or_model)
+    holders = {name: frames_holder(model) for name, model in models.items()}
+    before = {name: None if holder is None else holder.frames for name, holder in holders.items()}
+    set_geoconv_frames(pipe_or_model, frames, image_size)
+    try:
+        yield
+    finally:
+        for name, model in models.items():
+            _set({name: model}, before[name])
+
+
+def _framed_models(pipe_or_model: Any) -> dict[str, nn.Module]:
+    models = geometry_models(pipe_or_model)
+    if not models:
+        raise SurgeryError("the model is not patched: it has no coordinates to count in frames")
+    return models
+
+
+def _checked(models: dict[str, nn.Module], values: Any, image_size: tuple[int, int] | None) -> Frames:
+    """The frames, if every layer of the models can work in them."""
+    frames = read_frames(values, image_size)
+    for component, model in models.items():
+        label = component or type(model).__name__
+        for name, layer in geometry_layers(model).items():
+            if problem := _problem(layer, frames):
+                raise ConfigError(f"{label} cannot take frames: {name} {problem}")
+    return frames
+
+
+def _problem(layer: Any, frames: Frames) -> str:
+    """What keeps a GeoConv from working in the frames; empty if nothing does."""
+    config, axes = layer.geo_config, len(layer.kernel_size)
+    if config.encoding == "constant":
+        return "has encoding 'constant', which has no coordinates"
+    if config.normalization != "unit":
+        return f"has normalization {config.normalization!r}; frames need 'unit'"
+    return f"has {axes} axes, the frames have {frames.axes}" if axes < frames.axes else ""
+
+
+def _set(models: dict[str, nn.Module], frames: Frames | None) -> None:
+    for model in models.values():
+        holder = frames_holder(model)
+        if holder is None:
+            if frames is None:
+                continue
+            holder = CurrentFrames()
+            for layer in geometry_layers(model).values():
+                layer.geo_frames = holder
+        holder.frames = frames

@@ -1,0 +1,189 @@
+"""Data of fine-tuning runs from end to end: caches, buckets, masks, streams, several data sets, mirrored captions."""
+
+import io
+import json
+import tarfile
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
+
+from geopos_diffusers import apply_geoconv
+from geopos_diffusers.errors import ConfigError, DataError
+
+SIZES = ((48, 40), (80, 40), (40, 80), (48, 48), (90, 50), (70, 40))
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    """Six images of several shapes with boxes, masks and captions that say left or right."""
+    folder = tmp_path_factory.mktemp("hands")
+    rng = np.random.default_rng(1)
+    rows = []
+    for index, (width, height) in enumerate(SIZES):
+        Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+        mask = np.zeros((height, width), np.uint8)
+        mask[10:30, 10:30] = 255
+        Image.fromarray(mask).save(folder / f"mask{index}.png")
+        side = "left" if index % 2 else "right"
+        row = {"file_name": f"{index}.png", "text": f"a {side} hand, {index}", "mask": f"mask{index}.png"}
+        rows.append(row | ({"hand": [10, 10, 20, 20]} if index else {}))
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def losses(lines):
+    return [line["loss"] for line in lines]
+
+
+class TestCaches:
+    @pytest.mark.parametrize("text", [False, True])
+    def test_training_from_the_disk_is_training(self, finetune, hands, text):
+        options = {"dataset": hands, "max_train_steps": 3, "train": "geoconv", "mask_column": "mask"}
+        options |= {"aspect_ratio_buckets": True, "crop_to": "hand"}
+        _, expected = finetune("plain", **options)
+        folder, lines = finetune("cached", cache_latents=True, cache_text_embeddings=text, **options)
+        assert losses(lines) == losses(expected)
+        assert [line["mask_loss_share"] for line in lines] == [line["mask_loss_share"] for line in expected]
+        assert len([*(folder / "latents").iterdir()]) == 1
+        assert (folder / "text").is_dir() == text
+
+    def test_mirrored_captions_are_cached_too(self, finetune, hands):
+        options = {"dataset": hands, "max_train_steps": 3, "random_flip": True}
+        _, plain = finetune("unchanged", **options)
+        _, expected = finetune("changed", flip_captions=True, **options)
+        assert losses(plain) != losses(expected)
+        prompts = {"validation_prompts": ["a hand"], "validation_inference_steps": 1}
+        folder, lines = finetune("text", flip_captions=True, cache_text_embeddings=True, **prompts, **options)
+        assert losses(lines) == losses(expected)
+        assert len([*folder.glob("validation-*.png")]) == 2
+
+    def test_two_encoders(self, finetune, hands, tmp_path):
+        tiny_stable_diffusion_xl().save_pretrained(tmp_path / "xl")
+        options = {"dataset": hands, "model": tmp_path / "xl", "max_train_steps": 2}
+        _, expected = finetune("plain", **options)
+        _, lines = finetune("text", cache_text_embeddings=True, cache_latents=True, **options)
+        assert losses(lines) == losses(expected)
+
+    def test_other_images_and_settings_have_other_files(self, finetune, hands, tmp_path):
+        kept = {"cache_latents": True, "latents_folder": tmp_path / "latents", "max_train_steps": 1}
+        for number, options in enumerate(({}, {}, {"max_train_samples": 3}, {"crop_to": "hand"}), 1):
+            finetune(f"run{number}", dataset=hands, **kept, **options)
+            assert len([*(tmp_path / "latents").iterdir()]) == max(1, number - 1)
+
+    def test_a_flipped_bit_is_noticed(self, finetune, hands, tmp_path):
+        kept = {"cache_latents": True, "latents_folder": tmp_path / "latents", "max_train_steps": 3}
+        finetune("first", dataset=hands, **kept)
+        (file,) = (tmp_path / "latents").iterdir()
+        assert set(load_file(file)) >= {"0.moments", "5.sizes", "places", "checksums"}
+        data = bytearray(file.read_bytes())
+        for place in range(len(data) // 2, len(data) - 400, 256):
+            data[place] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(DataError, match=r"latents-\w+\.safetensors is damaged \(item \d\); remove it"):
+            finetune("second", dataset=hands, **kept)
+
+
+class TestOrder:
+    @pytest.mark.parametrize("kind", ["buckets", "two data sets", "both"])
+    def test_a_continued_run_is_the_whole_one(self, finetune, hands, images, kind):
+        options = {"dataset": hands, "train": "geoconv", "checkpointing_steps": 2}
+        if kind != "two data sets":
+            options["aspect_ratio_buckets"] = True
+        if kind != "buckets":
+            options |= {"dataset": [hands, images], "dataset_weights": [3, 1]}
+        _, expected = finetune("whole", max_train_steps=4, **options)
+        finetune("parts", max_train_steps=2, **options)
+        _, lines = finetune("parts", max_train_steps=4, **options)
+        assert lines == expected
+
+    def test_weights_are_one_a_data_set(self, finetune, hands, images):
+        with pytest.raises(ConfigError, match="1 dataset_weights are given for 2 data sets"):
+            finetune("weights", dataset=[hands, images], dataset_weights=[3])
+
+
+@torch.no_grad()
+def test_the_geometry_channel_sees_each_bucket_s_own_size():
+    """A horizontal weight alone, at two sizes: each has its own ramp from the left edge to the right one."""
+    pipe = tiny_stable_diffusion()
+    base = pipe.unet.conv_in.weight.clone()
+    apply_geoconv(pipe, shift_range=0.0)
+    layer = pipe.unet.conv_in
+    assert torch.equal(layer.weight, base)
+    layer.geo_weight.zero_()
+    layer.geo_weight[:, 1] = 1.0  # a + b x + c y + d x y
+    for height, width in ((12, 20), (20, 12), (16, 16)):
+        latents = torch.zeros(1, 4, height, width)
+        ramp = layer(latents)[0, 0] - layer.bias[0]
+        across = ramp if ramp[0, 0] != ramp[0, -1] else ramp.T
+        steps = across[0].diff()
+        assert torch.allclose(steps, steps[0].expand_as(steps), atol=1e-5)
+        assert across[0, -1] - across[0, 0] == pytest.approx(2 * (1 - 1 / across.shape[1]), rel=0.1)
+
+
+class TestMasks:
+    def test_the_share_is_logged_and_weights_matter(self, finetune, hands, capsys):
+        options = {"dataset": hands, "max_train_steps": 2, "mask_column": "mask", "crop_to": "hand"}
+        folder, lines = finetune("masked", **options)
+        assert all(0 < line["mask_loss_share"] < 1 for line in lines)
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["mask_loss_share"] == pytest.approx(np.mean([line["mask_loss_share"] for line in lines]))
+        assert (summary["images_without_box"], summary["images_without_mask"]) == (1, 0)
+        assert "of the loss came from inside the masks" in capsys.readouterr().out
+        _, even = finetune("even", mask_floor=1.0, **options)
+        _, none = finetune("none", dataset=hands, max_train_steps=2, crop_to="hand")
+        assert losses(even) == pytest.approx(losses(none), rel=1e-6)
+        assert losses(lines) != pytest.approx(losses(none), rel=1e-3)
+
+
+class TestStreaming:
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch):
+        monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.0)
+
+    @pytest.fixture(params=["tar", "parquet"])
+    def shards(self, request, hands, tmp_path):
+        folder = tmp_path / "shards"
+        folder.mkdir()
+        rows = [json.loads(line) for line in (hands / "metadata.jsonl").read_text().splitlines()]
+        for number in range(2):
+            own = rows[3 * number : 3 * number + 3]
+            encoded = [(hands / row["file_name"]).read_bytes() for row in own]
+            if request.param == "parquet":
+                features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
+                images = [{"bytes": data, "path": None} for data in encoded]
+                table = {"image": images, "text": [row["text"] for row in own]}
+                datasets.Dataset.from_dict(table, features).to_parquet(folder / f"{number}.parquet")
+                continue
+            with tarfile.open(folder / f"{number}.tar", "w") as tar:
+                for index, (row, data) in enumerate(zip(own, encoded, strict=True)):
+                    for suffix, content in (("png", data), ("txt", row["text"].encode())):
+                        info = tarfile.TarInfo(f"{number}{index}.{suffix}")
+                        info.size = len(content)
+                        tar.addfile(info, io.BytesIO(content))
+        return folder
+
+    def test_a_continued_run_is_the_whole_one(self, finetune, shards):
+        options = {"dataset": shards, "streaming": True, "shuffle_buffer": 3, "checkpointing_steps": 2}
+        folder, expected = finetune("whole", max_train_steps=5, **options)
+        finetune("parts", max_train_steps=2, num_workers=1, **options)
+        _, lines = finetune("parts", max_train_steps=5, **options)
+        assert lines == expected
+        assert json.loads((folder / "summary.json").read_text())["images"] is None
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"aspect_ratio_buckets": True}, "aspect_ratio_buckets needs to know all images"),
+            ({"num_workers": 2}, "num_workers 0 or 1"),
+            ({"dataset": ["a", "b"]}, "streaming reads one data set"),
+            ({}, "is an image folder, which is read on demand; leave out streaming"),
+        ],
+    )
+    def test_what_cannot_be_streamed(self, finetune, hands, options, message):
+        with pytest.raises((ConfigError, DataError), match=message):
+            finetune("refused", **{"dataset": hands, "streaming": True, **options})
