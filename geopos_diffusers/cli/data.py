@@ -4,6 +4,8 @@ import argparse
 from functools import partial
 from typing import Any
 
+from ..errors import DataError
+
 SUMMARY = "render hands or faces with captions"
 
 
@@ -51,6 +53,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-pitch", group="heads", type=float, default=None, metavar="DEGREES", help="look up or down (20)"
     )
     faces.add_argument("--max-roll", group="heads", type=float, default=None, metavar="DEGREES", help="lean (12)")
+    mask = subjects.add_parser(
+        "mask",
+        help="masks of hands for an image folder",
+        description="Draw masks of the hands of an image folder, for geopos train --mask-column mask. "
+        "Writes masks/, metadata_masked.jsonl and masks_preview.png into the folder.",
+    )
+    mask.add_argument("folder", metavar="FOLDER", help="image folder with metadata.jsonl")
+    mask.add_argument(
+        "--from",
+        dest="source",
+        choices=("keypoints", "detected"),
+        default="keypoints",
+        help="of rendered hands (default), or of hands that are detected",
+    )
+    mask.add_argument(
+        "--dilation", type=float, default=0.3, metavar="SHARE", help="reach beyond the bones, in palm lengths (0.3)"
+    )
+    mask.add_argument("--shape", choices=("skeleton", "hull"), default="skeleton", help="skeleton (default) or hull")
+    mask.add_argument("--overwrite", action="store_true", help="replace masks that are there")
+    mask.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +104,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.subject == "mask":
+        return _mask(args)
     from ..data.image_folder import write_image_folder
     from ..data.options import check_cores, check_count, check_image
     from ..files import check_output
@@ -121,3 +145,22 @@ def _faces(args: argparse.Namespace) -> Any:
 
     names = ("expressions", "ages", "max_yaw", "max_pitch", "max_roll", "backgrounds", "colours", "fill", "samples")
     return partial(make_draw_faces, args.size, args.seed, FaceOptions(**_given(args, names)))
+
+
+def _mask(args: argparse.Namespace) -> None:
+    from ..data.hand_masks import FindHands, hands_of_row, write_masks
+
+    def write(find_hands: FindHands) -> None:
+        counts = write_masks(args.folder, find_hands, args.dilation, args.shape, args.overwrite, not args.quiet)
+        print(f"wrote masks of {counts.masked} of {counts.images} images")
+        print(f"train with --dataset {args.folder}/metadata_masked.jsonl --mask-column mask")
+
+    if not 0 <= args.dilation <= 10:
+        raise DataError(f"dilation is {args.dilation}; give 0 to 10")
+    if args.source == "keypoints":
+        write(hands_of_row)
+        return
+    from ..metrics.hand_detection import HandDetector
+
+    with HandDetector(presence=False) as detector:
+        write(lambda row, image: [hand.landmarks[:, :2] for hand in detector.detect(image)])

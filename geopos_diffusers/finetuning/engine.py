@@ -29,6 +29,7 @@ from ..training.processes import end_run
 from ..training.resuming import resume_point
 from ..training.sharding import sharding_plugin
 from ..training.tracking import build_accelerator, start_trackers
+from .hub_upload import HubUpload, complete_card
 from .loading import build_batches, order_settings
 from .task import Task
 
@@ -96,6 +97,9 @@ def run_task(task: Task) -> None:
     check_packages(task)
     if checkpoint is not None:
         check_settings(checkpoint, known_settings(args, accelerator))
+    upload = None
+    if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
+        upload = HubUpload(args.output_dir, args.hub_model_id, args.hub_private)
     task.prepare_evaluations(continued=checkpoint is not None)
     run = build_run(task)
     if checkpoint is not None:
@@ -107,7 +111,7 @@ def run_task(task: Task) -> None:
         return
     if checkpoint is None and accelerator.is_main_process:
         clear_output(args.output_dir)
-    train(run, checkpoint)
+    train(run, checkpoint, upload)
 
 
 def check_packages(task: Task) -> None:
@@ -165,7 +169,7 @@ def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
     return settings
 
 
-def train(run: Run, checkpoint: Path | None) -> None:
+def train(run: Run, checkpoint: Path | None, upload: HubUpload | None) -> None:
     """Train from `checkpoint`, or from the beginning, to the end, and write final/ and summary.json."""
     task, args, accelerator = run.task, run.task.args, run.task.accelerator
     task.prepare_data()
@@ -195,7 +199,7 @@ def train(run: Run, checkpoint: Path | None) -> None:
         task.begin(first_step)
     outcome = run_training(training, checkpoint)
     del training  # with its hold on the wrapped model; see end_run
-    finish(run, outcome)
+    finish(run, outcome, upload)
 
 
 def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
@@ -206,13 +210,16 @@ def build_loader(run: Run, first_step: int) -> Iterable[Any]:
     return build_batches(run.task.data, run.task.args, run.task.accelerator, first_step, run.steps)
 
 
-def finish(run: Run, outcome: Outcome) -> None:
-    """Write final/ and summary.json."""
+def finish(run: Run, outcome: Outcome, upload: HubUpload | None) -> None:
+    """Write final/ and summary.json, and upload the one."""
     task, folder = run.task, Path(run.task.args.output_dir)
     writes = task.accelerator.is_main_process
+    found = task.finish() if writes else {}
     with atomic_directory(folder / "final") if writes else nullcontext() as final, run.state.averaged():
         if final is not None:
             run.save(final)
+            if upload is not None:
+                complete_card(final, folder, run.facts(), None if task.best is None else task.best.best)
     if writes:
         last = [line["loss"] for line in read_losses(folder / "losses.jsonl")[-FINAL_LOSS_STEPS:]]
         summary = {
@@ -223,9 +230,11 @@ def finish(run: Run, outcome: Outcome) -> None:
             "final_loss_mean": sum(last) / len(last) if last else None,
             "final_loss_steps": len(last),
             "settings": asdict(task.args),
-            **task.finish(),
+            **found,
         }
         write_json(folder / "summary.json", summary)
         print(f"{outcome.step:,} steps; {outcome.seconds:.1f} s; the trained weights are in {folder / 'final'}")
-    task.model = None  # see end_run
+        if upload is not None:
+            print(f"uploaded to {upload.send()}")
+    task.release()
     end_run(task.accelerator)

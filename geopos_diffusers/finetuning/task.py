@@ -196,6 +196,10 @@ class Task(ABC, Generic[Arguments]):
         card = {"Base model": self.args.model, "Training": facts}
         save_trained_parts(self.pipe, self.component, self.args.parts, folder, card)
 
+    def release(self) -> None:
+        """Let go of what is wrapped for several processes, before they part; see `end_run`."""
+        self.model = None
+
     def finish(self) -> dict[str, Any]:
-        """On the first process, after final/ is written. Returns what summary.json says beside the rest."""
+        """On the first process, before final/ is written. Returns what summary.json says beside the rest."""
         return {} if self.best is None else {"best": self.best.best}

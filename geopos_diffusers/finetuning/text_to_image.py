@@ -25,6 +25,7 @@ from ..training.loop import Validation
 from ..training.loss_log import read_losses
 from ..training.processes import run_script
 from .cached_data import CachedData
+from .denoising_loss import banded_losses
 from .denoising_options import DEFAULT_BANDS
 from .diffusion_loss import diffusion_loss, prediction_target
 from .engine import finetune
@@ -170,20 +171,13 @@ class TextToImage(Task[TextToImageArguments]):
         return {"latents": scale_latents(self.pipe.vae, mean), "caption": batch["caption"], "sizes": batch["sizes"]}
 
     def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """Squared errors in each band of timesteps, and their mean, not weighted by timestep."""
-        latents, scheduler = batch["latents"], self.noise_scheduler
-        limit = scheduler.config.num_train_timesteps
         conditions = self.encode_captions(batch["caption"], batch["sizes"])
-        dtype, values = conditions["encoder_hidden_states"].dtype, {}
-        for band in range(self.bands):
-            noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-            places = (band + torch.rand(len(latents), generator=generator)) / self.bands
-            timesteps = (places * limit).long().clamp(max=limit - 1).to(latents.device)
-            noisy = scheduler.add_noise(latents, noise, timesteps).to(dtype)
-            prediction = self.pipe.unet(noisy, timesteps, **conditions).sample
-            target = prediction_target(scheduler, latents, noise, timesteps)
-            values[f"validation_loss_band_{band}"] = (prediction.float() - target).square().flatten(1).mean(1)
-        return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}
+
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            noisy = noisy.to(conditions["encoder_hidden_states"].dtype)
+            return self.pipe.unet(noisy, timesteps, **conditions).sample
+
+        return banded_losses(self.noise_scheduler, batch["latents"], predict, self.bands, generator)
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """The loss on held-out images, grids of the validation prompts, and scores of hands."""
