@@ -25,8 +25,8 @@ from ..training.loop import Validation
 from ..training.processes import run_script
 from .adversarial_step import AdversarialStep
 from .autoencoders import AutoencoderOwner, Autoencoding, decode, encode, load_autoencoder, sample_size
-from .data_part import evenly_spaced
 from .engine import finetune
+from .held_out_split import evenly_spaced_part
 from .image_text_data import ImageTextData
 from .loading import load_data
 from .patch_discriminator import PatchDiscriminator, check_size
@@ -151,7 +151,7 @@ class Vae(Task[VaeArguments]):
         """Take some of these images for the scores."""
         from .vae_scores import HeldOutImages
 
-        images = evenly_spaced(images, self.args.validation_images)
+        images = evenly_spaced_part(images, self.args.validation_images)
         pixels = torch.stack([images[index]["pixels"] for index in range(len(images))])
         maps = None if self.perceptual is None else self.perceptual.maps
         with untouched_randomness(self.accelerator):
