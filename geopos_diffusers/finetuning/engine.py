@@ -32,6 +32,7 @@ from ..training.sharding import sharding_plugin
 from ..training.tracking import build_accelerator, start_trackers
 from .hub_upload import HubUpload, complete_card
 from .loading import build_batches, order_settings
+from .step_memory import describe_step_memory
 from .task import Task
 
 FINAL_LOSS_STEPS = 100
@@ -109,6 +110,9 @@ def run_task(task: Task) -> None:
         for name, value in run.facts().items():
             print(f"{name:20} {value}")
     if args.dry_run:
+        memory = describe_step_memory(task, run.state, build_loader(run, 0))
+        if accelerator.is_main_process:
+            print(f"{'memory of a step':20} {memory}")
         return
     if checkpoint is None and accelerator.is_main_process:
         clear_output(args.output_dir)
