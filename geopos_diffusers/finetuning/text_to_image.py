@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn import Parameter
 
 from ..errors import ConfigError
 from ..optional_packages import require_package
@@ -109,6 +110,11 @@ class TextToImage(Task[TextToImageArguments]):
             self.model = EncodedDenoiser(self.model, self.encode_captions)
         self.bands = self.args.validation_bands or DEFAULT_BANDS
         self.held_out_kind = f"{self.bands} bands of {self.denoising.target}"
+
+    def _shard(self) -> tuple[dict[str, Parameter], Any]:
+        if self.args.train_text_encoder:
+            raise ConfigError("train_text_encoder cannot go with FSDP; use plain data parallelism")
+        return super()._shard()
 
     def load_data(self) -> ImageTextData | StreamedData:
         pipe = self.pipe
