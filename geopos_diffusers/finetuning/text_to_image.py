@@ -44,8 +44,8 @@ from .streaming import StreamedData
 from .supported_pipelines import check_supported, coarsest_value, size_multiple, warn_of_few_layers
 from .task import Task
 from .text_cache import cache_text
-from .text_conditions import CaptionEncoder, text_family, warn_of_long_captions
-from .text_encoder_lora import EncodedDenoiser, add_text_encoder_lora, predict
+from .text_conditions import CaptionEncoder, predict, text_family, warn_of_long_captions
+from .text_encoder_lora import EncodedDenoiser, add_text_encoder_lora
 from .text_to_image_arguments import TextToImageArguments
 from .validation import evaluation_prompts, generating, report_validation_images, sampling_options
 
