@@ -70,6 +70,7 @@ class TestSplit:
         assert sorted([*train.captions, *held.captions]) == sorted(data.captions)
         assert len({train.fingerprint(), held.fingerprint(), data.fingerprint()}) == 3
         assert held[0]["caption"] == held.captions[0]
+        assert train.skipped == held.skipped == data.skipped == 0
         few = evenly_spaced_part(data, 4)
         assert list(few.captions) == [data.captions[index] for index in (0, 2, 5, 7)]
         assert len(evenly_spaced_part(data, 99)) == 10
@@ -136,7 +137,7 @@ class TestARun:
                     steps = ((band + torch.rand(len(items), generator=generator)) * 250).long()
                     assert steps.min() >= 250 * band
                     assert steps.max() < 250 * (band + 1)
-                    noisy = task.noise_scheduler.add_noise(latents, noise, steps)
+                    noisy = task.pipe.scheduler.add_noise(latents, noise, steps)
                     prediction = task.pipe.unet(noisy, steps, text).sample
                     losses.setdefault(band, []).extend(
                         mse_loss(a, b).item() for a, b in zip(prediction, noise, strict=True)
