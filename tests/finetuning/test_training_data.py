@@ -44,7 +44,7 @@ def losses(lines):
 
 
 class TestCaches:
-    @pytest.mark.parametrize("text", [False, True])
+    @pytest.mark.parametrize("text", [pytest.param(False, marks=pytest.mark.slow), True])
     def test_training_from_the_disk_is_training(self, finetune, hands, text):
         options = {"dataset": hands, "max_train_steps": 3, "train": "geoconv", "mask_column": "mask"}
         options |= {"aspect_ratio_buckets": True, "crop_to": "hand"}
@@ -72,6 +72,7 @@ class TestCaches:
         _, lines = finetune("text", cache_text_embeddings=True, cache_latents=True, **options)
         assert losses(lines) == losses(expected)
 
+    @pytest.mark.slow
     def test_other_images_and_settings_have_other_files(self, finetune, hands, tmp_path):
         kept = {"cache_latents": True, "latents_folder": tmp_path / "latents", "max_train_steps": 1}
         for number, options in enumerate(({}, {}, {"max_train_samples": 3}, {"crop_to": "hand"}), 1):
@@ -92,10 +93,12 @@ class TestCaches:
 
 
 class TestOrder:
-    @pytest.mark.parametrize("kind", ["buckets", "two data sets", "both"])
+    @pytest.mark.parametrize(
+        "kind", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("buckets", "two")), "both"]
+    )
     def test_a_continued_run_is_the_whole_one(self, finetune, hands, images, kind):
         options = {"dataset": hands, "train": "geoconv", "checkpointing_steps": 2}
-        if kind != "two data sets":
+        if kind != "two":
             options["aspect_ratio_buckets"] = True
         if kind != "buckets":
             options |= {"dataset": [hands, images], "dataset_weights": [3, 1]}
@@ -144,7 +147,7 @@ class TestStreaming:
     def quick(self, monkeypatch):
         monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.0)
 
-    @pytest.fixture(params=["tar", "parquet"])
+    @pytest.fixture(params=["tar", pytest.param("parquet", marks=pytest.mark.slow)])
     def shards(self, request, hands, tmp_path):
         folder = tmp_path / "shards"
         folder.mkdir()
