@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from ..errors import DataError
 from ..images.opening import image_size, open_image
@@ -28,6 +29,7 @@ from .records import Captions, Columns, Record, Records
 logger = logging.getLogger(__name__)
 COMPARED_IMAGES = 64  # without captions: by these a continued run sees that the data are the same
 SOME_CAPTIONS = 10_000
+SHOWN_FROM = 10_000  # images whose sizes take long enough to find for a progress bar
 Size = tuple[int, int]
 
 
@@ -66,7 +68,10 @@ class ImageTextData(Dataset):
         self.columns, self.bucket_step = columns or Columns(), bucket_step
         self.captions = Captions(records, kept)
         self.skipped = len(records) - len(kept)
-        self.buckets = None if bucket_step is None else Buckets(resolution, bucket_step, map(self._shape, kept))
+        self.buckets = None
+        if bucket_step is not None:
+            rows = tqdm(kept, "sizes of images", leave=False, disable=len(kept) < SHOWN_FROM)
+            self.buckets = Buckets(resolution, bucket_step, map(self._shape, rows))
         self._read, self._replaced = 0, set[str]()
 
     def __len__(self) -> int:
@@ -206,6 +211,7 @@ class ImageTextData(Dataset):
 
     def content_digest(self, index: int) -> bytes:
         """A digest of what an item's pixels are made from: the encoded image, and how it is cut out and scaled."""
+        self._read += 1
         record = self.records[self.kept[index]]
         text = json.dumps([record.box, self.margin if record.box else None, self.size_of(index)])
         digest = hashlib.sha256(text.encode())

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,7 @@ from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
 
 from geopos_diffusers import GeoConvConfig, apply_geoconv
 from geopos_diffusers.errors import ConfigError, DataError
+from geopos_diffusers.finetuning import readable_images
 
 SIZES = ((48, 40), (80, 40), (40, 80), (48, 48), (90, 50), (70, 40))
 
@@ -70,6 +72,20 @@ class TestCaches:
         options = {"dataset": hands, "model": tmp_path / "xl", "max_train_steps": 2}
         _, expected = finetune("plain", **options)
         _, lines = finetune("text", cache_text_embeddings=True, cache_latents=True, **options)
+        assert losses(lines) == losses(expected)
+
+    @pytest.mark.slow
+    def test_an_image_that_takes_another_s_place_brings_its_caption_and_mask(
+        self, finetune, hands, tmp_path, monkeypatch, caplog
+    ):
+        monkeypatch.setattr(readable_images, "CHECKED_IMAGES", 2)
+        folder = tmp_path / "damaged"
+        shutil.copytree(hands, folder)
+        (folder / "4.png").write_bytes(b"nonsense")
+        options = {"dataset": folder, "max_train_steps": 4, "mask_column": "mask", "aspect_ratio_buckets": True}
+        _, expected = finetune("plain", **options)
+        assert "4.png" in caplog.text
+        _, lines = finetune("cached", cache_latents=True, cache_text_embeddings=True, **options)
         assert losses(lines) == losses(expected)
 
     @pytest.mark.slow
