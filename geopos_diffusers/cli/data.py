@@ -30,14 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     hands.add_argument(
         "--defect-kinds", group="hands", nargs="+", default=None, metavar="KIND", help="such as fused missing (all)"
     )
-    hands.add_argument(
-        "--conditioning",
-        group="hands",
-        nargs="+",
-        default=[],
-        metavar="KIND",
-        help="also write pictures of each hand's skeleton, depth or both, to train a ControlNet on",
-    )
     hands.add_argument("--placement", group="hands", default=None, help="centre (default), or anywhere in the image")
     hands.add_argument(
         "--scale",
@@ -50,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     hands.add_argument(
         "--hands", group="hands", type=int, nargs="+", default=None, metavar="N", help="in an image: 1, 2 or 1 2 (1)"
+    )
+    hands.add_argument(
+        "--conditioning",
+        group="hands",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help="also write pictures of each hand's skeleton, depth or both, to train a ControlNet on",
     )
     faces = subjects.add_parser("faces", help="heads with expressions", description="Render heads with expressions.")
     _add_common(faces)
@@ -86,6 +86,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mask.add_argument("--shape", choices=("skeleton", "hull"), default="skeleton", help="skeleton (default) or hull")
     mask.add_argument("--overwrite", action="store_true", help="replace masks that are there")
     mask.add_argument("--quiet", action="store_true", help="no progress bar")
+    boxes = subjects.add_parser(
+        "boxes",
+        help="boxes of hands for an image folder",
+        description="Find the boxes of the hands of an image folder, in shares of each image, for frames. "
+        "Writes metadata_boxes.jsonl and boxes_preview.png into the folder.",
+    )
+    boxes.add_argument("folder", metavar="FOLDER", help="image folder with metadata.jsonl")
+    boxes.add_argument(
+        "--from",
+        dest="source",
+        choices=("keypoints", "detected"),
+        default="detected",
+        help="of hands that are detected (default), or of rendered hands",
+    )
+    boxes.add_argument(
+        "--margin", type=float, default=0.05, metavar="SHARE", help="around the key points, of their longer side (0.05)"
+    )
+    boxes.add_argument("--overwrite", action="store_true", help="replace boxes that are there")
+    boxes.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +138,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.subject == "mask":
         return _mask(args)
+    if args.subject == "boxes":
+        return _boxes(args)
     from ..data.image_folder import write_image_folder
     from ..data.options import check_cores, check_count, check_image
     from ..files import check_output
@@ -173,6 +194,27 @@ def _mask(args: argparse.Namespace) -> None:
 
     if not 0 <= args.dilation <= 10:
         raise DataError(f"dilation is {args.dilation}; give 0 to 10")
+    if args.source == "keypoints":
+        write(hands_of_row)
+        return
+    from ..metrics.hand_detection import HandDetector
+
+    with HandDetector(presence=False) as detector:
+        write(lambda row, image: [hand.landmarks[:, :2] for hand in detector.detect(image)])
+
+
+def _boxes(args: argparse.Namespace) -> None:
+    from ..data.hand_boxes import BOXED_METADATA, write_boxes
+    from ..data.hand_masks import FindHands, hands_of_row
+
+    def write(find_hands: FindHands) -> None:
+        counts = write_boxes(args.folder, find_hands, args.margin, args.overwrite, not args.quiet)
+        without = counts.images - counts.one - counts.several
+        found = f"{counts.one} images with one hand, {counts.several} with several, {without} without"
+        print(f"wrote {args.folder}/{BOXED_METADATA}: boxes of {found}")
+
+    if not 0 <= args.margin <= 1:
+        raise DataError(f"margin is {args.margin}; give 0 to 1")
     if args.source == "keypoints":
         write(hands_of_row)
         return

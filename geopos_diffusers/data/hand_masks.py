@@ -83,10 +83,14 @@ def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]
 def hands_of_row(row: dict[str, Any], image: Image.Image) -> list[np.ndarray]:
     """The key points that a row of rendered hands holds: one hand's [21, 2], or several; none where there are none.
 
+    Several are a list of them, or lie in each of the row's "hands".
+
     Raises:
         DataError: they are something else.
     """
-    given = row.get("keypoints")
+    given, several = row.get("keypoints"), row.get("hands")
+    if not given and isinstance(several, list):
+        given = [hand.get("keypoints") for hand in several if isinstance(hand, dict)]
     if not given:
         return []
     try:

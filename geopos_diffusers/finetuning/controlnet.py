@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from ..errors import ConfigError
 from ..optional_packages import require_package
 from ..pipelines.loading import load_pipeline
 from ..training.loop import Validation
@@ -29,13 +30,15 @@ from .controlnet_models import add_controlnet, draw_conditioned, predict_conditi
 from .denoising_loss import banded_losses, denoising_losses, held_out_losses
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
+from .flow_matching import is_flow_matching
 from .image_text_data import ImageTextData
 from .latent_cache import cache_latents
 from .latents import encode_moments, sample_latents, scale_latents
 from .loading import check_size, data_facts, load_data
 from .mirrored_captions import mirror_some
+from .supported_pipelines import CLIP_PIPELINES, check_supported
 from .task import Task
-from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
+from .text_conditions import CaptionEncoder, warn_of_long_captions
 from .validation import evaluating, guidance_scale, report_validation_images
 
 
@@ -59,7 +62,9 @@ class ControlNet(Task[ControlNetArguments]):
     def load_pipeline(self) -> Any:
         args = self.args
         self.base: Any = load_pipeline(args.model, dtype=torch.float32)
-        check_supported(self.base)
+        check_supported(self.base, CLIP_PIPELINES)
+        if is_flow_matching(self.base.scheduler):
+            raise ConfigError("models of flow matching cannot be trained with a ControlNet here")
         if args.prediction_type is not None:
             kind, scheduler = args.prediction_type, self.base.scheduler
             self.base.register_modules(scheduler=type(scheduler).from_config(scheduler.config, prediction_type=kind))
@@ -150,7 +155,7 @@ class ControlNet(Task[ControlNetArguments]):
         items = self.shown(self.args.joint_error_images)
         images = self.draw([item["caption"] for item in items], [as_image(item["conditioning"]) for item in items])
         images_of = (self.held_out or self.data).images
-        keypoints = [images_of.keypoints(index, item["sizes"]) for index, item in enumerate(items)]
+        keypoints = [images_of.keypoints(int(item["row"]), item["sizes"]) for item in items]
         scorer = JointScorer()
         try:
             self.scores = summarise(scorer.errors(images, keypoints))
@@ -171,7 +176,7 @@ class ControlNet(Task[ControlNetArguments]):
             )
 
     def finish(self) -> dict[str, Any]:
-        return {**super().finish(), "scores": self.scores}
+        return {**super().finish(), **({"scores": self.scores} if self.scores else {})}
 
 
 def conditioned_losses(base: Any, controlnet: Any, data: ImageTextData, seed: int, batch_size: int = 32) -> np.ndarray:

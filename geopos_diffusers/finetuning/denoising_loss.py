@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .denoising import DDPMDenoising, banded_errors
 from .diffusion_loss import diffusion_loss, prediction_target
 from .masks import mask_weight, share_inside
 
@@ -51,15 +52,7 @@ def banded_losses(
     Args:
         generator: on the CPU; of the noise, and of the timesteps within their bands.
     """
-    limit, values = scheduler.config.num_train_timesteps, {}
-    for band in range(bands):
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-        places = (band + torch.rand(len(clean), generator=generator)) / bands
-        timesteps = (places * limit).long().clamp(max=limit - 1).to(clean.device)
-        prediction = predict(scheduler.add_noise(clean, noise, timesteps), timesteps)
-        target = prediction_target(scheduler, clean, noise, timesteps)
-        values[f"validation_loss_band_{band}"] = (prediction.float() - target).square().flatten(1).mean(1)
-    return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}
+    return banded_errors(DDPMDenoising(scheduler), clean, predict, bands, generator)
 
 
 @torch.no_grad()

@@ -144,6 +144,14 @@ class Task(ABC, Generic[Arguments]):
         """What the terminal, the model card and summary.json say beside the engine's facts."""
         return {}
 
+    def settings(self) -> dict[str, Any]:
+        """What a continued run must share beside its options and the fingerprint of `data`."""
+        return {}
+
+    def companions(self) -> dict[str, Any]:
+        """Further data by a name. Every batch holds a batch of each of them under its name."""
+        return {}
+
     def prepare_data(self) -> None:
         """What takes long and a dry run leaves out, such as encoding all images."""
 

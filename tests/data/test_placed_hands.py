@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from commands import refused
+from PIL import Image
 
 from geopos_diffusers.boxes import check_box
 from geopos_diffusers.cli.main import main
@@ -144,7 +145,12 @@ def test_bad_options_are_named(tmp_path, capsys, options, message):
 
 def test_the_command_writes_them(tmp_path):
     options = ["--num-images", "6", "--size", "32", "--quiet", "--placement", "anywhere", "--scale", "0.3", "0.5"]
-    assert main(["data", "hands", *options, "--hands", "2", "--output", str(tmp_path / "out")]) == 0
+    options += ["--hands", "2", "--conditioning", "skeleton", "depth", "--output", str(tmp_path / "out")]
+    assert main(["data", "hands", *options]) == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()]
     assert len(rows) == 6
-    assert all(len(row["boxes"]) == len(row["hands"]) == 2 for row in rows)
+    for row in rows:
+        assert len(row["boxes"]) == len(row["hands"]) == 2
+        skeleton = np.asarray(Image.open(tmp_path / "out" / row["skeleton_file_name"])).max(2)
+        for x0, y0, x1, y1 in np.round(np.array(row["boxes"]) * 32).astype(int):
+            assert skeleton[y0:y1, x0:x1].max() > 100
