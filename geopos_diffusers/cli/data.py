@@ -4,6 +4,8 @@ import argparse
 from functools import partial
 from typing import Any
 
+from ..errors import DataError
+
 SUMMARY = "render hands or faces with captions"
 
 
@@ -28,6 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     hands.add_argument(
         "--defect-kinds", group="hands", nargs="+", default=None, metavar="KIND", help="such as fused missing (all)"
     )
+    hands.add_argument("--placement", group="hands", default=None, help="centre (default), or anywhere in the image")
+    hands.add_argument(
+        "--scale",
+        group="hands",
+        type=float,
+        nargs=2,
+        default=None,
+        metavar=("LOW", "HIGH"),
+        help="share of the image's side that a hand fills, 0.1 to 1: as --fill, but small hands too",
+    )
+    hands.add_argument(
+        "--hands", group="hands", type=int, nargs="+", default=None, metavar="N", help="in an image: 1, 2 or 1 2 (1)"
+    )
     hands.add_argument(
         "--conditioning",
         group="hands",
@@ -51,6 +66,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-pitch", group="heads", type=float, default=None, metavar="DEGREES", help="look up or down (20)"
     )
     faces.add_argument("--max-roll", group="heads", type=float, default=None, metavar="DEGREES", help="lean (12)")
+    mask = subjects.add_parser(
+        "mask",
+        help="masks of hands for an image folder",
+        description="Draw masks of the hands of an image folder, for geopos train --mask-column mask. "
+        "Writes masks/, metadata_masked.jsonl and masks_preview.png into the folder.",
+    )
+    mask.add_argument("folder", metavar="FOLDER", help="image folder with metadata.jsonl")
+    mask.add_argument(
+        "--from",
+        dest="source",
+        choices=("keypoints", "detected"),
+        default="keypoints",
+        help="of rendered hands (default), or of hands that are detected",
+    )
+    mask.add_argument(
+        "--dilation", type=float, default=0.3, metavar="SHARE", help="reach beyond the bones, in palm lengths (0.3)"
+    )
+    mask.add_argument("--shape", choices=("skeleton", "hull"), default="skeleton", help="skeleton (default) or hull")
+    mask.add_argument("--overwrite", action="store_true", help="replace masks that are there")
+    mask.add_argument("--quiet", action="store_true", help="no progress bar")
+    boxes = subjects.add_parser(
+        "boxes",
+        help="boxes of hands for an image folder",
+        description="Find the boxes of the hands of an image folder, in shares of each image, for frames. "
+        "Writes metadata_boxes.jsonl and boxes_preview.png into the folder.",
+    )
+    boxes.add_argument("folder", metavar="FOLDER", help="image folder with metadata.jsonl")
+    boxes.add_argument(
+        "--from",
+        dest="source",
+        choices=("keypoints", "detected"),
+        default="detected",
+        help="of hands that are detected (default), or of rendered hands",
+    )
+    boxes.add_argument(
+        "--margin", type=float, default=0.05, metavar="SHARE", help="around the key points, of their longer side (0.05)"
+    )
+    boxes.add_argument("--overwrite", action="store_true", help="replace boxes that are there")
+    boxes.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +136,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.subject == "mask":
+        return _mask(args)
+    if args.subject == "boxes":
+        return _boxes(args)
     from ..data.image_folder import write_image_folder
     from ..data.options import check_cores, check_count, check_image
     from ..files import check_output
@@ -110,9 +168,12 @@ def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
 def _hands(args: argparse.Namespace) -> Any:
     from ..data.hand_options import HandOptions
     from ..data.hands import make_draw_hands
+    from ..errors import DataError
 
     names = ("views", "handedness", "poses", "max_tilt", "max_rotation", "backgrounds", "colours", "fill", "samples")
-    options = HandOptions(**_given(args, (*names, "defects", "defect_kinds")))
+    if args.fill is not None and args.scale is not None:
+        raise DataError("give --fill or --scale, not both: each is the share of the image's side that a hand fills")
+    options = HandOptions(**_given(args, (*names, "defects", "defect_kinds", "placement", "scale", "hands")))
     return partial(make_draw_hands, args.size, args.seed, options, tuple(args.conditioning))
 
 
@@ -121,3 +182,43 @@ def _faces(args: argparse.Namespace) -> Any:
 
     names = ("expressions", "ages", "max_yaw", "max_pitch", "max_roll", "backgrounds", "colours", "fill", "samples")
     return partial(make_draw_faces, args.size, args.seed, FaceOptions(**_given(args, names)))
+
+
+def _mask(args: argparse.Namespace) -> None:
+    from ..data.hand_masks import FindHands, hands_of_row, write_masks
+
+    def write(find_hands: FindHands) -> None:
+        counts = write_masks(args.folder, find_hands, args.dilation, args.shape, args.overwrite, not args.quiet)
+        print(f"wrote masks of {counts.masked} of {counts.images} images")
+        print(f"train with --dataset {args.folder}/metadata_masked.jsonl --mask-column mask")
+
+    if not 0 <= args.dilation <= 10:
+        raise DataError(f"dilation is {args.dilation}; give 0 to 10")
+    if args.source == "keypoints":
+        write(hands_of_row)
+        return
+    from ..metrics.hand_detection import HandDetector
+
+    with HandDetector(presence=False) as detector:
+        write(lambda row, image: [hand.landmarks[:, :2] for hand in detector.detect(image)])
+
+
+def _boxes(args: argparse.Namespace) -> None:
+    from ..data.hand_boxes import BOXED_METADATA, write_boxes
+    from ..data.hand_masks import FindHands, hands_of_row
+
+    def write(find_hands: FindHands) -> None:
+        counts = write_boxes(args.folder, find_hands, args.margin, args.overwrite, not args.quiet)
+        without = counts.images - counts.one - counts.several
+        found = f"{counts.one} images with one hand, {counts.several} with several, {without} without"
+        print(f"wrote {args.folder}/{BOXED_METADATA}: boxes of {found}")
+
+    if not 0 <= args.margin <= 1:
+        raise DataError(f"margin is {args.margin}; give 0 to 1")
+    if args.source == "keypoints":
+        write(hands_of_row)
+        return
+    from ..metrics.hand_detection import HandDetector
+
+    with HandDetector(presence=False) as detector:
+        write(lambda row, image: [hand.landmarks[:, :2] for hand in detector.detect(image)])

@@ -67,6 +67,41 @@ def describe_hand(attributes: Mapping[str, Any], generator: np.random.Generator)
     return pick(generator, full if generator.random() < 0.6 else short)
 
 
+def describe_hands(
+    hands: Sequence[Mapping[str, Any]], tone: str, background: str, generator: np.random.Generator
+) -> str:
+    """A caption for two hands, from left to right; each needs fingers (0-5) and handedness.
+
+    Six of ten captions say it all; the others say less.
+    """
+    sides = [hand["handedness"] for hand in hands]
+    numbers = [_raised(hand["fingers"]) for hand in hands]
+    pair = f"two {sides[0]} hands" if sides[0] == sides[1] else f"a {sides[0]} hand and a {sides[1]} hand"
+    one, other = (f"a {side} hand with {number}" for side, number in zip(sides, numbers, strict=True))
+    each = f"two hands, {one} and {other}"
+    if sides[0] == sides[1]:
+        each = f"two {sides[0]} hands, one with {numbers[0]} and one with {numbers[1]}"
+    where = _background(background)
+    full = (
+        f"a photo of {each}, {tone} skin, {where}",
+        f"{each}, {tone} skin, {where}",
+    )
+    short = (
+        f"a photo of {pair}",
+        f"two hands, {tone} skin",
+        f"two hands, {where}",
+        f"{pair}, {tone} skin, {where}",
+        f"a photo of two hands, one with {numbers[0]} and one with {numbers[1]}",
+    )
+    return pick(generator, full if generator.random() < 0.6 else short)
+
+
+def _raised(count: int) -> str:
+    if count == 0:
+        return "no fingers raised"
+    return f"{NUMBER_WORDS[count]} {'finger' if count == 1 else 'fingers'} raised"
+
+
 def _person(age: str, gender: str) -> str:
     if age == "child":
         return "girl" if gender == "female" else "boy"

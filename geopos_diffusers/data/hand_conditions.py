@@ -1,11 +1,12 @@
 """Pictures that say where a hand's joints or its surface are, for models that draw hands under such conditions."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from ..errors import DataError
 
@@ -57,8 +58,13 @@ def draw_depth(depth: np.ndarray) -> Image.Image:
     return Image.fromarray(np.rint(grey).astype(np.uint8))
 
 
+def _skeletons(hand: Any) -> Image.Image:
+    known = hand.attributes.get("hands", [hand.attributes])
+    return reduce(ImageChops.lighter, (draw_skeleton(each["keypoints"], hand.image.size) for each in known))
+
+
 # By name; each takes a `RenderedHand`.
 CONDITIONS: dict[str, Callable[[Any], Image.Image]] = {
-    "skeleton": lambda hand: draw_skeleton(hand.attributes["keypoints"], hand.image.size),
+    "skeleton": _skeletons,
     "depth": lambda hand: draw_depth(hand.depth),
 }

@@ -36,7 +36,7 @@ LOCAL_SHAPE_RANGES = {
     "measure-wrist-circ-incr": (-0.4, 0.5),
 }
 SHAPE_BATCH = 32  # shapes are always computed in whole batches of this size: rounding depends on the batch
-_FOREARM_LENGTH = 3.0
+FOREARM_LENGTH = 3.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class HandModel:
     `chains` [5, 3] are the joints of each finger, thumb first, as indices into `HandShape.joints`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, forearm: float = FOREARM_LENGTH) -> None:
+        """With a `forearm` so long."""
+        self._forearm = forearm
         model = import_anny().Anny(
             rig="anny-hand.R", topology="hand.R", local_changes=list(LOCAL_SHAPE_RANGES), skinning_method="lbs"
         )
@@ -191,5 +193,5 @@ class HandModel:
         moved = np.stack(transforms, axis=1).reshape(15, 12)
         blended = (self._weights @ np.concatenate([np.eye(3, 4).reshape(1, 12), moved])).reshape(-1, 3, 4)
         vertices = np.einsum("vij,vj->vi", blended[:, :, :3], shape.vertices) + blended[:, :, 3]
-        forearm = tube_vertices(vertices[self._rim], _FOREARM_LENGTH, 0.25)
+        forearm = tube_vertices(vertices[self._rim], self._forearm, 0.25)
         return np.concatenate([vertices, forearm]), keypoints

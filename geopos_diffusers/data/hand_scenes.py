@@ -35,6 +35,18 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """A mesh before the camera: `vertices` [V, 3], `faces` [F, 3], and the rest as of `Drawing`."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    camera: Camera
+    centre: np.ndarray
+    keypoints: np.ndarray
+    box: np.ndarray
+
+
+@dataclass(frozen=True)
 class Drawing:
     """A picture `pixels` [S, S, 3] of bytes with its `keypoints` [21, 2] and `box` [4] in pixels.
 
@@ -55,8 +67,8 @@ def sample_scene(generator: np.random.Generator, options: HandOptions, size: int
     view = pick(generator, options.views)
     handedness = pick(generator, options.handedness)
     turn = _orientation(generator, view, options)
-    fill = generator.uniform(*options.fill)
-    x, y = generator.uniform(-0.5, 0.5, 2)
+    fill = generator.uniform(*options.sizes)
+    x, y = generator.uniform(-0.5, 0.5, 2) * (1.0 if options.placement == "centre" else 2.0)
     monk = generator.uniform(1.0, 10.0)
     outer, inner = skin_albedo(monk, generator.uniform(-1.0, 1.0))
     light = sample_light(generator)

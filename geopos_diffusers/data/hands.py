@@ -8,13 +8,14 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .captions import describe_hand, pick
+from .captions import describe_hand, describe_hands, pick
 from .hand_conditions import CONDITIONS
 from .hand_defects import DEFECTS, DefectRequest, make_defect
 from .hand_mesh import HandMesh, pose_hand
-from .hand_model import FINGERS, SHAPE_BATCH, HandModel, HandShape
+from .hand_model import FINGERS, FOREARM_LENGTH, SHAPE_BATCH, HandModel, HandShape
 from .hand_options import HandOptions
-from .hand_scenes import Drawing, Scene, changed_share, sample_scene
+from .hand_pairs import apart, cover, lay_over, sample_pair
+from .hand_scenes import Drawing, Placement, Scene, changed_share, sample_scene
 from .image_folder import DrawRange
 from .options import check_choices, check_count, check_image
 from .rendering import RayCaster, Surface, frame_camera, to_srgb
@@ -27,6 +28,10 @@ _SMALLEST_FRAME = (
 # Share of the hand's and arm's pixels that a defect must change. Flesh between two fingers is seen in few.
 VISIBLE_CHANGE = dict.fromkeys(DEFECTS, 0.04) | {"fused": 0.02}
 _TRIES, _TRIES_IN_SCENE = 150, 3
+_PAIR_TRIES = 100
+# Palm lengths from the wrist to the end of the arm, times the share of the image that the hand fills: enough to leave
+# the image from its farthest corner.
+_ARM_REACH = 4.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class HandRenderer:
         """Raises DataError for a size outside 16 to 2048 pixels or a negative seed."""
         check_image(size, seed)
         self.size, self.seed, self.options = size, seed, options or HandOptions()
-        self._model = HandModel()
+        arm = FOREARM_LENGTH if not self.options.placed else _ARM_REACH / self.options.sizes[0]
+        self._model = HandModel(max(arm, FOREARM_LENGTH))
         self._caster = RayCaster()
 
     def draw(self, start: int, stop: int) -> Iterator[RenderedHand]:
@@ -64,6 +70,10 @@ class HandRenderer:
                     yield self._draw_one(index, generator, shape)
 
     def _draw_one(self, index: int, generator: np.random.Generator, shape: HandShape) -> RenderedHand:
+        if 2 in self.options.hands:
+            own = np.random.default_rng(np.random.SeedSequence([self.seed, index], spawn_key=(2,)))
+            if self.options.hands[int(own.integers(len(self.options.hands)))] == 2:
+                return self._draw_two(own, shape)
         scene = sample_scene(generator, self.options, self.size)
         if not self.options.defects:
             hand = self._render(scene, pose_hand(self._model, shape, scene.pose))
@@ -99,11 +109,73 @@ class HandRenderer:
                 return drawn, scene, {"well_formed": False, "defect": kind, "defect_fingers": names}
         return None
 
+    def _draw_two(self, generator: np.random.Generator, shape: HandShape) -> RenderedHand:
+        """Two hands of one person whose boxes lie apart, and of which the upper one's arm leaves the other hand free.
+
+        Drawn again until that is so, each time a little smaller if the options let it; of what never fits, what covers
+        least.
+        """
+        best: tuple[int, list[Drawing], list[Scene]] | None = None
+        for attempt in range(_PAIR_TRIES):
+            scenes = sample_pair(generator, self.options, self.size, attempt / _PAIR_TRIES)
+            meshes = [pose_hand(self._model, shape, scene.pose) for scene in scenes]
+            places = [self._place(scene, mesh) for scene, mesh in zip(scenes, meshes, strict=True)]
+            if not apart(*(place.box / self.size for place in places)):
+                continue
+            drawn = [self._cast(*each) for each in zip(scenes, meshes, places, strict=True)]
+            # The one that covers less of the other lies above.
+            hidden = [cover(drawn[1 - lower], drawn[lower]) for lower in (0, 1)]
+            order = [0, 1] if hidden[0] <= hidden[1] else [1, 0]
+            if best is None or min(hidden) < best[0]:
+                best = min(hidden), [drawn[each] for each in order], [scenes[each] for each in order]
+            if best[0] == 0:
+                break
+        if best is None:
+            raise DataError(f"two hands of scale {self.options.sizes} do not fit into one image; give smaller ones")
+        return self._describe_two(best[1], best[2], generator)
+
+    def _describe_two(
+        self, drawings: list[Drawing], scenes: list[Scene], generator: np.random.Generator
+    ) -> RenderedHand:
+        pixels, mask, depth = lay_over(drawings[0].rendering, drawings[1].rendering, scenes[0].background)
+        from_left = np.argsort([drawn.box[0] for drawn in drawings], kind="stable")
+        hands = [self._hand(drawings[each], scenes[each]) for each in from_left]
+        tone, background = name_tone(scenes[0].monk), scenes[0].background_name
+        attributes = {
+            "text": describe_hands(hands, tone, background, generator),
+            "tone": tone,
+            "background": background,
+            "hands": hands,
+            "boxes": [self._share_box(drawings[each].box) for each in from_left],
+        }
+        return RenderedHand(Image.fromarray(pixels), attributes, mask, depth)
+
+    def _hand(self, drawn: Drawing, scene: Scene) -> dict[str, Any]:
+        """What is known of one of several hands."""
+        return {
+            "fingers": int(sum(scene.raised)),
+            "handedness": scene.handedness,
+            "view": scene.view,
+            "pose": list(scene.raised),
+            "keypoints": [[round(float(x), 2), round(float(y), 2)] for x, y in drawn.keypoints],
+        }
+
+    def _share_box(self, box: np.ndarray) -> list[float]:
+        """A box in pixels as shares of the image."""
+        return [round(float(value), 4) for value in np.clip(box / self.size, 0.0, 1.0)]
+
     def _render(self, scene: Scene, mesh: HandMesh, like: Drawing | None = None) -> Drawing:
         """Draw a mesh in a scene, framed by itself or from the camera of another drawing."""
+        return self._cast(scene, mesh, self._place(scene, mesh, like))
+
+    def _place(self, scene: Scene, mesh: HandMesh, like: Drawing | None = None) -> Placement:
+        """Put a mesh before the camera of a scene, or of another drawing."""
         options, model = self.options, self._model
         mirror = np.array([-1.0 if scene.handedness == "left" else 1.0, 1.0, 1.0])
-        vertices, keypoints = (mesh.vertices @ scene.turn.T) * mirror, (mesh.keypoints @ scene.turn.T) * mirror
+        vertices, keypoints = mesh.vertices @ scene.turn.T, mesh.keypoints @ scene.turn.T
+        if options.placed:
+            self._flatten_arm(vertices, mesh, scene.turn)
+        vertices, keypoints = vertices * mirror, keypoints * mirror
         if scene.handedness == "right":
             faces = mesh.faces
         else:
@@ -118,11 +190,25 @@ class HandRenderer:
             camera = frame_camera(hand, self.size, fill, scene.shift, 7.0, options.focal)
         else:
             camera = like.camera
-        skin = self._skin(scene.outer, scene.inner, mesh.skin)
-        rendering = self._caster.render(vertices, faces, camera, scene.light, skin, options.samples)
-        colour = rendering.colour + (1.0 - rendering.mask[..., None]) * scene.background
         corners = np.concatenate(bounds(camera.project(hand)))
-        return Drawing(to_srgb(colour), rendering, camera, centre, camera.project(keypoints), corners)
+        return Placement(vertices, faces, camera, centre, camera.project(keypoints), corners)
+
+    def _cast(self, scene: Scene, mesh: HandMesh, place: Placement) -> Drawing:
+        """The picture of a mesh at its place."""
+        skin = self._skin(scene.outer, scene.inner, mesh.skin)
+        samples = self.options.samples
+        rendering = self._caster.render(place.vertices, place.faces, place.camera, scene.light, skin, samples)
+        colour = rendering.colour + (1.0 - rendering.mask[..., None]) * scene.background
+        return Drawing(to_srgb(colour), rendering, place.camera, place.centre, place.keypoints, place.box)
+
+    def _flatten_arm(self, vertices: np.ndarray, mesh: HandMesh, turn: np.ndarray) -> None:
+        """Bend a turned hand's arm, in place, into the plane of the image: a long one could reach the camera."""
+        arm = slice(self._model.hand_vertices, self._model.size)
+        along = -turn[:, 1]
+        flat = along * (1.0, 1.0, 0.0)
+        wrist = mesh.vertices[: self._model.hand_vertices, 1].min()
+        distance = np.maximum(wrist - mesh.vertices[arm, 1], 0.0)
+        vertices[arm] += distance[:, None] * (flat / np.linalg.norm(flat) - along)
 
     def _describe(
         self, drawn: Drawing, scene: Scene, generator: np.random.Generator, defect: dict[str, Any] | None = None
@@ -135,7 +221,7 @@ class HandRenderer:
             "background": scene.background_name,
             "pose": list(scene.raised),
             "keypoints": [[round(float(x), 2), round(float(y), 2)] for x, y in drawn.keypoints],
-            "box": [round(float(value), 2) for value in drawn.box],
+            "box": self._share_box(drawn.box) if self.options.placed else [round(float(v), 2) for v in drawn.box],
             **(defect or {}),
         }
         attributes = {"text": describe_hand(attributes, generator), **attributes}
@@ -180,6 +266,8 @@ def make_draw_hands(size: int, seed: int, options: HandOptions, conditioning: tu
         conditioning: names out of CONDITIONS; each is an attribute "NAME_file_name", a picture.
     """
     check_choices("conditioning", conditioning, tuple(CONDITIONS), least=0)
+    if conditioning and 2 in options.hands:
+        raise DataError("conditioning pictures are of one hand; leave out --conditioning or two hands")
     renderer = HandRenderer(size, seed, options)
 
     def draw(start: int, stop: int) -> Iterator[tuple[Image.Image, dict[str, Any]]]:

@@ -6,8 +6,9 @@ summary.json, beside what the task draws.
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,9 @@ from ..training.processes import end_run
 from ..training.resuming import resume_point
 from ..training.sharding import sharding_plugin
 from ..training.tracking import build_accelerator, start_trackers
+from .hub_upload import HubUpload, complete_card
 from .loading import build_batches, order_settings
+from .step_memory import describe_step_memory
 from .task import Task
 
 FINAL_LOSS_STEPS = 100
@@ -66,7 +69,7 @@ class Run:
             "steps": self.steps,
             "samples_per_step": self.samples_per_step,
             "epochs": count and round(self.steps * self.samples_per_step / count, 2),
-            "learning_rate": {part: args.peak_learning_rate(part) for part in args.parts},
+            "learning_rate": {part: args.peak_learning_rate(part) for part in args.rated_parts},
             "seed": args.seed,
             "processes": accelerator.num_processes,
             "device": accelerator.device.type,
@@ -96,6 +99,9 @@ def run_task(task: Task) -> None:
     check_packages(task)
     if checkpoint is not None:
         check_settings(checkpoint, known_settings(args, accelerator))
+    upload = None
+    if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
+        upload = HubUpload(args.output_dir, args.hub_model_id, args.hub_private)
     task.prepare_evaluations(continued=checkpoint is not None)
     run = build_run(task)
     if checkpoint is not None:
@@ -104,10 +110,13 @@ def run_task(task: Task) -> None:
         for name, value in run.facts().items():
             print(f"{name:20} {value}")
     if args.dry_run:
+        memory = describe_step_memory(task, run.state, build_loader(run, 0))
+        if accelerator.is_main_process:
+            print(f"{'memory of a step':20} {memory}")
         return
     if checkpoint is None and accelerator.is_main_process:
         clear_output(args.output_dir)
-    train(run, checkpoint)
+    train(run, checkpoint, upload)
 
 
 def check_packages(task: Task) -> None:
@@ -135,6 +144,7 @@ def build_run(task: Task) -> Run:
         "data": task.data.fingerprint(),
         **order_settings(task.data, args, accelerator),
         "lr_schedule_steps": args.schedule_steps(steps),
+        **task.settings(),
     }
     parameters, optimizer = task.prepare()
     ema = EMAModel(parameters.values(), decay=args.ema_decay) if args.use_ema else None
@@ -155,7 +165,7 @@ def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
         **fixed_settings(args),
         "samples_per_step": samples_per_step(args, accelerator),
         "mixed_precision": accelerator.mixed_precision,
-        "training_rates": {part: args.peak_learning_rate(part) for part in args.parts},
+        "training_rates": {part: args.peak_learning_rate(part) for part in args.rated_parts},
         "lr_schedule_steps": args.schedule_steps(args.max_train_steps),
     }
     if args.resolution is None:  # the model's
@@ -165,7 +175,7 @@ def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
     return settings
 
 
-def train(run: Run, checkpoint: Path | None) -> None:
+def train(run: Run, checkpoint: Path | None, upload: HubUpload | None) -> None:
     """Train from `checkpoint`, or from the beginning, to the end, and write final/ and summary.json."""
     task, args, accelerator = run.task, run.task.args, run.task.accelerator
     task.prepare_data()
@@ -195,7 +205,7 @@ def train(run: Run, checkpoint: Path | None) -> None:
         task.begin(first_step)
     outcome = run_training(training, checkpoint)
     del training  # with its hold on the wrapped model; see end_run
-    finish(run, outcome)
+    finish(run, outcome, upload)
 
 
 def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
@@ -203,16 +213,32 @@ def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
 
 
 def build_loader(run: Run, first_step: int) -> Iterable[Any]:
-    return build_batches(run.task.data, run.task.args, run.task.accelerator, first_step, run.steps)
+    task = run.task
+    batches = build_batches(task.data, task.args, task.accelerator, first_step, run.steps)
+    for number, (name, data) in enumerate(task.companions().items(), 1):
+        args = copy(task.args)
+        args.seed += number  # an order of their own
+        batches = joined(batches, name, build_batches(data, args, task.accelerator, first_step, run.steps))
+    return batches
 
 
-def finish(run: Run, outcome: Outcome) -> None:
-    """Write final/ and summary.json."""
+def joined(batches: Iterable[Any], name: str, others: Iterable[Any]) -> Iterator[Any]:
+    """Each batch with one of `others` under a name."""
+    for batch, other in zip(batches, others, strict=False):
+        yield {**batch, name: other}
+
+
+def finish(run: Run, outcome: Outcome, upload: HubUpload | None) -> None:
+    """Write final/ and summary.json, and upload the one."""
     task, folder = run.task, Path(run.task.args.output_dir)
     writes = task.accelerator.is_main_process
-    with atomic_directory(folder / "final") if writes else nullcontext() as final, run.state.averaged():
-        if final is not None:
-            run.save(final)
+    with run.state.averaged():
+        found = task.finish() if writes else {}
+        with atomic_directory(folder / "final") if writes else nullcontext() as final:
+            if final is not None:
+                run.save(final)
+                if upload is not None:
+                    complete_card(final, folder, run.facts(), None if task.best is None else task.best.best)
     if writes:
         last = [line["loss"] for line in read_losses(folder / "losses.jsonl")[-FINAL_LOSS_STEPS:]]
         summary = {
@@ -223,9 +249,11 @@ def finish(run: Run, outcome: Outcome) -> None:
             "final_loss_mean": sum(last) / len(last) if last else None,
             "final_loss_steps": len(last),
             "settings": asdict(task.args),
-            **task.finish(),
+            **found,
         }
         write_json(folder / "summary.json", summary)
         print(f"{outcome.step:,} steps; {outcome.seconds:.1f} s; the trained weights are in {folder / 'final'}")
+        if upload is not None:
+            print(f"uploaded to {upload.send()}")
     task.release()
     end_run(task.accelerator)

@@ -79,9 +79,11 @@ class ImageTextData(Dataset):
         """These items alone, given in rising order, with 8 bytes for each."""
         kept = array("q", (self.kept[index] for index in indices.tolist()))
         parts = np.diff(np.searchsorted(indices, np.cumsum([0, *self.parts]))).tolist()
-        return ImageTextData(
+        part = ImageTextData(
             self.records, kept, self.resolution, self.columns, self.margin, self.bucket_step, parts, self.weights
         )
+        part.skipped = self.skipped
+        return part
 
     def size_of(self, index: int) -> Size:
         """Height and width of an item."""

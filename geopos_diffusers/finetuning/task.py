@@ -144,6 +144,14 @@ class Task(ABC, Generic[Arguments]):
         """What the terminal, the model card and summary.json say beside the engine's facts."""
         return {}
 
+    def settings(self) -> dict[str, Any]:
+        """What a continued run must share beside its options and the fingerprint of `data`."""
+        return {}
+
+    def companions(self) -> dict[str, Any]:
+        """Further data by a name. Every batch holds a batch of each of them under its name."""
+        return {}
+
     def prepare_data(self) -> None:
         """What takes long and a dry run leaves out, such as encoding all images."""
 
@@ -201,5 +209,8 @@ class Task(ABC, Generic[Arguments]):
         self.model = None
 
     def finish(self) -> dict[str, Any]:
-        """On the first process, after final/ is written. Returns what summary.json says beside the rest."""
+        """On the first process, before final/ is written, with the averaged weights in place.
+
+        Returns what summary.json says beside the rest.
+        """
         return {} if self.best is None else {"best": self.best.best}

@@ -133,6 +133,13 @@ class TrainingArguments:
     checkpoints_total_limit: int | None = saving_option(
         None, "keep only the newest N checkpoints", resume="free", at_least=1
     )
+    push_to_hub: bool = saving_option(
+        False, "upload final/ to the Hub at the end, with its card, curves and images; needs a login", resume="free"
+    )
+    hub_model_id: str | None = saving_option(
+        None, "repository, owner/name; by default yours, named after the output folder", resume="free", at_least=1
+    )
+    hub_private: bool = saving_option(False, "make that repository private", resume="free")
     resume_from_checkpoint: str | None = saving_option(None, RESUME_HELP, resume="free", common=True)
     overwrite: bool = saving_option(False, OVERWRITE_HELP, resume="free", common=True)
     dry_run: bool = saving_option(
@@ -148,6 +155,9 @@ class TrainingArguments:
                 raise ConfigError(f"{name} is a number of lr_scheduler {schedule}; this run has {self.lr_scheduler}")
         if self.compile_mode is not None and not self.compile:
             raise ConfigError("compile_mode is an option of compile; give that too")
+        for name in ("hub_model_id", "hub_private"):
+            if getattr(self, name) and not self.push_to_hub:
+                raise ConfigError(f"{name} is an option of push_to_hub; give that too")
         self._check_optimizer()
 
     def _check_optimizer(self) -> None:

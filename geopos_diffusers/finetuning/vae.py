@@ -144,13 +144,14 @@ class Vae(Task[VaeArguments]):
         if args.validation_dataset is not None:
             images = load_data(args, self.size, 1, self.accelerator, args.validation_dataset)
             if self.accelerator.is_main_process:
-                self.compare_on(evenly_spaced_part(images, args.validation_images))
+                self.compare_on(cast(ImageTextData, images))
         return Squares(cast(ImageTextData, data), self.size)
 
     def compare_on(self, images: ImageTextData) -> None:
         """Take these images for the scores."""
         from .vae_scores import HeldOutImages
 
+        images = evenly_spaced_part(images, self.args.validation_images)
         pixels = torch.stack([images[index]["pixels"] for index in range(len(images))])
         maps = None if self.perceptual is None else self.perceptual.maps
         with untouched_randomness(self.accelerator):
@@ -274,6 +275,9 @@ class Vae(Task[VaeArguments]):
         self.discriminator = None
 
     def finish(self) -> dict[str, Any]:
+        if self.compared is not None and not self.scores:  # of a run that was finished already
+            with self.reconstructing():
+                self.scores, _ = self.compared.compare(self.reconstruct)
         return {"scores": self.scores} if self.scores else {}
 
 

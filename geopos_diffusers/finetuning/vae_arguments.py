@@ -47,8 +47,8 @@ class VaeArguments(PartArguments, ImageDataArguments):
     )
     vae_part: Literal["decoder", "whole"] = trained_option(
         "decoder",
-        "decoder: the encoder and the codebook stay as they are, and so does the denoiser's world; whole: all layers, "
-        "which changes the latents, so a denoiser has to be trained anew",
+        "decoder: the encoder and the codebook stay as they are, so latents keep their meaning; whole: all layers, "
+        "after which a denoiser has to be trained anew",
         resume="fixed",
         common=True,
     )
@@ -134,7 +134,7 @@ class VaeArguments(PartArguments, ImageDataArguments):
         common=True,
         at_least=1,
     )
-    validation_images: int = validation_option(64, "use N of them, evenly out of all", resume="free", at_least=1)
+    validation_images: int = validation_option(64, "use at most N of them, evenly spaced", resume="free", at_least=1)
     ring: int = validation_option(
         16,
         "width of the border that is scored apart from the centre, in pixels of a 256 px image: 4 px at 64",

@@ -70,6 +70,7 @@ class TestSplit:
         assert sorted([*train.captions, *held.captions]) == sorted(data.captions)
         assert len({train.fingerprint(), held.fingerprint(), data.fingerprint()}) == 3
         assert held[0]["caption"] == held.captions[0]
+        assert train.skipped == held.skipped == data.skipped == 0
         few = evenly_spaced_part(data, 4)
         assert list(few.captions) == [data.captions[index] for index in (0, 2, 5, 7)]
         assert len(evenly_spaced_part(data, 99)) == 10

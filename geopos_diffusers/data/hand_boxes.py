@@ -1,0 +1,94 @@
+"""Boxes of hands from their key points, in shares of the image: the frames that a training can count coordinates in."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..boxes import Box
+from ..errors import DataError
+from ..files import atomic_path
+from ..images.box_drawing import draw_boxes
+from ..images.contact_sheet import contact_sheet
+from ..images.metadata import METADATA, file_of_row, read_rows
+from ..images.opening import open_image
+from .hand_masks import FindHands
+
+BOXED_METADATA, PREVIEW = "metadata_boxes.jsonl", "boxes_preview.png"
+PREVIEWED = 24  # images
+MARGIN = 0.05  # of rendered hands, what lies beyond the key points: mean over the four sides
+
+
+@dataclass(frozen=True)
+class BoxCounts:
+    """How many images a folder has, and of how many of them one hand and several hands got boxes."""
+
+    images: int
+    one: int
+    several: int
+
+
+def box_of_hand(points: np.ndarray, size: tuple[int, int], margin: float = MARGIN) -> Box | None:
+    """The box around key points, in shares of the image; None where it lies outside.
+
+    Args:
+        points: [21, 2] in pixels. size: width and height of the image.
+        margin: added on each side, as a share of the longer side: key points lie within the hand.
+    """
+    low, high = points.min(0), points.max(0)
+    reach = margin * float((high - low).max())
+    x0, y0 = (round(float(value), 4) for value in np.clip((low - reach) / size, 0.0, 1.0))
+    x1, y1 = (round(float(value), 4) for value in np.clip((high + reach) / size, 0.0, 1.0))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def write_boxes(
+    folder: str | os.PathLike,
+    find_hands: FindHands,
+    margin: float = MARGIN,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> BoxCounts:
+    """Write metadata_boxes.jsonl and boxes_preview.png into an image folder.
+
+    A row of an image with one hand gets its "box", one with several hands their "boxes" from left to right, and one
+    without hands neither; boxes that rows had are left out. metadata.jsonl stays as it is.
+
+    Raises:
+        DataError: no metadata.jsonl, an image that cannot be read, no hands at all, or the files are there and
+            `overwrite` is not set.
+    """
+    folder = Path(folder)
+    if not (folder / METADATA).is_file():
+        raise DataError(f"{folder} has no {METADATA}")
+    targets = [folder / name for name in (BOXED_METADATA, PREVIEW)]
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise DataError(f"{target} is there already; add --overwrite to replace it")
+    previews: list[tuple[Image.Image, str]] = []
+    counts = {0: 0, 1: 0, 2: 0}
+    with atomic_path(targets[0]) as metadata, metadata.open("w", encoding="utf-8") as file:
+        for place, row in tqdm(read_rows(folder / METADATA), "boxes", unit="image", disable=not progress):
+            name = file_of_row(row, place)
+            try:
+                image = open_image(folder / name)
+            except DataError as error:
+                raise DataError(f"{place}: {name}: {error}") from error
+            found = (box_of_hand(points, image.size, margin) for points in find_hands(row, image))
+            boxes = sorted(box for box in found if box is not None)
+            row = {key: value for key, value in row.items() if key not in ("box", "boxes")}
+            if boxes:
+                row |= {"box": list(boxes[0])} if len(boxes) == 1 else {"boxes": [list(box) for box in boxes]}
+            counts[min(len(boxes), 2)] += 1
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            if len(previews) < PREVIEWED:
+                previews.append((draw_boxes(image, boxes), str(name) if boxes else f"{name}: no hand"))
+        if not counts[1] + counts[2]:
+            raise DataError(f"{folder}: no hands were found in {counts[0]} images")
+    with atomic_path(targets[1]) as temporary:
+        contact_sheet([image for image, _ in previews], [name for _, name in previews]).save(temporary, format="PNG")
+    return BoxCounts(sum(counts.values()), counts[1], counts[2])
