@@ -155,7 +155,7 @@ class ControlNet(Task[ControlNetArguments]):
         items = self.shown(self.args.joint_error_images)
         images = self.draw([item["caption"] for item in items], [as_image(item["conditioning"]) for item in items])
         images_of = (self.held_out or self.data).images
-        keypoints = [images_of.keypoints(index, item["sizes"]) for index, item in enumerate(items)]
+        keypoints = [images_of.keypoints(int(item["row"]), item["sizes"]) for item in items]
         scorer = JointScorer()
         try:
             self.scores = summarise(scorer.errors(images, keypoints))
@@ -176,7 +176,7 @@ class ControlNet(Task[ControlNetArguments]):
             )
 
     def finish(self) -> dict[str, Any]:
-        return {**super().finish(), "scores": self.scores}
+        return {**super().finish(), **({"scores": self.scores} if self.scores else {})}
 
 
 def conditioned_losses(base: Any, controlnet: Any, data: ImageTextData, seed: int, batch_size: int = 32) -> np.ndarray:

@@ -106,6 +106,8 @@ def draw_conditioned(
 ) -> list[Image.Image]:
     """An image of each prompt under its conditioning image, of that image's size, from noise of `seed` + its number."""
     images: list[Image.Image] = []
+    if len({condition.size for condition in conditions}) > 1:  # of aspect-ratio buckets
+        batch_size = 1
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         chosen = list(conditions[part])

@@ -148,7 +148,7 @@ class Vae(Task[VaeArguments]):
         return Squares(cast(ImageTextData, data), self.size)
 
     def compare_on(self, images: ImageTextData) -> None:
-        """Take these images for the scores."""
+        """Take some of these images for the scores."""
         from .vae_scores import HeldOutImages
 
         images = evenly_spaced_part(images, self.args.validation_images)

@@ -158,7 +158,6 @@ def common_options(args: argparse.Namespace, work: Path, controlnet: str | None)
         "train_batch_size": args.batch_size,
         "lr_scheduler": "cosine",
         "lr_warmup_steps": steps // 15,
-        "snr_gamma": 5,
         "caption_dropout": 0.5,
         "use_ema": "true",
         "ema_decay": 0.99,

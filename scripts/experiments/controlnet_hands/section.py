@@ -16,13 +16,13 @@ from ..verdict import comparison_texts
 
 REFERENCE = {"whole": "whole + geometry", "adapters": "geometry"}
 MEASURES = {
-    "loss": "loss, ratio",
+    "loss": "loss ratio",
     "rendered hands_found": "hands found",
     "rendered joint_error": "joint error",
-    "rendered joint_error_all": "with misses",
+    "rendered joint_error_all": "joint error with misses",
     "photographs hands_found": "hands found (photographs)",
     "photographs joint_error": "joint error (photographs)",
-    "photographs joint_error_all": "with misses (photographs)",
+    "photographs joint_error_all": "joint error with misses (photographs)",
 }
 COMPARED = ("loss", "rendered joint_error_all", "photographs joint_error_all")
 TITLES = {"whole": "ControlNets of hands", "adapters": "Adapters of a ControlNet"}
