@@ -60,7 +60,7 @@ class Arm:
 
 ARMS = {
     "whole": {
-        "whole": Arm("--train full", (3e-4, 1e-3, 3e-3)),
+        "whole": Arm("--train full", (1e-4, 3e-4, 1e-3)),
         "whole + geometry": Arm("--train full+geoconv", (3e-2, 1e-1, 3e-1), "geoconv_learning_rate", "whole"),
     },
     "adapters": {
@@ -127,6 +127,9 @@ class Drawings:
             scores |= {f"{name} {key}": value for key, value in self.errors(images, data).items()}
         write_json(file, {"steps": self.steps, "scores": scores})
         return scores
+
+    def close(self) -> None:
+        self._scorer.close()
 
     def originals(self) -> dict[str, float]:
         """Those of the images themselves: the detector's own error."""
@@ -224,6 +227,7 @@ def measure(args: argparse.Namespace) -> dict:
     draw_picture(
         drawings, {name: work / name.replace(" ", "-") / "seed-0" / "final" for name in variants}, args.results
     )
+    drawings.close()
     settings = {
         name: getattr(args, name) for name in ("stage", "max_train_steps", "batch_size", "train_images", "seed")
     }
