@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..pipelines.generation import denoiser_of
 from .diffusion_loss import prediction_target
 from .flow_matching import FlowMatching, is_flow_matching
+from .flow_options import FlowMatchingArguments
 from .loss_weighting import LossWeighting
 
 
@@ -84,6 +85,15 @@ def build_denoising(pipe: Any, args: Any) -> Denoising:
     for option in args.given_flow_options():
         raise ConfigError(f"{option} is of flow matching; {name} is trained by denoising diffusion")
     return DDPMDenoising(DDPMScheduler.from_config(pipe.scheduler.config), args.loss_weights)
+
+
+def default_denoising(pipe: Any) -> Denoising:
+    """The same where no options are given; for measuring."""
+    scheduler = pipe.scheduler
+    if is_flow_matching(scheduler):
+        args = FlowMatchingArguments(output_dir=".", max_train_steps=1)
+        return FlowMatching(scheduler.config, args, denoiser_of(pipe).config.get("timestep_scale", 1.0))
+    return DDPMDenoising(DDPMScheduler.from_config(scheduler.config))
 
 
 def banded_errors(

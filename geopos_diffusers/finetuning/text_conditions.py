@@ -130,3 +130,9 @@ class CaptionEncoder:
         for name, part, empty in zip(self.family.PARTS, self.encode(prompts), self.empty, strict=True):
             options |= {name: part, f"negative_{name}": empty.expand_as(part)}
         return options
+
+
+def predict(denoiser: Any, noisy: Tensor, timesteps: Tensor, conditions: dict[str, Any]) -> Tensor:
+    """The output of a UNet or a transformer, [B, C, h, w]."""
+    # By name: their arguments have different orders.
+    return denoiser(noisy.to(conditions["encoder_hidden_states"].dtype), timestep=timesteps, **conditions).sample

@@ -8,7 +8,7 @@ from torch.nn import Parameter
 
 from ..errors import ConfigError
 from .lora import ADAPTER
-from .text_conditions import CaptionEncoder, text_family
+from .text_conditions import CaptionEncoder, predict, text_family
 from .text_encoder_options import TextEncoderArguments
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -73,9 +73,3 @@ class EncodedDenoiser(nn.Module):
         """
         conditions = self._encoder.conditions_with_gradient(captions, sizes, dropped)
         return predict(self.denoiser, noisy, timesteps, conditions)
-
-
-def predict(denoiser: Any, noisy: Tensor, timesteps: Tensor, conditions: dict[str, Any]) -> Tensor:
-    """The output of a UNet or a transformer, [B, C, h, w]."""
-    # By name: their arguments have different orders.
-    return denoiser(noisy.to(conditions["encoder_hidden_states"].dtype), timestep=timesteps, **conditions).sample

@@ -30,6 +30,8 @@ class TextEncoderArguments(PartArguments):
         if self.train_text_encoder:
             if getattr(self, "cache_text_embeddings", False):
                 raise ConfigError("train_text_encoder encodes captions at each step; leave cache_text_embeddings out")
+            if getattr(self, "compile", False):
+                raise ConfigError("compile cannot go with train_text_encoder, which tokenizes at each step")
             return
         for name in ("text_encoder_lora_rank", "text_encoder_learning_rate"):
             if getattr(self, name) is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn import Parameter
 
 from ..errors import ConfigError
 from ..optional_packages import require_package
@@ -43,8 +44,8 @@ from .streaming import StreamedData
 from .supported_pipelines import check_supported, coarsest_value, size_multiple, warn_of_few_layers
 from .task import Task
 from .text_cache import cache_text
-from .text_conditions import CaptionEncoder, text_family, warn_of_long_captions
-from .text_encoder_lora import EncodedDenoiser, add_text_encoder_lora, predict
+from .text_conditions import CaptionEncoder, predict, text_family, warn_of_long_captions
+from .text_encoder_lora import EncodedDenoiser, add_text_encoder_lora
 from .text_to_image_arguments import TextToImageArguments
 from .validation import evaluation_prompts, generating, report_validation_images, sampling_options
 
@@ -109,6 +110,11 @@ class TextToImage(Task[TextToImageArguments]):
             self.model = EncodedDenoiser(self.model, self.encode_captions)
         self.bands = self.args.validation_bands or DEFAULT_BANDS
         self.held_out_kind = f"{self.bands} bands of {self.denoising.target}"
+
+    def _shard(self) -> tuple[dict[str, Parameter], Any]:
+        if self.args.train_text_encoder:
+            raise ConfigError("train_text_encoder cannot go with FSDP; use plain data parallelism")
+        return super()._shard()
 
     def load_data(self) -> ImageTextData | StreamedData:
         pipe = self.pipe

@@ -65,6 +65,7 @@ def test_all_shipped_configs_are_valid():
         ("logit_mean: 1\ntimestep_weighting: cosmap", "logit_mean is a number of timestep_weighting logit_normal"),
         ("mode_scale: 1", "mode_scale is a number of timestep_weighting mode"),
         ("train_text_encoder: true\ncache_text_embeddings: true", "encodes captions at each step"),
+        ("train_text_encoder: true\ncompile: true", "compile cannot go with train_text_encoder"),
         ("text_encoder_lora_rank: 4", "text_encoder_lora_rank is an option of train_text_encoder; give that too"),
         ("max_train_steps: null", "give max_train_steps or num_train_epochs"),
         ("caption_dropout: 1.5", "caption_dropout must be a number between 0 and 1; got 1.5"),

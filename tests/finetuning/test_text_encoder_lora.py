@@ -12,8 +12,8 @@ from script_loading import REPOSITORY
 from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_3, tiny_stable_diffusion_xl
 
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.finetuning.text_conditions import CaptionEncoder
-from geopos_diffusers.finetuning.text_encoder_lora import EncodedDenoiser, add_text_encoder_lora, predict
+from geopos_diffusers.finetuning.text_conditions import CaptionEncoder, predict
+from geopos_diffusers.finetuning.text_encoder_lora import EncodedDenoiser, add_text_encoder_lora
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.finetuning.trained_parts import add_trained_parts
 

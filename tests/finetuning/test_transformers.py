@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tiny_models import tiny_sana, tiny_stable_diffusion_3
 
 from geopos_diffusers import geoconv_status
+from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut
 from geopos_diffusers.finetuning.text_conditions import CaptionEncoder, warn_of_long_captions
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.finetuning.trained_parts import add_trained_parts, load_trained_parts
@@ -97,6 +98,16 @@ def test_training_lowers_the_loss(finetune, models):
     _, lines = finetune("learns", model=models / "sana", cache_text_embeddings=True, cache_latents=True, **options)
     losses = [line["loss"] for line in lines]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_a_sweep_measures_what_was_saved(finetune, models, images):
+    """On the training's own images, where training helps."""
+    options = {"train": "full", "learning_rate": 3e-3, "max_train_steps": 10, "train_batch_size": 4}
+    folder, _ = finetune("measured", model=models / "sana", cache_latents=True, cache_text_embeddings=True, **options)
+    held_out = HeldOut(str(images), 32, 32)
+    before, after = (held_out.losses(str(models / "sana"), trained) for trained in (None, folder / "final"))
+    assert len(before) == 10
+    assert np.mean(after) < 0.95 * np.mean(before)
 
 
 class TestCaptions:

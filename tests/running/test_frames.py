@@ -209,6 +209,47 @@ class TestGradientCheckpointing:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+class TestLearning:
+    """A network that is given nothing but its frame learns to fill the box, and does so for boxes that it never saw."""
+
+    def boxes(self, count: int, seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        size = 0.3 + 0.4 * torch.rand(count, 2, generator=generator)
+        low = torch.rand(count, 2, generator=generator) * (1 - size)
+        return torch.cat([low, low + size], 1)
+
+    def filled(self, boxes: torch.Tensor, side: int = 16) -> torch.Tensor:
+        """[B, 1, side, side]: the pixels within each box."""
+        share = torch.arange(side) / (side - 1)
+        across, down = ((share >= boxes[:, i, None]) & (share <= boxes[:, i + 2, None]) for i in (0, 1))
+        return (down[:, :, None] & across[:, None])[:, None]
+
+    def overlap(self, model: nn.Module, boxes: torch.Tensor, asked: torch.Tensor, side: int = 16) -> float:
+        """Mean intersection over union of what the model fills and what it is asked for."""
+        with torch.no_grad(), geoconv_frames(model, boxes):
+            found = model(torch.zeros(len(boxes), 1, side, side)) > 0
+        asked = self.filled(asked, side)
+        return ((found & asked).sum((1, 2, 3)) / (found | asked).sum((1, 2, 3))).mean().item()
+
+    def test_unseen_boxes_are_filled(self):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 1, 3, padding=1)]
+        model = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
+        apply_geoconv(model, GeoConvConfig(shift_range=0.0))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        for seed in range(100):
+            boxes = self.boxes(16, seed)
+            with geoconv_frames(model, boxes):
+                logits = model(torch.zeros(16, 1, 16, 16))
+            nn.functional.binary_cross_entropy_with_logits(logits, self.filled(boxes).float()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        unseen = self.boxes(64, 1000)
+        assert self.overlap(model, unseen, unseen) > 0.85
+        assert self.overlap(model, unseen, unseen, side=32) > 0.8
+        assert self.overlap(model, unseen, unseen.roll(1, 0)) < 0.4
+
+
 class TestCopies:
     @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
     def test_have_frames_of_their_own(self, duplicate):
