@@ -260,15 +260,15 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, help="folder of images and runs; what is there is used again")
     parser.add_argument("--results", required=True, help="JSON file to write; its page and picture lie beside it")
-    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 160, adapters: 80)")
-    parser.add_argument("--batch-size", type=int, default=16, help="images a step (%(default)s)")
+    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 320, adapters: 160)")
+    parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
     parser.add_argument("--num-seeds", type=int, default=3, help="runs of each arm at its best rate (%(default)s)")
     parser.add_argument("--train-images", type=int, default=1500, help="rendered hands (%(default)s)")
     parser.add_argument("--test-images", type=int, default=96, help="images of each test set (%(default)s)")
     parser.add_argument("--sample-steps", type=int, default=12, help="denoising steps of each image (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the images (%(default)s)")
     args = parser.parse_args()
-    args.max_train_steps = args.max_train_steps or {"whole": 160, "adapters": 80}[args.stage]
+    args.max_train_steps = args.max_train_steps or {"whole": 320, "adapters": 160}[args.stage]
     results = measure(args)
     write_text(Path(args.results).with_suffix(".md"), page(results, Path(args.results)))
 
