@@ -266,6 +266,8 @@ def make_draw_hands(size: int, seed: int, options: HandOptions, conditioning: tu
         conditioning: names out of CONDITIONS; each is an attribute "NAME_file_name", a picture.
     """
     check_choices("conditioning", conditioning, tuple(CONDITIONS), least=0)
+    if conditioning and 2 in options.hands:
+        raise DataError("conditioning pictures are of one hand; leave out --conditioning or two hands")
     renderer = HandRenderer(size, seed, options)
 
     def draw(start: int, stop: int) -> Iterator[tuple[Image.Image, dict[str, Any]]]:

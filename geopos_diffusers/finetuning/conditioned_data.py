@@ -27,5 +27,4 @@ class ConditionedData(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.items[index]
-        # An unreadable image's item names the row of its stand-in.
-        return item | {"conditioning": self.images.conditioning(int(item.get("row", index)), item["sizes"])}
+        return item | {"conditioning": self.images.conditioning(int(item["row"]), item["sizes"])}

@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from ..errors import ConfigError
 from ..optional_packages import require_package
@@ -24,16 +26,19 @@ from ..training.processes import run_script
 from .cached_data import CachedData
 from .conditioned_data import ConditionedData
 from .controlnet_arguments import ControlNetArguments
-from .controlnet_models import add_controlnet, draw_conditioned
-from .denoising_loss import banded_losses, denoising_loss
+from .controlnet_models import add_controlnet, draw_conditioned, predict_conditioned
+from .denoising_loss import banded_losses, denoising_losses, held_out_losses
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
+from .flow_matching import is_flow_matching
 from .image_text_data import ImageTextData
 from .latent_cache import cache_latents
 from .latents import encode_moments, sample_latents, scale_latents
-from .loading import load_data
+from .loading import check_size, data_facts, load_data
+from .mirrored_captions import mirror_some
+from .supported_pipelines import CLIP_PIPELINES, check_supported
 from .task import Task
-from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
+from .text_conditions import CaptionEncoder, warn_of_long_captions
 from .validation import evaluating, guidance_scale, report_validation_images
 
 
@@ -57,7 +62,9 @@ class ControlNet(Task[ControlNetArguments]):
     def load_pipeline(self) -> Any:
         args = self.args
         self.base: Any = load_pipeline(args.model, dtype=torch.float32)
-        check_supported(self.base)
+        check_supported(self.base, CLIP_PIPELINES)
+        if is_flow_matching(self.base.scheduler):
+            raise ConfigError("models of flow matching cannot be trained with a ControlNet here")
         if args.prediction_type is not None:
             kind, scheduler = args.prediction_type, self.base.scheduler
             self.base.register_modules(scheduler=type(scheduler).from_config(scheduler.config, prediction_type=kind))
@@ -73,67 +80,42 @@ class ControlNet(Task[ControlNetArguments]):
     def load_data(self) -> ImageTextData:
         data = self.images(None)
         warn_of_long_captions(self.base, data.some_captions())
+        self.data_facts = data_facts(data)
         return data
 
     def load_validation_data(self, dataset: str) -> ImageTextData:
         return self.images(dataset)
 
     def images(self, held_out: str | None) -> ImageTextData:
-        args, base = self.args, self.base
-        resolution = args.resolution or base.unet.config.sample_size * base.vae_scale_factor
-        multiple = base.vae_scale_factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
-        if resolution % multiple:
-            raise ConfigError(f"size must be a multiple of {multiple} for this model; got {resolution}")
-        return cast(ImageTextData, load_data(args, resolution, multiple, self.accelerator, held_out))
+        base = self.base
+        resolution = self.args.resolution or base.unet.config.sample_size * base.vae_scale_factor
+        unit = base.vae_scale_factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
+        check_size(resolution, unit)
+        return cast(ImageTextData, load_data(self.args, resolution, unit, self.accelerator, held_out))
 
     def facts(self) -> dict[str, Any]:
-        return {"controlnet": self.args.controlnet or "new, with the UNet's weights"}
+        return {"controlnet": self.args.controlnet or "new, with the UNet's weights", **self.data_facts}
 
     def prepare_data(self) -> None:
         args, images = self.args, self.data
+        items = images
         if args.cache_latents:
             folder = Path(args.latents_folder or Path(args.output_dir) / "latents")
-            latents = cache_latents(
-                images, self.pipe.vae, self.accelerator, folder, args.train_batch_size, args.num_workers
-            )
-            self.data = ConditionedData(CachedData(images, latents), images)
-        else:
-            self.data = ConditionedData(images, images)
+            batch, workers = args.train_batch_size, args.num_workers
+            items = CachedData(images, cache_latents(images, self.pipe.vae, self.accelerator, folder, batch, workers))
+        self.data = ConditionedData(items, images)
         if self.held_out is not None:
             self.held_out = ConditionedData(self.held_out, self.held_out)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        args, conditioning = self.args, batch["conditioning"]
-        if "moments" in batch:
-            moments = batch["moments"]
-        else:
-            pixels = batch["pixels"]
-            if args.random_flip:
-                mirrored = (torch.rand(len(pixels), device=pixels.device) < 0.5)[:, None, None, None]
-                pixels = torch.where(mirrored, pixels.flip(-1), pixels)
-                conditioning = torch.where(mirrored, conditioning.flip(-1), conditioning)
-            moments = encode_moments(self.pipe.vae, pixels)
+        args = self.args
+        if args.random_flip:
+            batch = mirror_some(batch, args.flip_captions)
+        moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
         latents = sample_latents(self.pipe.vae, moments)
         conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
-        predict = partial(self.predict, self.model, conditions, conditioning)
-        return {"loss": denoising_loss(args, self.noise_scheduler, latents, predict)}
-
-    def predict(
-        self, controlnet: Any, conditions: dict[str, Any], conditioning: Tensor, noisy: Tensor, timesteps: Tensor
-    ) -> Tensor:
-        """The UNet's prediction with what the ControlNet adds to it."""
-        dtype = conditions["encoder_hidden_states"].dtype
-        noisy = noisy.to(dtype)
-        down, middle = controlnet(
-            noisy, timesteps, controlnet_cond=conditioning.to(dtype), return_dict=False, **conditions
-        )
-        return self.pipe.unet(
-            noisy,
-            timesteps,
-            down_block_additional_residuals=[residual.to(dtype) for residual in down],
-            mid_block_additional_residual=middle.to(dtype),
-            **conditions,
-        ).sample
+        predict = partial(predict_conditioned, self.pipe.unet, self.model, conditions, batch["conditioning"])
+        return denoising_losses(args, self.noise_scheduler, latents, predict, batch.get("mask"))
 
     def prepare_held_out(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
@@ -144,7 +126,7 @@ class ControlNet(Task[ControlNetArguments]):
     def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         conditions = self.encode_captions(batch["caption"], batch["sizes"])
         conditioning = batch["conditioning"].to(self.accelerator.device)
-        predict = partial(self.predict, self.pipe.controlnet, conditions, conditioning)
+        predict = partial(predict_conditioned, self.pipe.unet, self.pipe.controlnet, conditions, conditioning)
         return banded_losses(self.noise_scheduler, batch["latents"], predict, self.bands, generator)
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
@@ -173,7 +155,7 @@ class ControlNet(Task[ControlNetArguments]):
         items = self.shown(self.args.joint_error_images)
         images = self.draw([item["caption"] for item in items], [as_image(item["conditioning"]) for item in items])
         images_of = (self.held_out or self.data).images
-        keypoints = [images_of.keypoints(index, item["sizes"]) for index, item in enumerate(items)]
+        keypoints = [images_of.keypoints(int(item["row"]), item["sizes"]) for item in items]
         scorer = JointScorer()
         try:
             self.scores = summarise(scorer.errors(images, keypoints))
@@ -194,7 +176,29 @@ class ControlNet(Task[ControlNetArguments]):
             )
 
     def finish(self) -> dict[str, Any]:
-        return {**super().finish(), "scores": self.scores}
+        return {**super().finish(), **({"scores": self.scores} if self.scores else {})}
+
+
+def conditioned_losses(base: Any, controlnet: Any, data: ImageTextData, seed: int, batch_size: int = 32) -> np.ndarray:
+    """Held-out denoising losses [N] of a pipeline with a ControlNet, both in eval mode; see `held_out_losses`."""
+    scheduler = DDPMScheduler.from_config(base.scheduler.config)
+    encode, device = CaptionEncoder(base, base.unet.device), base.unet.device
+    items = ConditionedData(data, data)
+
+    def batch(part: slice) -> dict[str, Any]:
+        return default_collate([items[index] for index in range(part.start, part.stop)])
+
+    def clean(part: slice) -> Tensor:
+        mean = encode_moments(base.vae, batch(part)["pixels"].to(device)).chunk(2, dim=1)[0]
+        return scale_latents(base.vae, mean)
+
+    def predict(part: slice, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        chosen = batch(part)
+        conditions = encode(chosen["caption"], chosen["sizes"])
+        picture = chosen["conditioning"].to(device)
+        return predict_conditioned(base.unet, controlnet, conditions, picture, noisy, timesteps)
+
+    return held_out_losses(scheduler, len(data), clean, predict, seed, batch_size)
 
 
 def as_image(conditioning: Tensor) -> Image.Image:

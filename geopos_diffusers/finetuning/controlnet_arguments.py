@@ -62,9 +62,9 @@ class ControlNetArguments(DenoisingArguments, PartArguments, CaptionedDataArgume
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("streaming", "mask_column", "cache_text_embeddings", "flip_captions"):
+        for name in ("streaming", "cache_text_embeddings"):
             if getattr(self, name):
-                raise ConfigError(f"{name} is not for ControlNets yet")
+                raise ConfigError(f"{name} is not offered by geopos train controlnet")
         if self.controlnet is None and "full" not in self.parts:
             raise ConfigError(
                 f"a new ControlNet begins with zero convolutions, which hold train={self.train} back from learning; "

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 from PIL import Image
+from torch import Tensor
 
 from ..errors import ConfigError, GeoPosError
 
@@ -72,6 +73,27 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
+def predict_conditioned(
+    unet: Any, controlnet: Any, conditions: dict[str, Any], conditioning: Tensor, noisy: Tensor, timesteps: Tensor
+) -> Tensor:
+    """The UNet's prediction [B, C, h, w] with what the ControlNet adds to it.
+
+    Args:
+        conditions: what both are told of the captions; see `CaptionEncoder`. conditioning: [B, 3, H, W] in [0, 1].
+        noisy: [B, C, h, w]. timesteps: [B].
+    """
+    dtype = conditions["encoder_hidden_states"].dtype
+    noisy = noisy.to(dtype)
+    down, middle = controlnet(noisy, timesteps, controlnet_cond=conditioning.to(dtype), return_dict=False, **conditions)
+    return unet(
+        noisy,
+        timesteps,
+        down_block_additional_residuals=[residual.to(dtype) for residual in down],
+        mid_block_additional_residual=middle.to(dtype),
+        **conditions,
+    ).sample
+
+
 @torch.no_grad()
 def draw_conditioned(
     pipe: Any,
@@ -84,6 +106,8 @@ def draw_conditioned(
 ) -> list[Image.Image]:
     """An image of each prompt under its conditioning image, of that image's size, from noise of `seed` + its number."""
     images: list[Image.Image] = []
+    if len({condition.size for condition in conditions}) > 1:  # of aspect-ratio buckets
+        batch_size = 1
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         chosen = list(conditions[part])

@@ -84,8 +84,8 @@ class ImageDataArguments(TrainingArguments):
             raise ConfigError("streaming does not know the number of images; give max_train_steps")
         if len(self.dataset) > 1:
             raise ConfigError("streaming reads one data set; give one")
-        if self.num_workers > 1:
-            raise ConfigError("the order of a stream would depend on the number of workers; give num_workers 0 or 1")
+        if self.num_workers:
+            raise ConfigError("the order of a stream would depend on the number of workers; give num_workers 0")
         whole = "aspect_ratio_buckets", "max_train_samples", "validation_split_share"
         for name in (*whole, "cache_latents", "cache_text_embeddings"):
             if getattr(self, name, None):

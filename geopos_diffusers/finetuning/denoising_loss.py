@@ -7,21 +7,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .denoising_options import DenoisingArguments
+from .denoising import DDPMDenoising, banded_errors
 from .diffusion_loss import diffusion_loss, prediction_target
+from .masks import mask_weight, share_inside
 
 # From noisy samples [B, C, H, W] and timesteps [B] to the prediction [B, C, H, W].
 Predict = Callable[[Tensor, Tensor], Tensor]
 
 
-def denoising_loss(args: DenoisingArguments, scheduler: Any, clean: Tensor, predict: Predict) -> Tensor:
+def denoising_losses(
+    args: Any, scheduler: Any, clean: Tensor, predict: Predict, mask: Tensor | None = None
+) -> dict[str, Tensor]:
     """The loss of a training batch, with noise and timesteps of the global generators.
 
     Args:
-        scheduler: a DDPMScheduler. clean: [B, C, H, W] images or latents.
+        args: of `DenoisingArguments` and `ImageDataArguments`.
+        scheduler: a DDPMScheduler. clean: [B, C, h, w] images or latents.
+        mask: [B, 1, H, W] in [0, 1], where the loss counts most; see `masks`.
 
     Returns:
-        A scalar in float32.
+        "loss", a scalar in float32, and with a mask "mask_loss_share", the part of it that lies inside.
     """
     noise = torch.randn_like(clean)
     if args.noise_offset:
@@ -32,7 +37,11 @@ def denoising_loss(args: DenoisingArguments, scheduler: Any, clean: Tensor, pred
         added = noise + args.input_perturbation * torch.randn_like(noise)
     prediction = predict(scheduler.add_noise(clean, added, timesteps), timesteps)
     target = prediction_target(scheduler, clean, noise, timesteps)
-    return diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)
+    if mask is None:
+        return {"loss": diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)}
+    weight = mask_weight(mask, clean.shape[-2:], args.mask_weight, args.mask_floor)
+    loss = diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights, weight)
+    return {"loss": loss, "mask_loss_share": share_inside(prediction - target, weight, mask)}
 
 
 def banded_losses(
@@ -43,15 +52,7 @@ def banded_losses(
     Args:
         generator: on the CPU; of the noise, and of the timesteps within their bands.
     """
-    limit, values = scheduler.config.num_train_timesteps, {}
-    for band in range(bands):
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-        places = (band + torch.rand(len(clean), generator=generator)) / bands
-        timesteps = (places * limit).long().clamp(max=limit - 1).to(clean.device)
-        prediction = predict(scheduler.add_noise(clean, noise, timesteps), timesteps)
-        target = prediction_target(scheduler, clean, noise, timesteps)
-        values[f"validation_loss_band_{band}"] = (prediction.float() - target).square().flatten(1).mean(1)
-    return {"validation_loss": torch.stack(list(values.values())).mean(0), **values}
+    return banded_errors(DDPMDenoising(scheduler), clean, predict, bands, generator)
 
 
 @torch.no_grad()

@@ -6,8 +6,9 @@ summary.json, beside what the task draws.
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from ..training.sharding import sharding_plugin
 from ..training.tracking import build_accelerator, start_trackers
 from .hub_upload import HubUpload, complete_card
 from .loading import build_batches, order_settings
+from .step_memory import describe_step_memory
 from .task import Task
 
 FINAL_LOSS_STEPS = 100
@@ -67,7 +69,7 @@ class Run:
             "steps": self.steps,
             "samples_per_step": self.samples_per_step,
             "epochs": count and round(self.steps * self.samples_per_step / count, 2),
-            "learning_rate": {part: args.peak_learning_rate(part) for part in args.parts},
+            "learning_rate": {part: args.peak_learning_rate(part) for part in args.rated_parts},
             "seed": args.seed,
             "processes": accelerator.num_processes,
             "device": accelerator.device.type,
@@ -108,6 +110,9 @@ def run_task(task: Task) -> None:
         for name, value in run.facts().items():
             print(f"{name:20} {value}")
     if args.dry_run:
+        memory = describe_step_memory(task, run.state, build_loader(run, 0))
+        if accelerator.is_main_process:
+            print(f"{'memory of a step':20} {memory}")
         return
     if checkpoint is None and accelerator.is_main_process:
         clear_output(args.output_dir)
@@ -139,6 +144,7 @@ def build_run(task: Task) -> Run:
         "data": task.data.fingerprint(),
         **order_settings(task.data, args, accelerator),
         "lr_schedule_steps": args.schedule_steps(steps),
+        **task.settings(),
     }
     parameters, optimizer = task.prepare()
     ema = EMAModel(parameters.values(), decay=args.ema_decay) if args.use_ema else None
@@ -159,7 +165,7 @@ def known_settings(args: Any, accelerator: Accelerator) -> dict[str, Any]:
         **fixed_settings(args),
         "samples_per_step": samples_per_step(args, accelerator),
         "mixed_precision": accelerator.mixed_precision,
-        "training_rates": {part: args.peak_learning_rate(part) for part in args.parts},
+        "training_rates": {part: args.peak_learning_rate(part) for part in args.rated_parts},
         "lr_schedule_steps": args.schedule_steps(args.max_train_steps),
     }
     if args.resolution is None:  # the model's
@@ -207,7 +213,19 @@ def learning_rate(run: Run, group: dict[str, Any], step: int) -> float:
 
 
 def build_loader(run: Run, first_step: int) -> Iterable[Any]:
-    return build_batches(run.task.data, run.task.args, run.task.accelerator, first_step, run.steps)
+    task = run.task
+    batches = build_batches(task.data, task.args, task.accelerator, first_step, run.steps)
+    for number, (name, data) in enumerate(task.companions().items(), 1):
+        args = copy(task.args)
+        args.seed += number  # an order of their own
+        batches = joined(batches, name, build_batches(data, args, task.accelerator, first_step, run.steps))
+    return batches
+
+
+def joined(batches: Iterable[Any], name: str, others: Iterable[Any]) -> Iterator[Any]:
+    """Each batch with one of `others` under a name."""
+    for batch, other in zip(batches, others, strict=False):
+        yield {**batch, name: other}
 
 
 def finish(run: Run, outcome: Outcome, upload: HubUpload | None) -> None:
@@ -236,5 +254,5 @@ def finish(run: Run, outcome: Outcome, upload: HubUpload | None) -> None:
         print(f"{outcome.step:,} steps; {outcome.seconds:.1f} s; the trained weights are in {folder / 'final'}")
         if upload is not None:
             print(f"uploaded to {upload.send()}")
-    task.model = None  # see end_run
+    task.release()
     end_run(task.accelerator)

@@ -83,18 +83,25 @@ class HandEvaluation:
                 shutil.rmtree(images)
 
     def evaluate(
-        self, pipe: Any, accelerator: Accelerator, resolution: int, save: Callable[[Path], None], step: int
+        self,
+        pipe: Any,
+        call_arguments: Callable[[list[str]], dict[str, Any]],
+        accelerator: Accelerator,
+        resolution: int,
+        save: Callable[[Path], None],
+        step: int,
     ) -> dict[str, float]:
         """Generate and score the images of the current weights, and keep these if they are the best so far.
 
         Args:
+            call_arguments: see `generate_images`.
             save: writes what is trained into a folder.
 
         Returns:
             No scores: they go to the trackers from here, since the terminal shows the chosen one alone.
         """
         began = time.perf_counter()
-        images = self._generate(pipe, accelerator, resolution, step)
+        images = self._generate(pipe, call_arguments, accelerator, resolution, step)
         with untouched_randomness(accelerator):
             scores = self.scorer.score(images)
         means = {name: interval.value for name, interval in scores.items() if interval.value is not None}
@@ -122,9 +129,11 @@ class HandEvaluation:
         else:
             print("evaluation/scores.png is left out: it needs matplotlib (pip install 'geopos-diffusers[train]')")
 
-    def _generate(self, pipe: Any, accelerator: Accelerator, resolution: int, step: int) -> Path:
+    def _generate(
+        self, pipe: Any, call_arguments: Callable, accelerator: Accelerator, resolution: int, step: int
+    ) -> Path:
         target = self.folder / f"step-{step}"
-        options = sampling_options(self.args, resolution)
+        options = {**sampling_options(self.args, resolution), "call_arguments": call_arguments}
         count, batch = self.facts["images"], self.args.train_batch_size
         with atomic_directory(target) as folder, generating(pipe, accelerator):
             rows = []

@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from ..errors import ConfigError
 from ..images.opening import open_image
+from ..pipelines.generation import denoiser_of
 from ..training.early_stopping import BestWeights
 from ..training.loss_log import VALIDATION_LOSSES, LossLog
-from .diffusion_loss import prediction_target
+from .denoising import default_denoising
 from .framing import prepare_image
 from .held_out_options import VALIDATION_LOSS
-from .text_conditions import CaptionEncoder
+from .inpainting import is_inpainting
+from .latents import mean_latents, scale_latents
+from .text_conditions import CaptionEncoder, predict
 from .validation import evaluating
 
 
@@ -108,31 +111,35 @@ def load_images(folder: str | Path, height: int, width: int) -> tuple[Tensor, li
 
 @torch.no_grad()
 def image_losses(pipe: Any, pixels: Tensor, captions: list[str], seed: int, batch_size: int = 16) -> np.ndarray:
-    """Mean squared error of the denoiser's prediction for each image, at a timestep and noise of its own.
+    """Mean squared error of the denoiser's prediction for each image, at a noise level and noise of its own.
 
-    Timesteps are spread evenly over the images. They and the noise depend on `seed` and the size alone, so that models
+    Levels are spread evenly over the images. They and the noise depend on `seed` and the size alone, so that models
     and adapters are compared on the same ones.
 
     Args:
-        pipe: a Stable Diffusion pipeline, on the CPU.
-        pixels: [N, 3, H, W] in [-1, 1].
+        pipe: a supported pipeline, on the CPU. pixels: [N, 3, H, W] in [-1, 1].
 
     Returns:
-        [N] losses, not weighted by timestep.
+        [N] losses, not weighted by noise level.
+
+    Raises:
+        ConfigError: an inpainting pipeline, whose losses depend on masks too.
     """
-    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
-    encode = CaptionEncoder(pipe, torch.device("cpu"))
+    if is_inpainting(pipe):
+        raise ConfigError(f"the loss of a {type(pipe).__name__} depends on masks and cannot be measured so")
+    denoising, model, device = default_denoising(pipe), denoiser_of(pipe), torch.device("cpu")
+    encode = CaptionEncoder(pipe, device)
     generator = torch.Generator().manual_seed(seed)
-    limit, count, losses = scheduler.config.num_train_timesteps, len(captions), []
-    all_timesteps = (torch.arange(count) * limit // count)[torch.randperm(count, generator=generator)]
-    pipe.unet.eval()
+    count, losses = len(captions), []
+    all_levels = (torch.arange(count) * denoising.steps // count)[torch.randperm(count, generator=generator)]
+    model.eval()
     for start in range(0, count, batch_size):
         part = slice(start, start + batch_size)
-        latents = pipe.vae.encode(pixels[part]).latent_dist.mean * pipe.vae.config.scaling_factor
+        latents = scale_latents(pipe.vae, mean_latents(pipe.vae, pixels[part]))
         noise = torch.randn(latents.shape, generator=generator)
-        timesteps = all_timesteps[part]
+        levels = all_levels[part]
         conditions = encode(captions[part], torch.zeros(len(latents), 6))
-        prediction = pipe.unet(scheduler.add_noise(latents, noise, timesteps), timesteps, **conditions).sample
-        target = prediction_target(scheduler, latents, noise, timesteps)
-        losses.append((prediction - target).square().flatten(1).mean(1))
+        noisy = denoising.add_noise(latents, noise, levels)
+        prediction = predict(model, noisy, denoising.timesteps(levels), conditions)
+        losses.append(denoising.errors(prediction, noisy, latents, noise, levels).flatten(1).mean(1))
     return torch.cat(losses).numpy()

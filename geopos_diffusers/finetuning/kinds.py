@@ -8,8 +8,8 @@ from importlib import import_module
 ARGUMENTS = {
     "text-to-image": "TextToImageArguments",
     "unconditional": "UnconditionalArguments",
-    "vae": "VaeArguments",
     "controlnet": "ControlNetArguments",
+    "vae": "VaeArguments",
 }
 DEFAULT = "text-to-image"
 

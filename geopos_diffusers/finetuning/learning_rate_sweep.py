@@ -60,7 +60,7 @@ class HeldOut:
     def losses(self, model: str, trained: Path | None) -> list[float]:
         pipe = load_pipeline(model)
         if trained is not None:
-            load_trained_parts(pipe, trained)
+            load_trained_parts(pipe, trained, "unet" if hasattr(pipe, "unet") else "transformer")
         pixels, captions = load_images(self.folder, self.height, self.width)
         return image_losses(pipe, pixels, captions, self.seed).tolist()
 

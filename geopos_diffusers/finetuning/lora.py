@@ -1,6 +1,7 @@
 """LoRA on any model of a pipeline: added, saved under diffusers' names, and loaded again."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,11 @@ def add_lora(model: nn.Module, arguments: PartArguments) -> None:
 
 
 def lora_state(model: nn.Module) -> dict[str, Tensor]:
-    """The factors by the names that diffusers gives them."""
+    """The factors by the names that diffusers gives them: its own for UNets, PEFT's for transformers."""
     from peft.utils import get_peft_model_state_dict
 
-    return convert_state_dict_to_diffusers(get_peft_model_state_dict(model, adapter_name=ADAPTER))
+    state = get_peft_model_state_dict(model, adapter_name=ADAPTER)
+    return state if "Transformer" in type(model).__name__ else convert_state_dict_to_diffusers(state)
 
 
 def lora_metadata(model: Any) -> dict[str, Any]:
@@ -53,20 +55,21 @@ def lora_metadata(model: Any) -> dict[str, Any]:
     return model.peft_config[ADAPTER].to_dict()
 
 
-def save_lora(owner: Any, component: str, folder: Path) -> None:
-    """Write the LoRA of `owner`'s model `component` as the one of its pipeline, or in the same format where that has
-    none for it (autoencoders, ControlNets, unconditional UNets)."""
-    model = getattr(owner, component)
-    if component in getattr(owner, "_lora_loadable_modules", ()):
-        layers = {
-            f"{component}_lora_layers": lora_state(model),
-            f"{component}_lora_adapter_metadata": lora_metadata(model),
-        }
+def save_lora(owner: Any, components: Sequence[str], folder: Path) -> None:
+    """Write the LoRA of `owner`'s models in one file, as the one of its pipeline, or in the same format where that has
+    none for them (autoencoders, ControlNets, unconditional UNets)."""
+    models = {name: getattr(owner, name) for name in components}
+    if set(components) <= set(getattr(owner, "_lora_loadable_modules", ())):
+        layers = {f"{name}_lora_layers": lora_state(model) for name, model in models.items()}
+        layers |= {f"{name}_lora_adapter_metadata": lora_metadata(model) for name, model in models.items()}
         type(owner).save_lora_weights(folder, **layers)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{component}.{name}": value.detach().contiguous() for name, value in lora_state(model).items()}
-    known = {f"{component}.{name}": value for name, value in lora_metadata(model).items()}
+    tensors: dict[str, Tensor] = {}
+    known: dict[str, Any] = {}
+    for prefix, model in models.items():
+        tensors |= {f"{prefix}.{name}": value.detach().contiguous() for name, value in lora_state(model).items()}
+        known |= {f"{prefix}.{name}": value for name, value in lora_metadata(model).items()}
     text = json.dumps(known, indent=2, sort_keys=True, default=sorted)
     save_file(tensors, folder / LORA_NAME, metadata={"format": "pt", LORA_ADAPTER_METADATA_KEY: text})
 

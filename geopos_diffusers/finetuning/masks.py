@@ -38,8 +38,8 @@ def share_inside(error: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
     """The part of the weighted squared error that lies inside the mask, over a batch: a scalar in [0, 1].
 
     Args:
-        error: prediction - target, [B, C, h, w]. weight: [B, 1, h, w]. mask: [B, 1, H, W] in [0, 1].
+        error: squared, [B, C, h, w]. weight: [B, 1, h, w]. mask: [B, 1, H, W] in [0, 1].
     """
-    weighted = weight * error.detach().float().square().mean(1, keepdim=True)
+    weighted = weight * error.detach().mean(1, keepdim=True)
     inside = F.interpolate(mask, size=tuple(weight.shape[-2:]), mode="area")
     return (inside * weighted).sum() / weighted.sum().clamp(min=1e-20)

@@ -31,17 +31,21 @@ def _in_case_of(model: str, word: str) -> str:
     return word.capitalize() if model[0].isupper() else word
 
 
+MIRRORED = ("pixels", "mask", "conditioning")
+
+
 def mirror_some(batch: dict[str, Any], flip_captions: bool) -> dict[str, Any]:
     """The batch with about half of its images, and what belongs to them, mirrored.
 
     Args:
-        batch: with "pixels" [B, 3, H, W]; maybe "mask" [B, 1, H, W], "caption", and "mirrored0" ... beside "text0" ...
+        batch: with "pixels" [B, 3, H, W]; maybe "mask" [B, 1, H, W], "conditioning" [B, 3, H, W], "caption", and
+            "mirrored0" ... beside "text0" ...
         flip_captions: whether the captions of mirrored images are changed too; see `mirrored_caption`.
     """
     pixels = batch["pixels"]
     mirrored = torch.rand(len(pixels), device=pixels.device) < 0.5
     changed: dict[str, Any] = {
-        name: _choose(mirrored, batch[name].flip(-1), batch[name]) for name in ("pixels", "mask") if name in batch
+        name: _choose(mirrored, batch[name].flip(-1), batch[name]) for name in MIRRORED if name in batch
     }
     if flip_captions:
         pairs = zip(batch["caption"], mirrored.tolist(), strict=True)

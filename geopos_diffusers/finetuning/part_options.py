@@ -118,7 +118,7 @@ class PartArguments(TrainingArguments):
             if part not in self.parts and getattr(self, name) is not None:
                 raise ConfigError(f"{name} is given, but train={self.train} trains no {part}")
         self.geoconv_config()
-        rates = {self.peak_learning_rate(part) for part in self.parts}
+        rates = {self.peak_learning_rate(part) for part in self.rated_parts}
         if SOURCES[self.optimizer].one_rate and len(rates) > 1:
             raise ConfigError(f"optimizer {self.optimizer} finds one rate for all parts; give learning_rate alone")
 
@@ -126,6 +126,11 @@ class PartArguments(TrainingArguments):
     def parts(self) -> tuple[str, ...]:
         """What is trained, of PARTS."""
         return tuple(self.train.split("+")) if isinstance(self.train, str) else ()
+
+    @property
+    def rated_parts(self) -> tuple[str, ...]:
+        """What has a learning rate of its own: `parts`, and what a script trains beside them."""
+        return self.parts
 
     @property
     def patches(self) -> bool:

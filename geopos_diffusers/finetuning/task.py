@@ -144,6 +144,14 @@ class Task(ABC, Generic[Arguments]):
         """What the terminal, the model card and summary.json say beside the engine's facts."""
         return {}
 
+    def settings(self) -> dict[str, Any]:
+        """What a continued run must share beside its options and the fingerprint of `data`."""
+        return {}
+
+    def companions(self) -> dict[str, Any]:
+        """Further data by a name. Every batch holds a batch of each of them under its name."""
+        return {}
+
     def prepare_data(self) -> None:
         """What takes long and a dry run leaves out, such as encoding all images."""
 
@@ -195,6 +203,10 @@ class Task(ABC, Generic[Arguments]):
         """Write what was trained in its final format."""
         card = {"Base model": self.args.model, "Training": facts}
         save_trained_parts(self.pipe, self.component, self.args.parts, folder, card)
+
+    def release(self) -> None:
+        """Let go of what is wrapped for several processes, before they part; see `end_run`."""
+        self.model = None
 
     def finish(self) -> dict[str, Any]:
         """On the first process, before final/ is written. Returns what summary.json says beside the rest."""

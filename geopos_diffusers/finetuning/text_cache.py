@@ -1,19 +1,15 @@
 """Text embeddings of a data set on the disk: each caption is encoded once, and training needs no text encoder."""
 
-import gc
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..errors import ConfigError
 from .mirrored_captions import mirrored_caption
 from .tensor_shards import Item, TensorShards, make_shards, weights_digest
-from .text_conditions import only_errors_logged
 
 Encode = Callable[[Sequence[str]], tuple[Tensor, ...]]
 
@@ -29,8 +25,8 @@ def cache_text(
 ) -> TensorShards:
     """Encode the captions that are not in `folder` yet. All processes must call it.
 
-    Shards are named after the weights of the text encoders, their tokenizers, and the captions. A caption that stands
-    in a shard more than once is encoded and stored once there.
+    Shards are named after the kind of pipeline, the weights of its text encoders, its tokenizers, and the captions. A
+    caption that stands in a shard more than once is encoded and stored once there.
 
     Args:
         encode: captions to tensors, each with a row a caption.
@@ -39,7 +35,7 @@ def cache_text(
     Returns:
         Items {"text0": ..., "text1": ...}, and with `mirrored` {"mirrored0": ...}.
     """
-    settings = f"text 1 {mirrored} {text_digest(pipe)}"
+    settings = f"text 1 {type(pipe).__name__} {mirrored} {text_digest(pipe)}"
 
     def compute(indices: range) -> tuple[Sequence[int], Iterator[Item]]:
         texts = [captions[index] for index in indices]
@@ -67,35 +63,6 @@ def cache_text(
     kinds = ("text", "mirrored") if mirrored else ("text",)
     parts = len(encode([""]))
     return TensorShards(files, [f"{kind}{part}" for kind in kinds for part in range(parts)])
-
-
-class KnownPrompts:
-    """Stands for a pipeline's `encode_prompt` with prompts that were encoded before its text encoders were freed."""
-
-    def __init__(self, pipe: Any, prompts: Sequence[str], device: torch.device) -> None:
-        with torch.no_grad(), only_errors_logged():
-            self._known = {
-                prompt: pipe.encode_prompt(
-                    prompt=[prompt], device=device, num_images_per_prompt=1, do_classifier_free_guidance=True
-                )
-                for prompt in dict.fromkeys(prompts)
-            }
-
-    def __call__(self, prompt: Any = None, *args: Any, **options: Any) -> tuple[Tensor, ...]:
-        """What the pipeline's own method returns for these prompts, one image each, without a negative prompt."""
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if missing := [text for text in prompts if text not in self._known]:
-            raise ConfigError(f"the text encoders are freed, and {missing[0]!r} was not encoded before")
-        return tuple(torch.cat(parts) for parts in zip(*(self._known[text] for text in prompts), strict=True))
-
-
-def free_text_encoders(pipe: Any, prompts: Sequence[str], device: torch.device) -> None:
-    """Encode the prompts that images will be drawn of, and take the text encoders from the pipeline."""
-    pipe.encode_prompt = KnownPrompts(pipe, prompts, device)
-    pipe.register_modules(**{name: None for name in pipe.components if name.startswith("text_encoder")})
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def text_digest(pipe: Any) -> str:

@@ -1,7 +1,8 @@
-"""What the denoiser is told about a caption, for pipelines with one text encoder (SD) and with two (SDXL)."""
+"""What the denoiser is told about a caption: encoded at each step, or once before training."""
 
+import gc
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,31 +11,20 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from ..errors import ConfigError
+from .text_families import FAMILIES, Parts, TextFamily
 
 logger = logging.getLogger(__name__)
-SUPPORTED_PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
-def check_supported(pipe: Any) -> None:
-    """Raise ConfigError unless `pipe` is one of the pipelines that the fine-tuning script can train."""
-    name = type(pipe).__name__
-    # Inpainting and image-to-image checkpoints share these classes but feed the UNet more channels.
-    if name not in SUPPORTED_PIPELINES or pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
-        raise ConfigError(
-            f"{name} cannot be fine-tuned here; supported are text-to-image pipelines of the kinds "
-            f"{', '.join(SUPPORTED_PIPELINES)} (UNet2DConditionModel with CLIP text encoders)"
-        )
-    if pipe.text_encoder is None:
-        raise ConfigError(f"this {name} has no text encoder (as SDXL refiners have none) and cannot be fine-tuned here")
-    if "FlowMatch" in type(pipe.scheduler).__name__:
-        raise ConfigError(f"models with a {type(pipe.scheduler).__name__} (flow matching) cannot be fine-tuned here")
+def text_family(pipe: Any) -> TextFamily:
+    """How a supported pipeline encodes captions."""
+    return FAMILIES[type(pipe).__name__]
 
 
 def warn_of_long_captions(pipe: Any, captions: Sequence[str]) -> int:
     """Say once how many captions have more tokens than the pipeline's text encoder reads. Returns their number."""
-    limit = pipe.tokenizer.model_max_length
-    tokens = pipe.tokenizer(list(captions), truncation=True, max_length=limit + 1).input_ids
+    tokenizer, limit = text_family(pipe).reader(pipe)
+    tokens = tokenizer(list(captions), truncation=True, max_length=limit + 1).input_ids
     count = sum(len(ids) > limit for ids in tokens)
     if count:
         logger.warning(
@@ -67,42 +57,82 @@ class CaptionEncoder:
     """
 
     def __init__(self, pipe: Any, device: torch.device) -> None:
-        self.pipe, self.device = pipe, device
-        self.is_xl = type(pipe).__name__ == "StableDiffusionXLPipeline"
-        self.empty = self.encode([""])
-        if self.is_xl and pipe.config.force_zeros_for_empty_prompt:
-            # At inference SDXL's unconditional half is all zeros, not the encoding of "".
-            self.empty = tuple(torch.zeros_like(part) for part in self.empty)
+        self.pipe, self.device, self.family = pipe, device, text_family(pipe)
+        self.kept: dict[str, Parts] = {}
+        self.freed = False
+        with torch.no_grad(), only_errors_logged():
+            self.empty = self.family.encode_empty(pipe, device)
 
     def __call__(
-        self, captions: Sequence[str], sizes: Tensor, dropout: float = 0.0, parts: tuple[Tensor, ...] | None = None
+        self, captions: Sequence[str], sizes: Tensor, dropout: float = 0.0, parts: Parts | None = None
     ) -> dict[str, Any]:
-        """Keyword arguments for the UNet.
+        """Keyword arguments for the denoiser.
 
         Args:
             captions: B texts. sizes: [B, 6] original height and width, crop top and left, target height and width, in
                 pixels (SDXL's time ids, section 2.2 of arXiv 2307.01952).
-            parts: what `encode` returns for the captions, where it is known.
             dropout: chance that a caption is replaced by the empty one, drawn from the device's global generator.
+            parts: what `encode` returns for the captions, where it is known.
         """
         parts = self.encode(captions) if parts is None else parts
         if dropout > 0:
-            dropped = torch.rand(len(captions), device=self.device) < dropout
+            dropped = self.draw_dropped(len(parts[0]), dropout)
             parts = tuple(
                 torch.where(dropped.view(-1, *[1] * (part.ndim - 1)), empty, part)
                 for part, empty in zip(parts, self.empty, strict=True)
             )
-        conditions: dict[str, Any] = {"encoder_hidden_states": parts[0]}
-        if self.is_xl:
-            conditions["added_cond_kwargs"] = {"text_embeds": parts[1], "time_ids": sizes.to(self.device)}
-        return conditions
+        return self.family.conditions(parts, sizes)
+
+    def draw_dropped(self, count: int, dropout: float) -> Tensor:
+        """[count] booleans: the captions that are replaced by the empty one."""
+        return torch.rand(count, device=self.device) < dropout
+
+    def conditions_with_gradient(self, captions: Sequence[str], sizes: Tensor, dropped: Tensor) -> dict[str, Any]:
+        """Keyword arguments for the denoiser, with gradients to the text encoders, whose weights change."""
+        texts = ["" if gone else caption for caption, gone in zip(captions, dropped.tolist(), strict=True)]
+        with only_errors_logged():
+            parts = self.family.encode(self.pipe, texts, self.device)
+        if not any(part.any() for part in self.empty):  # zeros whatever the weights are
+            kept = ~dropped
+            parts = tuple(part * kept.view(-1, *[1] * (part.ndim - 1)) for part in parts)
+        return self.family.conditions(parts, sizes)
 
     @torch.no_grad()
-    def encode(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
-        """The embeddings [B, L, D] and, of SDXL, the pooled ones [B, D]."""
+    def encode(self, captions: Sequence[str]) -> Parts:
+        """Tensors [B, ...] in the order of the family's PARTS."""
+        if self.freed:
+            rows = zip(*(self.kept[caption] for caption in captions), strict=True)
+            return tuple(torch.stack(row).to(self.device) for row in rows)
         with only_errors_logged():  # a warning of every caption that is too long would come at every step
-            encoded = self.pipe.encode_prompt(
-                prompt=list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-            )
-        # SD returns (embeddings, negative); SDXL (embeddings, negative, pooled, negative pooled).
-        return (encoded[0], encoded[2]) if self.is_xl else (encoded[0],)
+            return self.family.encode(self.pipe, captions, self.device)
+
+    def keep(self, captions: Iterable[str]) -> None:
+        """Encode captions once, and free the text encoders: from now on these captions alone can be encoded.
+
+        Args:
+            captions: all that is encoded later. Their encodings stay in memory.
+        """
+        self.kept = {
+            caption: tuple(part[0].cpu() for part in self.encode([caption])) for caption in dict.fromkeys(captions)
+        }
+        self.pipe.register_modules(**dict.fromkeys(self.family.TEXT_ENCODERS))
+        self.freed = True
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def call_arguments(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Arguments of the pipeline's call that draw prompts: the texts, or their encodings where these are kept."""
+        options = self.family.call_options()
+        if not self.freed:
+            return {"prompt": list(prompts), **options}
+        options["negative_prompt"] = None  # of which some pipelines have another default
+        for name, part, empty in zip(self.family.PARTS, self.encode(prompts), self.empty, strict=True):
+            options |= {name: part, f"negative_{name}": empty.expand_as(part)}
+        return options
+
+
+def predict(denoiser: Any, noisy: Tensor, timesteps: Tensor, conditions: dict[str, Any]) -> Tensor:
+    """The output of a UNet or a transformer, [B, C, h, w]."""
+    # By name: their arguments have different orders.
+    return denoiser(noisy.to(conditions["encoder_hidden_states"].dtype), timestep=timesteps, **conditions).sample

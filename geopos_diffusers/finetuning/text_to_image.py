@@ -14,37 +14,45 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
 from torch import Tensor
+from torch.nn import Parameter
 
+from ..errors import ConfigError
 from ..optional_packages import require_package
-from ..pipelines.generation import generate_images
+from ..pipelines.generation import denoiser_of, generate_images
 from ..pipelines.loading import load_pipeline
 from ..pipelines.prompts import warn_of_unreadable_words
 from ..training.loop import Validation
 from ..training.loss_log import read_losses
 from ..training.processes import run_script
 from .cached_data import CachedData
-from .denoising_loss import banded_losses
+from .class_images import draw_class_images, join_batches, prior_losses
+from .denoising import banded_errors, build_denoising
 from .denoising_options import DEFAULT_BANDS
-from .diffusion_loss import diffusion_loss, prediction_target
 from .engine import finetune
+from .flow_matching import is_flow_matching
 from .image_text_data import ImageTextData
+from .inpainting import Inpainting, is_inpainting
 from .latent_cache import cache_latents
-from .latents import encode_moments, sample_latents, scale_latents
+from .latents import encode_moments, mean_latents, sample_latents, scale_latents
 from .loading import check_size, data_facts, load_data
-from .masks import mask_weight, share_inside
+from .lora import save_lora
+from .masks import mask_weight, share_inside, weighted_error
 from .mirrored_captions import mirror_some
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
 from .streaming import StreamedData
+from .supported_pipelines import check_supported, coarsest_value, size_multiple, warn_of_few_layers
 from .task import Task
-from .text_cache import cache_text, free_text_encoders
-from .text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
+from .text_cache import cache_text
+from .text_conditions import CaptionEncoder, predict, text_family, warn_of_long_captions
+from .text_encoder_lora import EncodedDenoiser, add_text_encoder_lora
 from .text_to_image_arguments import TextToImageArguments
 from .validation import evaluation_prompts, generating, report_validation_images, sampling_options
 
 if TYPE_CHECKING:
     from .evaluation import HandEvaluation
+
+CLASS = "class"  # what batches hold the class's images under
 
 
 class TextToImage(Task[TextToImageArguments]):
@@ -55,14 +63,17 @@ class TextToImage(Task[TextToImageArguments]):
     """
 
     ARGUMENTS = TextToImageArguments
-    component = "unet"
 
     def __init__(self, args: TextToImageArguments, accelerator: Accelerator) -> None:
         super().__init__(args, accelerator)
         self.evaluation: HandEvaluation | None = None
         self.reconstruction_psnr = 0.0
+        self.class_data: Any = None
+        self.inpainting: Inpainting | None = None
 
     def check_packages(self) -> None:
+        if self.args.train_text_encoder:
+            require_package("peft", "train", "train_text_encoder")
         if self.args.evaluate_every is not None:
             require_package("mediapipe", "eval", "evaluate_every")
 
@@ -79,40 +90,59 @@ class TextToImage(Task[TextToImageArguments]):
     def load_pipeline(self) -> Any:
         pipe = load_pipeline(self.args.model, dtype=torch.float32)
         check_supported(pipe)
+        self.component = "unet" if "unet" in pipe.components else "transformer"
         kind = self.args.prediction_type
-        if kind is not None:
+        if is_inpainting(pipe):
+            self.inpainting = Inpainting(pipe, self.args)
+        elif self.args.inpaint_masks is not None:
+            raise ConfigError(f"inpaint_masks is of inpainting models; the model is a {type(pipe).__name__}")
+        if kind is not None and not is_flow_matching(pipe.scheduler):
             pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=kind)
         return pipe
 
     def build(self) -> None:
         super().build()
-        self.noise_scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
+        warn_of_few_layers(self.parameters, self.args, getattr(self.pipe, self.component))
+        self.denoising = build_denoising(self.pipe, self.args)
         self.encode_captions = CaptionEncoder(self.pipe, self.accelerator.device)
+        if self.args.train_text_encoder:
+            self.parameters |= add_text_encoder_lora(self.pipe, self.args)
+            self.model = EncodedDenoiser(self.model, self.encode_captions)
         self.bands = self.args.validation_bands or DEFAULT_BANDS
-        self.held_out_kind = f"{self.bands} bands of {self.noise_scheduler.config.prediction_type}"
+        self.held_out_kind = f"{self.bands} bands of {self.denoising.target}"
+
+    def _shard(self) -> tuple[dict[str, Parameter], Any]:
+        if self.args.train_text_encoder:
+            raise ConfigError("train_text_encoder cannot go with FSDP; use plain data parallelism")
+        return super()._shard()
 
     def load_data(self) -> ImageTextData | StreamedData:
         pipe = self.pipe
         data = self._load_images(None)
-        self.data_facts = data_facts(data)
+        self.images, self.data_facts = data, data_facts(data)
         captions = data.some_captions()
         warn_of_long_captions(pipe, captions)
         warn_of_unreadable_words(pipe, [*captions, *self.prompts()])
         self.reconstruction_psnr = reconstruction_psnr(data, pipe.vae, self.accelerator.device)
         warn_of_lost_detail(self.reconstruction_psnr)
+        if self.args.class_dataset is not None:
+            self.class_data = self._load_images(self.args.class_dataset)
         return data
+
+    def settings(self) -> dict[str, Any]:
+        return {} if self.class_data is None else {"class_data": self.class_data.fingerprint()}
+
+    def companions(self) -> dict[str, Any]:
+        return {} if self.class_data is None else {CLASS: self.class_data}
 
     def load_validation_data(self, dataset: str) -> ImageTextData | StreamedData:
         return self._load_images(dataset)
 
     def _load_images(self, held_out: str | None) -> ImageTextData | StreamedData:
         pipe = self.pipe
-        factor = pipe.vae_scale_factor
-        resolution = self.args.resolution or pipe.unet.config.sample_size * factor
-        check_size(resolution, factor)
-        # The UNet halves its feature maps at the end of each block but the last.
-        unit = factor * 2 ** (len(pipe.unet.config.down_block_types) - 1)
-        return load_data(self.args, resolution, unit, self.accelerator, held_out)
+        resolution = self.args.resolution or denoiser_of(pipe).config.sample_size * pipe.vae_scale_factor
+        check_size(resolution, size_multiple(pipe))
+        return load_data(self.args, resolution, coarsest_value(pipe), self.accelerator, held_out)
 
     def prompts(self) -> list[str]:
         """What images are drawn of while training."""
@@ -122,8 +152,21 @@ class TextToImage(Task[TextToImageArguments]):
         return {**self.data_facts, "reconstruction_psnr": round(self.reconstruction_psnr, 2)}
 
     def prepare_data(self) -> None:
-        args, accelerator, images = self.args, self.accelerator, self.data
-        batch, latents, text = args.train_batch_size, None, None
+        args, encoder = self.args, self.encode_captions
+        if args.class_prompt is not None:
+            size, call_arguments = self.data.resolution, encoder.call_arguments
+            folder = draw_class_images(self.pipe, args, self.accelerator, size, call_arguments)
+            self.class_data = self._load_images(str(folder))
+        self.data = self._cached(self.data)
+        if self.class_data is not None:
+            self.class_data = self._cached(self.class_data)
+        if args.cache_text_embeddings:
+            encoder.keep([*self.prompts(), *([] if self.held_out is None else self.held_out.captions)])
+
+    def _cached(self, images: Any) -> Any:
+        """The same data with latents and embeddings from the disk, where that is asked for."""
+        args, accelerator, batch = self.args, self.accelerator, self.args.train_batch_size
+        latents = text = None
         if args.cache_latents:
             folder = Path(args.latents_folder or Path(args.output_dir) / "latents")
             latents = cache_latents(images, self.pipe.vae, accelerator, folder, batch, args.num_workers)
@@ -131,9 +174,7 @@ class TextToImage(Task[TextToImageArguments]):
             folder = Path(args.text_folder or Path(args.output_dir) / "text")
             encode = self.encode_captions.encode
             text = cache_text(images.captions, self.pipe, encode, accelerator, folder, batch, args.flip_captions)
-            free_text_encoders(self.pipe, self.prompts(), accelerator.device)
-        if latents is not None or text is not None:
-            self.data = CachedData(images, latents, text)
+        return images if latents is None and text is None else CachedData(images, latents, text)
 
     def begin(self, step: int) -> None:
         super().begin(step)
@@ -142,7 +183,9 @@ class TextToImage(Task[TextToImageArguments]):
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Noise a batch's latents, let the denoiser predict, and compare."""
-        args, scheduler = self.args, self.noise_scheduler
+        args, denoising, count = self.args, self.denoising, len(batch["caption"])
+        if CLASS in batch:
+            batch = join_batches(batch, batch[CLASS])
         if args.random_flip:
             batch = mirror_some(batch, args.flip_captions)
         moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
@@ -150,34 +193,57 @@ class TextToImage(Task[TextToImageArguments]):
         noise = torch.randn_like(latents)
         if args.noise_offset:
             noise += args.noise_offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
-        timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
-        parts = tuple(batch[name] for name in ("text0", "text1") if name in batch) or None
-        conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout, parts)
+        levels = denoising.draw_levels(len(latents), latents.device)
+        forward, *told = self.conditions(batch)
         added = noise
         if args.input_perturbation:
             added = noise + args.input_perturbation * torch.randn_like(noise)
-        noisy = scheduler.add_noise(latents, added, timesteps).to(conditions["encoder_hidden_states"].dtype)
-        prediction = self.model(noisy, timesteps, **conditions).sample
-        target = prediction_target(scheduler, latents, noise, timesteps)
-        if "mask" not in batch:
-            return {"loss": diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)}
-        weight = mask_weight(batch["mask"], latents.shape[-2:], args.mask_weight, args.mask_floor)
-        loss = diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights, weight)
-        return {"loss": loss, "mask_loss_share": share_inside(prediction - target, weight, batch["mask"])}
+        noisy = denoising.add_noise(latents, added, levels)
+        seen = noisy
+        if self.inpainting is not None:
+            seen = torch.cat([noisy, self.inpainting.channels(batch)], 1)
+        prediction = forward(seen, denoising.timesteps(levels), *told)
+        errors, found = denoising.errors(prediction, noisy, latents, noise, levels), {}
+        weight = None
+        if "mask" in batch and args.inpaint_masks != "column":
+            weight = mask_weight(batch["mask"], latents.shape[-2:], args.mask_weight, args.mask_floor)
+            found["mask_loss_share"] = share_inside(errors, weight, batch["mask"])
+        means, weights = weighted_error(errors, weight), denoising.weights(levels)
+        losses = means if weights is None else weights * means
+        if len(losses) == count:
+            return {"loss": losses.mean(), **found}
+        return {**prior_losses(losses, count, args.prior_loss_weight or 1.0), **found}
+
+    def conditions(self, batch: dict[str, Any]) -> tuple[Any, ...]:
+        """What predicts from noisy latents and timesteps, and its further arguments."""
+        encoder, captions, sizes, dropout = (
+            self.encode_captions,
+            batch["caption"],
+            batch["sizes"],
+            self.args.caption_dropout,
+        )
+        if self.args.train_text_encoder:
+            return self.model, captions, sizes, encoder.draw_dropped(len(captions), dropout)
+        parts = tuple(batch[name] for name in ("text0", "text1") if name in batch) or None
+        return partial(predict, self.model), encoder(captions, sizes, dropout, parts)
 
     def prepare_held_out(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
-        mean = encode_moments(self.pipe.vae, batch["pixels"].to(self.accelerator.device)).chunk(2, dim=1)[0]
-        return {"latents": scale_latents(self.pipe.vae, mean), "caption": batch["caption"], "sizes": batch["sizes"]}
+        with torch.no_grad():
+            latents = mean_latents(self.pipe.vae, batch["pixels"].to(self.accelerator.device)).float()
+        names = ("caption", "sizes", *(() if self.inpainting is None else ("pixels", "mask")))
+        kept = {name: batch[name] for name in names if name in batch}
+        return {"latents": scale_latents(self.pipe.vae, latents), **kept}
 
     def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        conditions = self.encode_captions(batch["caption"], batch["sizes"])
+        conditions, seen = self.encode_captions(batch["caption"], batch["sizes"]), []
+        if self.inpainting is not None:
+            seen = [self.inpainting.held_out_channels(batch, generator, self.accelerator.device)]
 
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            noisy = noisy.to(conditions["encoder_hidden_states"].dtype)
-            return self.pipe.unet(noisy, timesteps, **conditions).sample
+        def forward(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return predict(denoiser_of(self.pipe), torch.cat([noisy, *seen], 1), timesteps, conditions)
 
-        return banded_losses(self.noise_scheduler, batch["latents"], predict, self.bands, generator)
+        return banded_errors(self.denoising, batch["latents"], forward, self.bands, generator)
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """The loss on held-out images, grids of the validation prompts, and scores of hands."""
@@ -185,21 +251,39 @@ class TextToImage(Task[TextToImageArguments]):
         if args.validation_prompts:
             found.append(Validation(partial(self.validate, args.validation_prompts), args.validation_steps, first=True))
         if self.evaluation is not None:
-            evaluate = partial(self.evaluation.evaluate, self.pipe, self.accelerator, self.data.resolution, save)
+            evaluate = partial(
+                self.evaluation.evaluate,
+                *(self.pipe, self.encode_captions.call_arguments, self.accelerator, self.data.resolution, save),
+            )
             found.append(Validation(evaluate, args.evaluate_every, first=True))
         return found
 
     def validate(self, prompts: Sequence[str], step: int) -> dict[str, float]:
         """Draw the validation prompts. Returns no scores."""
         options = sampling_options(self.args, self.data.resolution)
+        options["call_arguments"] = self.encode_captions.call_arguments
         with generating(self.pipe, self.accelerator):
-            images = [item.image for item in generate_images(self.pipe, prompts, batch_size=1, **options)]
+            if self.inpainting is None:
+                images = [item.image for item in generate_images(self.pipe, prompts, batch_size=1, **options)]
+            else:
+                data = self.images if self.held_out is None else self.held_out
+                items = list(data.sample(len(prompts)))
+                items = [items[number % len(items)] for number in range(len(prompts))]
+                texts = [self.encode_captions.call_arguments([prompt]) for prompt in prompts]
+                scale, steps = options["guidance_scale"], options["steps"]
+                images = self.inpainting.draw(items, texts, guidance_scale=scale, num_inference_steps=steps)
         report_validation_images(images, prompts, self.accelerator, self.args.output_dir, step)
         return {}
 
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        super().save(folder, facts)
+        if self.args.train_text_encoder:  # in one file with the denoiser's
+            denoiser = [self.component] if "lora" in self.args.parts else []
+            save_lora(self.pipe, [*denoiser, *text_family(self.pipe).TEXT_ENCODERS], folder)
+
     def finish(self) -> dict[str, Any]:
         found = super().finish()
-        if self.args.mask_column:
+        if self.args.mask_column and self.args.inpaint_masks != "column":
             lines = read_losses(Path(self.args.output_dir) / "losses.jsonl")
             found["mask_loss_share"] = sum(line["mask_loss_share"] for line in lines) / len(lines)
             print(f"{found['mask_loss_share']:.1%} of the loss came from inside the masks")

@@ -61,7 +61,9 @@ def _patched_as(owner: Any, component: str) -> Any:
 
 
 def part_of(name: str, arguments: PartArguments) -> str:
-    """Which of `arguments.parts` a trained parameter of the model belongs to."""
+    """Which of `arguments.rated_parts` a trained parameter belongs to."""
+    if name.startswith("text_encoder"):
+        return "text_encoder"
     if name.endswith("geo_weight"):
         return "bias" if "bias" in arguments.parts else "geoconv"
     return "lora" if "lora" in arguments.parts else "full"
@@ -73,10 +75,10 @@ def parameter_groups(parameters: dict[str, Parameter], arguments: PartArguments)
     Geometry weights and biases are not decayed, as is usual for biases.
     """
     groups = []
-    for part in arguments.parts:
+    for part in arguments.rated_parts:
         rate = arguments.peak_learning_rate(part)
         owned = [parameter for name, parameter in parameters.items() if part_of(name, arguments) == part]
-        decay = arguments.adam_weight_decay if part in ("lora", "full") else 0.0
+        decay = arguments.adam_weight_decay if part in ("lora", "full", "text_encoder") else 0.0
         groups.append({"params": owned, "lr": rate, "weight_decay": decay, "part": part, "peak": rate})
     return groups
 
@@ -119,7 +121,7 @@ def save_trained_parts(
     if "geoconv" in parts or "bias" in parts:
         save_geoconv_weights(_patched_as(owner, component), folder, card=card)
     if "lora" in parts:
-        save_lora(owner, component, folder)
+        save_lora(owner, [component], folder)
     if "full" in parts:
         model.save_config(folder / component)
         state = model.state_dict()

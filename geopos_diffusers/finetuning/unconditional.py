@@ -18,11 +18,12 @@ from torch import Tensor
 from ..errors import ConfigError, DataError
 from ..training.loop import Validation
 from ..training.processes import run_script
-from .denoising_loss import banded_losses, denoising_loss, held_out_losses
+from .denoising_loss import banded_losses, denoising_losses, held_out_losses
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
 from .image_text_data import ImageTextData
-from .loading import load_data
+from .loading import data_facts, load_data
+from .mirrored_captions import mirror_some
 from .streaming import StreamedData
 from .task import Task
 from .trained_parts import save_trained_parts
@@ -72,6 +73,7 @@ class Unconditional(Task[UnconditionalArguments]):
 
     def load_data(self) -> ImageTextData | StreamedData:
         data = self.images(None)
+        self.data_facts = data_facts(data)
         if self.args.class_column is not None:
             self.classes = self.check_labels(data)
         return data
@@ -109,13 +111,13 @@ class Unconditional(Task[UnconditionalArguments]):
 
     def facts(self) -> dict[str, Any]:
         name = self.args.model or Path(self.args.model_config or "").name
-        return {"model": name, "channels": self.channels, "classes": self.classes}
+        return {"model": name, "channels": self.channels, "classes": self.classes, **self.data_facts}
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        args, pixels = self.args, to_channels(batch["pixels"], self.channels)
+        args = self.args
         if args.random_flip:
-            mirrored = torch.rand(len(pixels), device=pixels.device) < 0.5
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+            batch = mirror_some(batch, flip_captions=False)
+        pixels = to_channels(batch["pixels"], self.channels)
         labels = batch.get("label")
         if labels is not None and args.class_dropout:
             dropped = torch.rand(len(labels), device=labels.device) < args.class_dropout
@@ -124,7 +126,7 @@ class Unconditional(Task[UnconditionalArguments]):
         def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
             return self.model(noisy, timesteps, labels).sample
 
-        return {"loss": denoising_loss(args, self.noise_scheduler, pixels, predict)}
+        return denoising_losses(args, self.noise_scheduler, pixels, predict, batch.get("mask"))
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """The loss on held-out images, and grids of images."""

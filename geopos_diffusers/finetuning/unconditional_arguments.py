@@ -64,6 +64,8 @@ class UnconditionalArguments(DenoisingArguments, PartArguments, ImageDataArgumen
                 f"model_config begins with random weights, which train={self.train} would leave as they are; "
                 "give train full, or full+geoconv"
             )
+        if self.streaming and self.class_column is not None:
+            raise ConfigError("class_column needs to know all images before training, so it cannot go with streaming")
         if self.class_column is None and self.class_dropout:
             raise ConfigError("class_dropout needs class_column")
         if self.validation_guidance_scale != 1 and not self.class_dropout:

@@ -84,6 +84,8 @@ class Vae(Task[VaeArguments]):
         owner = load_autoencoder(self.args.model)
         if self.accelerator.mixed_precision == "fp16" and owner.vae.config.get("force_upcast", False):
             raise ConfigError("this autoencoder overflows in fp16, as its config says; give bf16 or no")
+        if self.args.gradient_checkpointing and not owner.vae._supports_gradient_checkpointing:
+            raise ConfigError(f"{type(owner.vae).__name__} has no gradient checkpointing; leave it out")
         return owner
 
     def build(self) -> None:
@@ -142,13 +144,14 @@ class Vae(Task[VaeArguments]):
         if args.validation_dataset is not None:
             images = load_data(args, self.size, 1, self.accelerator, args.validation_dataset)
             if self.accelerator.is_main_process:
-                self.compare_on(evenly_spaced_part(images, args.validation_images))
+                self.compare_on(cast(ImageTextData, images))
         return Squares(cast(ImageTextData, data), self.size)
 
     def compare_on(self, images: ImageTextData) -> None:
-        """Take these images for the scores."""
+        """Take some of these images for the scores."""
         from .vae_scores import HeldOutImages
 
+        images = evenly_spaced_part(images, self.args.validation_images)
         pixels = torch.stack([images[index]["pixels"] for index in range(len(images))])
         maps = None if self.perceptual is None else self.perceptual.maps
         with untouched_randomness(self.accelerator):
@@ -266,6 +269,10 @@ class Vae(Task[VaeArguments]):
         finally:
             for module, training in modes.items():
                 module.training = training
+
+    def release(self) -> None:
+        super().release()
+        self.discriminator = None
 
     def finish(self) -> dict[str, Any]:
         return {"scores": self.scores} if self.scores else {}

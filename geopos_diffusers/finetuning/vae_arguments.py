@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 loss_option = partial(option, group="loss")
 # Peak learning rates: for each part the best of a sweep on the packaged decoder (docs/results/vae_decoder.md). "taps"
 # and the whole decoder of large models were not swept.
-LEARNING_RATES = {"geoconv": 3e-3, "taps": 3e-3, "bias": 3e-3, "lora": 1e-3, "full": 1e-4}
+LEARNING_RATES = {"geoconv": 3e-2, "taps": 3e-2, "bias": 1e-1, "lora": 1e-2, "full": 1e-3}
 GAN_OPTIONS = ("gan_start_step", "gan_learning_rate", "gan_channels", "gan_layers")
 
 
@@ -134,7 +134,7 @@ class VaeArguments(PartArguments, ImageDataArguments):
         common=True,
         at_least=1,
     )
-    validation_images: int = validation_option(64, "use N of them, evenly out of all", resume="free", at_least=1)
+    validation_images: int = validation_option(64, "use at most N of them, evenly spaced", resume="free", at_least=1)
     ring: int = validation_option(
         16,
         "width of the border that is scored apart from the centre, in pixels of a 256 px image: 4 px at 64",

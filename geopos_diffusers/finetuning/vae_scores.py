@@ -148,10 +148,14 @@ class HeldOutImages:
         return None if self.extractor is None else self.extractor.extract([*map(picture, images)])
 
     def strips(self, images: Tensor, count: int) -> tuple[list[Image.Image], list[str]]:
-        """Rows of the images that were compared last, with captions: original, untouched, trained, both errors."""
+        """Rows of `count` of the images that were compared last, evenly spaced, with captions.
+
+        A row holds the original, both reconstructions and their errors.
+        """
         assert self.untouched_images is not None
         pictures, captions = [], []
-        for index in range(min(count, len(images))):
+        count = min(count, len(images))
+        for index in (number * len(images) // count for number in range(count)):
             original, before, after = self.pixels[index], self.untouched_images[index], images[index]
             errors = [((image - original).abs() * ERROR_GAIN - 1).clamp(max=1) for image in (before, after)]
             pictures.append(picture(torch.cat([original, before, after, *errors], dim=2)))

@@ -14,6 +14,7 @@ from ..errors import DataError
 from ..files import atomic_path
 from ..images.contact_sheet import contact_sheet
 from ..images.metadata import read_prompts_file
+from ..pipelines.generation import denoiser_of
 from ..pipelines.loading import recommended_guidance
 from .denoising_options import PromptArguments
 
@@ -22,8 +23,8 @@ VALIDATION_GUIDANCE = 5.0  # of models that recommend none
 
 @contextmanager
 def generating(pipe: Any, accelerator: Accelerator) -> Iterator[None]:
-    """Within the block the UNet is in eval mode and computes in the run's precision; random numbers leave no trace."""
-    with evaluating(pipe.unet, accelerator):
+    """Within the block the denoiser is in eval mode and computes in the run's precision; no random number is lost."""
+    with evaluating(denoiser_of(pipe), accelerator):
         yield
 
 

@@ -60,7 +60,9 @@ class GeometryTerm:
         batched = output.dim() == axes + 2
         # Coordinates in half precision would lose the differences between neighbouring pixels.
         device = output.device.type
-        autocast = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+        # torch knows of no autocast on the meta device.
+        active = device != "meta" and torch.is_autocast_enabled(device)
+        autocast = torch.autocast(device, enabled=False) if active else nullcontext()
         with autocast:
             result = self._add_response(output if batched else output.unsqueeze(0), input.shape[-axes:])
         return result if batched else result.squeeze(0)

@@ -1,7 +1,7 @@
 """Generating images from prompts: one seed an image, so that an image does not depend on its batch."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +56,7 @@ def generate_images(
     batch_size: int = 8,
     boxes: Sequence[Box] | None = None,
     images_per_seed: int = 1,
+    call_arguments: Callable[[list[str]], dict[str, Any]] | None = None,
 ) -> Iterator[Generated]:
     """Generate `num_images` images (default: one a prompt), going round the prompts; image i has seed `seed + i`.
 
@@ -68,6 +69,7 @@ def generate_images(
         boxes: (x0, y0, x1, y1) in shares of the image, one a prompt, going round with them, or one for all: frames
             (see `set_geoconv_frames`) for an adapter that was trained with them. None for what is set.
         images_per_seed: so many images in a row have the same seed.
+        call_arguments(prompts): what the pipeline's call is given for a batch; None for the prompts alone.
 
     Yields:
         The images in order, as each batch is done.
@@ -98,14 +100,11 @@ def generate_images(
         generators = [torch.Generator("cpu").manual_seed(image_seed) for _, _, image_seed, _ in batch]
         if negative_prompt is not None:
             options["negative_prompt"] = [negative_prompt] * len(batch)
+        texts = [prompt for _, prompt, *_ in batch]
+        drawn = {"prompt": texts} if call_arguments is None else call_arguments(texts)
         try:
             with nullcontext() if boxes is None else geoconv_frames(pipe, [box for *_, box in batch]):
-                output = pipe(
-                    prompt=[prompt for _, prompt, *_ in batch],
-                    generator=generators,
-                    num_inference_steps=steps,
-                    **options,
-                )
+                output = pipe(**drawn, generator=generators, num_inference_steps=steps, **options)
         except GeoPosError:
             raise
         except (TypeError, ValueError) as error:
@@ -145,10 +144,15 @@ def check_text_to_image(pipeline: type) -> None:
         raise ConfigError(f"{name} {problem}; a text-to-image pipeline is needed, such as StableDiffusionPipeline")
 
 
+def denoiser_of(pipe: Any) -> Any:
+    """A pipeline's UNet or transformer; None where it has neither."""
+    return getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+
+
 def native_size(pipe: Any) -> tuple[int, int] | None:
     """Height and width in pixels of what the denoiser was configured for; None where it does not say."""
-    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    size, factor = getattr(getattr(denoiser, "config", None), "sample_size", None), getattr(pipe, "vae_scale_factor", 1)
+    size = getattr(getattr(denoiser_of(pipe), "config", None), "sample_size", None)
+    factor = getattr(pipe, "vae_scale_factor", 1)
     if isinstance(size, int):
         size = (size, size)
     if not isinstance(size, (tuple, list)) or len(size) != 2:

@@ -78,12 +78,21 @@ def load_pipeline(
 
     path = _existing(model)
     try:
+        if Path(path).is_dir():
+            options = {**_left_out(path), **options}
         return DiffusionPipeline.from_pretrained(
             path, dtype=dtype or torch.float32, variant=variant, use_safetensors=True, **options
         )
     # ImportError: a package that the pipeline needs; AttributeError: a class that this diffusers does not have.
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, AttributeError) as error:
         raise GeoPosError(f"cannot load pipeline {path!r}: {error}") from error
+
+
+def _left_out(folder: str) -> dict[str, None]:
+    """Stable Diffusion 3's T5, where a folder was saved without: diffusers asks for a None in its place."""
+    index = json.loads((Path(folder) / "model_index.json").read_text(encoding="utf-8"))
+    names = ("text_encoder_3", "tokenizer_3") if index.get("_class_name") == "StableDiffusion3Pipeline" else ()
+    return {name: None for name in names if index.get(name) in (None, [None, None])}
 
 
 def _existing(model: str | os.PathLike) -> str:

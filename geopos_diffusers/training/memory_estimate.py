@@ -22,7 +22,7 @@ class MemoryEstimate:
 
     frozen, trained: parameters. gradients, moments: of what is trained. average: the moving average of the weights.
     activations: what the forward pass keeps for the backward pass, of all samples of a batch.
-    gathered: of sharded parameters, the two blocks that are whole at a time.
+    gathered: of sharded parameters, what is whole at a time: two blocks, and what is in no block.
     """
 
     frozen: int
@@ -61,7 +61,7 @@ def estimate_memory(
     """
     whole = sum(_bytes(value) for value in trained.values())
     frozen = sum(_bytes(value) for name, value in model.named_parameters() if name not in trained)
-    largest = sorted((sum(map(_bytes, block.parameters())) for block in blocks(model)), reverse=True)
+    root, *others = block_bytes(model)
     return MemoryEstimate(
         frozen=frozen // processes,
         trained=whole // processes,
@@ -69,14 +69,19 @@ def estimate_memory(
         moments=moments * whole // processes,
         average=whole // processes if average else 0,
         activations=activations,
-        gathered=sum(largest[:2]) if processes > 1 else 0,
+        gathered=root + sum(sorted(others, reverse=True)[:2]) if processes > 1 else 0,
     )
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
-    """The modules that FSDP2 gathers one after the other."""
+def block_bytes(model: nn.Module) -> list[int]:
+    """Bytes of what FSDP2 gathers at once: first what is in no block, then each block without those within it."""
     wanted = getattr(model, "_no_split_modules", None) or []
-    return [module for module in model.modules() if type(module).__name__ in wanted] or [model]
+    blocks = {name: 0 for name, module in model.named_modules() if not name or type(module).__name__ in wanted}
+    for name, value in model.named_parameters():
+        while (name := name.rpartition(".")[0]) not in blocks:
+            pass
+        blocks[name] += _bytes(value)
+    return list(blocks.values())
 
 
 def _bytes(value: Tensor) -> int:

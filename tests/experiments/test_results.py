@@ -145,4 +145,4 @@ def test_stored_files_have_the_schema(path):
     stored = read_results(path, experiment)
     assert {*HEAD, "settings", "runs"} <= stored.keys()
     assert all(run["variant"] for run in stored["runs"])
-    assert stored["command"].startswith("python -m scripts.experiments.")
+    assert stored["command"].startswith(("python -m scripts.experiments.", "python scripts/"))

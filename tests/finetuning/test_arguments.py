@@ -31,7 +31,7 @@ def test_all_shipped_configs_are_valid():
         words = ["--config", str(config), "--dataset", "d", "--output_dir", "o"]
         words += ["--model", "m"] if kind == "unconditional" else []  # which has no default
         args = parse_arguments(arguments_class(kind), words)
-        assert all(0 < args.peak_learning_rate(part) < 1 for part in args.parts)
+        assert all(0 < args.peak_learning_rate(part) < 1 for part in args.rated_parts)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,16 @@ def test_all_shipped_configs_are_valid():
         ("bias_learning_rate: 0", "bias_learning_rate must be a number > 0; got 0"),
         ("basis: polynomial", "basis must be one of multilinear, taps; got 'polynomial'"),
         ("latents_folder: x", "give cache_latents too"),
-        ("components: [unet, vae]", "trains the unet only"),
+        ("components: [unet, vae]", "trains the unet or transformer only"),
         ("target_modules: '('", "not a valid regular expression"),
+        ("class_prompt: a hand", "class_prompt is an option of with_prior_preservation; give that too"),
+        ("with_prior_preservation: true", "needs class_dataset or class_prompt, and not both"),
+        ("with_prior_preservation: true\nclass_dataset: d\nnum_class_images: 3", "num_class_images is how many are"),
+        ("logit_mean: 1\ntimestep_weighting: cosmap", "logit_mean is a number of timestep_weighting logit_normal"),
+        ("mode_scale: 1", "mode_scale is a number of timestep_weighting mode"),
+        ("train_text_encoder: true\ncache_text_embeddings: true", "encodes captions at each step"),
+        ("train_text_encoder: true\ncompile: true", "compile cannot go with train_text_encoder"),
+        ("text_encoder_lora_rank: 4", "text_encoder_lora_rank is an option of train_text_encoder; give that too"),
         ("max_train_steps: null", "give max_train_steps or num_train_epochs"),
         ("caption_dropout: 1.5", "caption_dropout must be a number between 0 and 1; got 1.5"),
         ("validation_promts: x", "unknown option 'validation_promts'; did you mean validation_prompts?"),

@@ -278,3 +278,15 @@ def test_a_controlnet_of_another_model_is_refused(train, tmp_path, model):
     made.save_pretrained(tmp_path / "other")
     with pytest.raises(ConfigError, match="scales conditioning images down by 8"):
         train("run", controlnet=tmp_path / "other")
+
+
+def test_images_keep_the_sizes_of_their_buckets(train, images):
+    folder, lines = train("run", aspect_ratio_buckets="true", validation_grid=2, validation_inference_steps=1)
+    assert np.isfinite([line["loss"] for line in lines]).all()
+    assert (folder / "validation-000002.png").is_file()
+
+
+@pytest.mark.parametrize("option", ["streaming", "cache_text_embeddings"])
+def test_what_is_not_offered_is_refused(train, option):
+    with pytest.raises(ConfigError, match=f"{option} is not offered"):
+        train("run", **{option: "true"})

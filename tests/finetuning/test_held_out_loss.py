@@ -137,7 +137,7 @@ class TestARun:
                     steps = ((band + torch.rand(len(items), generator=generator)) * 250).long()
                     assert steps.min() >= 250 * band
                     assert steps.max() < 250 * (band + 1)
-                    noisy = task.noise_scheduler.add_noise(latents, noise, steps)
+                    noisy = task.pipe.scheduler.add_noise(latents, noise, steps)
                     prediction = task.pipe.unet(noisy, steps, text).sample
                     losses.setdefault(band, []).extend(
                         mse_loss(a, b).item() for a, b in zip(prediction, noise, strict=True)

@@ -145,7 +145,7 @@ def third_step_by_hand(checkpoint: Path, model: Path, images: Path, processes: i
     AcceleratorState._reset_state(reset_partial_state=True)
     arguments = TextToImageArguments(
         model=str(model), dataset=str(images), output_dir="unused", train="geoconv+lora", train_batch_size=4,
-        max_train_steps=3, report_to="none",
+        max_train_steps=3, learning_rate=1e-2, report_to="none",
     )  # fmt: skip
     task = TextToImage(arguments, build_accelerator("unused", "no", 1, "none"))
     state = build_run(task).state

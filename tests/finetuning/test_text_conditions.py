@@ -6,7 +6,8 @@ import torch
 from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
 
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.finetuning.text_conditions import CaptionEncoder, check_supported, warn_of_long_captions
+from geopos_diffusers.finetuning.supported_pipelines import check_supported
+from geopos_diffusers.finetuning.text_conditions import CaptionEncoder, warn_of_long_captions
 
 CPU = torch.device("cpu")
 SIZES = torch.tensor([[40.0, 48.0, 0.0, 4.0, 32.0, 32.0]] * 2)
@@ -48,7 +49,9 @@ def test_unsupported_pipelines_are_named():
     pipe = tiny_stable_diffusion()
     check_supported(pipe)
     pipe.unet.register_to_config(in_channels=9)
-    with pytest.raises(ConfigError, match="StableDiffusionPipeline cannot be fine-tuned here; supported are"):
+    with pytest.raises(
+        ConfigError, match="StableDiffusionPipeline cannot be fine-tuned here: its denoiser has 9 input channels"
+    ):
         check_supported(pipe)
 
 

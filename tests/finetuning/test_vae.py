@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +262,34 @@ class TestResume:
         assert [name for name in before if not torch.equal(before[name], after[name])] == []
         assert any("discriminator." in name for name in before) is ("gan_weight" in options)
 
+    @pytest.mark.parametrize("options", [{"mixed_precision": "bf16"}, {"gradient_checkpointing": True}])
+    def test_other_ways_to_compute_give_nearly_the_same(self, train, options):
+        _, expected = train("plain", **GAN, train="geoconv+lora")
+        _, lines = train("other", **GAN, train="geoconv+lora", **options)
+        for line, plain in zip(lines, expected, strict=True):
+            assert line["reconstruction_loss"] == pytest.approx(plain["reconstruction_loss"], rel=0.02)
+            assert line["discriminator_loss"] == pytest.approx(plain["discriminator_loss"], rel=0.02)
+
+    @pytest.mark.slow
+    def test_two_processes(self, models, images, tmp_path):
+        command = [sys.executable, "-m", "geopos_diffusers.cli.main", "train", "vae", "--cpu", "--num_processes", "2"]
+        command += ["--model", models("AutoencoderKL"), "--dataset", images, "--size", SIZE, "--report-to", "none"]
+        command += ["--max-train-steps", 4, "--checkpointing-steps", 2, "--train-batch-size", 2, "--crop", "random"]
+        command += ["--gan-weight", 0.1, "--gan-channels", 8, "--gan-layers", 2, "--gan-start-step", 1]
+        command += ["--lpips-network", "none", "--validation-dataset", images]
+
+        def launch(folder: Path) -> list[dict]:
+            done = subprocess.run([*map(str, command), "--output", folder], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-3000:]
+            assert json.loads((folder / "summary.json").read_text())["processes"] == 2
+            return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+
+        expected = launch(tmp_path / "whole")
+        assert [line["step"] for line in expected] == [1, 2, 3, 4]
+        shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+        shutil.rmtree(tmp_path / "cut" / "checkpoint-4")
+        assert launch(tmp_path / "cut") == expected
+
 
 class TestDiscriminator:
     def test_it_counts_from_its_first_step_on(self, train):
@@ -331,6 +361,7 @@ class TestRefusals:
             ("AutoencoderKL", {"crop": "random", "scaled_size": 8}, "scaled_size must be at least size, 16; got 8"),
             ("AutoencoderKL", {**GAN, "gan_layers": 3}, "needs images of 24 pixels a side"),
             ("AutoencoderKL", {"train": "lora", "lora_target_modules": ["to_x"]}, "names no layer of what vae_part"),
+            ("AutoencoderDC", {"gradient_checkpointing": True}, "has no gradient checkpointing"),
             ("AutoencoderTiny", {"size": None}, "names no size of images; give size"),
         ],
     )

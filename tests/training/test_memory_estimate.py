@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from geopos_diffusers import apply_geoconv, geoconv_parameters
-from geopos_diffusers.training.memory_estimate import MemoryEstimate, activation_bytes, blocks, estimate_memory
+from geopos_diffusers.training.memory_estimate import MemoryEstimate, activation_bytes, block_bytes, estimate_memory
 
 BATCH, SIZE = 4, 16
 
@@ -86,10 +86,11 @@ def test_activations_grow_with_the_batch_and_the_pixels():
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_model_without_memory_is_counted_as_the_real_one(checkpointing):
+@pytest.mark.parametrize("full", [True, False])
+def test_a_model_without_memory_is_counted_as_the_real_one(full, checkpointing):
     counted = []
     for device in ("cpu", "meta"):
-        unet, _, call = prepared(full=True, device=device)
+        unet, _, call = prepared(full, device=device)
         counted.append(activation_bytes(unet, call, checkpointing))
     assert counted[1] == pytest.approx(counted[0], rel=0.05)
 
@@ -100,8 +101,11 @@ def test_sharded_over_processes():
     for name in ("trained", "gradients", "moments", "average"):
         assert getattr(shared, name) == getattr(whole, name) // 4
     assert (shared.activations, whole.gathered) == (1000, 0)
-    sizes = sorted(sum(4 * value.numel() for value in block.parameters()) for block in blocks(unet))
-    assert shared.gathered == sum(sizes[-2:])
+    root, *others = block_bytes(unet)
+    assert sum([root, *others]) == whole.trained
+    assert shared.gathered == root + sum(sorted(others)[-2:]) < whole.trained
+    resnet = unet.mid_block.resnets[0]
+    assert sum(4 * value.numel() for value in resnet.parameters()) in others
 
 
 def test_an_estimate_reads_as_a_line():

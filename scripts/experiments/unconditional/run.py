@@ -202,12 +202,14 @@ def measure(args: argparse.Namespace) -> dict:
         base, begin = "", ["--model_config", str(config), "--beta_schedule", "squaredcos_cap_v2"]
     validation, test = {"validation": PixelSet(str(folders["validation"]))}, {"test": PixelSet(str(folders["test"]))}
     images = Images(folders["test"], args.num_samples, args.sample_steps)
-    reference = base_losses(base, validation | test) if base else {}
+    unit = dict.fromkeys(("validation", "test"), 1.0)
+    if base:  # losses are ratios to its
+        unit = {name: sum(losses) / len(losses) for name, losses in base_losses(base, validation | test).items()}
     common = [*common_options(args, folders["train"], args.max_train_steps), *begin]
     variants, records, shown = {}, [], {}
     if base:
         scores = images.scores(base, None, work / "base" / "images.json")
-        records.append({"variant": "base", "seed": 0, "scores": {"loss": mean(reference["test"]), **scores}})
+        records.append({"variant": "base", "seed": 0, "scores": {"loss": 1.0, **scores}})
         shown["base"] = images.draw(base, None, SHOWN)
     for name, arm in arms.items():
         options, folder = [*common, *arm.options.split()], work / name.replace(" ", "-")
@@ -220,7 +222,7 @@ def measure(args: argparse.Namespace) -> dict:
         variants[name] = {
             "options": arm.options,
             "parameters": swept[rate].parameters,
-            "sweep": {f"{key:g}": value for key, value in losses.items()},
+            "sweep": {f"{key:g}": value / unit["validation"] for key, value in losses.items()},
             "best_rate": rate,
             "bracketed": is_bracketed(losses),
         }
@@ -233,7 +235,7 @@ def measure(args: argparse.Namespace) -> dict:
                 {
                     "variant": name,
                     "seed": seed,
-                    "scores": {"loss": run.loss("test"), **scores},
+                    "scores": {"loss": run.loss("test") / unit["test"], **scores},
                     "seconds": run.seconds,
                 }
             )
@@ -249,11 +251,7 @@ def measure(args: argparse.Namespace) -> dict:
     if base:
         settings |= {"base_steps": args.base_steps, "base_images": args.base_images}
     counts = {name: len(list(folder.glob("*.png"))) for name, folder in folders.items()}
-    return write_results(args.results, KIND, records, settings, images=counts, variants=variants)
-
-
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return write_results(args.results, KIND, records, settings, base_loss=unit, images=counts, variants=variants)
 
 
 def draw_picture(shown: dict[str, list[Image.Image]], target: Path) -> None:
@@ -270,15 +268,15 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True, help="folder with train.parquet and test.parquet")
     parser.add_argument("--output", required=True, help="folder of images and runs; what is there is used again")
     parser.add_argument("--results", required=True, help="JSON file to write; its page and picture lie beside it")
-    parser.add_argument("--max-train-steps", type=int, help="steps of each run (hands: 100, faces: 400)")
+    parser.add_argument("--max-train-steps", type=int, help="steps of each run (hands: 80, faces: 400)")
     parser.add_argument("--batch-size", type=int, default=16, help="images a step (%(default)s)")
-    parser.add_argument("--base-steps", type=int, default=1200, help="steps of the model that is adapted (%(default)s)")
+    parser.add_argument("--base-steps", type=int, default=800, help="steps of the model that is adapted (%(default)s)")
     parser.add_argument("--base-images", type=int, default=3000, help="rendered hands it learns from (%(default)s)")
     parser.add_argument("--num-seeds", type=int, help="runs of each arm at its best rate (hands: 5, faces: 3)")
-    parser.add_argument("--num-samples", type=int, default=192, help="images drawn of each run (%(default)s)")
+    parser.add_argument("--num-samples", type=int, default=128, help="images drawn of each run (%(default)s)")
     parser.add_argument("--sample-steps", type=int, default=10, help="DDIM steps of each image (%(default)s)")
     args = parser.parse_args()
-    args.max_train_steps = args.max_train_steps or {"hands": 100, "faces": 400}[args.subject]
+    args.max_train_steps = args.max_train_steps or {"hands": 80, "faces": 400}[args.subject]
     args.num_seeds = args.num_seeds or {"hands": 5, "faces": 3}[args.subject]
     results = measure(args)
     write_text(Path(args.results).with_suffix(".md"), page(results, Path(args.results)))

@@ -57,6 +57,7 @@ def page(results: dict, file: Path) -> str:
         [name, ", ".join(f"{key}: {value:.4f}" for key, value in arm["sweep"].items())] for name, arm in arms.items()
     ]
     what = ABOUT[subject].format(**settings, **{f"{name}_count": count for name, count in results["images"].items()})
+    ratio = ", as a ratio to that of the base" if subject == "hands" else ""
     picture = f"\n![Images of each arm, from the same noise]({file.stem}.png)\n" if subject == "hands" else ""
     return f"""# Diffusion of pixels: {subject}
 
@@ -65,8 +66,8 @@ def page(results: dict, file: Path) -> str:
 {what}
 Each arm has its own learning rate, by a sweep on {results["images"]["validation"]} validation images with seed
 {settings["sweep_seed"]}; then {len(settings["seeds"])} other seeds are trained and measured on
-{results["images"]["test"]} test images. Loss: denoising loss on these, with the same noise for all. Distances: of
-{settings["num_samples"]} images drawn in {settings["sample_steps"]} DDIM steps to the test images, in MobileNetV2's
+{results["images"]["test"]} test images. Loss: denoising loss on these, with the same noise for all{ratio}. Distances:
+of {settings["num_samples"]} images drawn in {settings["sample_steps"]} DDIM steps to the test images, in MobileNetV2's
 features; smaller is better. In brackets: 95% intervals (Student's t over seeds). The statements are of paired
 differences, corrected by Holm's method. {results["date"]}, one CPU core.
 
@@ -76,7 +77,7 @@ differences, corrected by Holm's method. {results["date"]}, one CPU core.
 
 {markdown_table(["arm", "trained parameters", "best rate", "loss", "kernel distance", "Fréchet distance"], rows)}
 
-Validation loss by learning rate, one run each:
+Validation loss by learning rate{ratio}, one run each:
 
 {markdown_table(["arm", "loss by rate"], swept)}
 {picture}"""

@@ -57,7 +57,7 @@ class Arm:
 
 ARMS = {
     "geometry": Arm("--train geoconv", (1e-2, 3e-2, 1e-1)),
-    "bias": Arm("--train bias", (1e-2, 3e-2, 1e-1)),
+    "bias": Arm("--train bias", (3e-2, 1e-1, 3e-1)),
     # 5,760 parameters beside 5,644 of the geometry weights.
     "LoRA": Arm("--train lora --lora-rank 1 --lora-target-modules conv2", (3e-3, 1e-2, 3e-2)),
     "whole decoder": Arm("--train full", (3e-4, 1e-3, 3e-3)),
@@ -272,7 +272,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="images a step (default: %(default)s)")
     parser.add_argument("--num-seeds", type=int, default=5, help="runs an arm at its best rate (default: %(default)s)")
     parser.add_argument("--validation-images", type=int, default=64, help="of the sweeps (default: %(default)s)")
-    parser.add_argument("--test-images", type=int, default=160, help="of the report (default: %(default)s)")
+    parser.add_argument("--test-images", type=int, default=128, help="of the report (default: %(default)s)")
     measure(parser.parse_args())
 
 

@@ -74,8 +74,9 @@ The packaged autoencoder knows rendered hands alone. Its decoder is fine-tuned o
 (Mavi et al., arXiv 2011.08927, Apache-2.0; {settings["size"]} px, {settings["steps"]} steps of
 {settings["batch_size"]}, L1, random squares, mirrored at random), while its encoder stays as it is. The people in the
 training, validation and test images differ. Each arm has its own best learning rate by the L1 of
-{settings["validation_images"]} validation images (seed {settings["sweep_seed"]}); the grid grows until the best rate
-has a worse one on both sides. Then each is trained with {seeds} other seeds, which all arms share, and scored on {settings["test_images"]} test images beside the
+{settings["validation_images"]} validation images (seed {settings["sweep_seed"]}); the grid grows until the
+best rate has a worse one on both sides. Then each is
+trained with {seeds} other seeds, which all arms share, and scored on {settings["test_images"]} test images beside the
 untouched decoder. The ring is the outer {ring} pixels on each side, as 16 at 256 px. In brackets: 95% intervals,
 in the first table over the seeds (Student's t), in the second over the images (paired bootstrap of means over seeds).
 The statements above are of paired differences over the seeds with p values below 0.05, corrected by Holm's method.
