@@ -41,7 +41,7 @@ def denoising_losses(
         return {"loss": diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)}
     weight = mask_weight(mask, clean.shape[-2:], args.mask_weight, args.mask_floor)
     loss = diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights, weight)
-    return {"loss": loss, "mask_loss_share": share_inside(prediction - target, weight, mask)}
+    return {"loss": loss, "mask_loss_share": share_inside((prediction.float() - target).square(), weight, mask)}
 
 
 def banded_losses(
