@@ -47,8 +47,8 @@ class VaeArguments(PartArguments, ImageDataArguments):
     )
     vae_part: Literal["decoder", "whole"] = trained_option(
         "decoder",
-        "decoder: the encoder and the codebook stay as they are, and so does the denoiser's world; whole: all layers, "
-        "which changes the latents, so a denoiser has to be trained anew",
+        "decoder: the encoder and the codebook stay as they are, so latents keep their meaning; whole: all layers, "
+        "after which a denoiser has to be trained anew",
         resume="fixed",
         common=True,
     )
