@@ -216,12 +216,8 @@ class TextToImage(Task[TextToImageArguments]):
 
     def conditions(self, batch: dict[str, Any]) -> tuple[Any, ...]:
         """What predicts from noisy latents and timesteps, and its further arguments."""
-        encoder, captions, sizes, dropout = (
-            self.encode_captions,
-            batch["caption"],
-            batch["sizes"],
-            self.args.caption_dropout,
-        )
+        encoder, dropout = self.encode_captions, self.args.caption_dropout
+        captions, sizes = batch["caption"], batch["sizes"]
         if self.args.train_text_encoder:
             return self.model, captions, sizes, encoder.draw_dropped(len(captions), dropout)
         parts = tuple(batch[name] for name in ("text0", "text1") if name in batch) or None

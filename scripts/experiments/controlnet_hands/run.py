@@ -60,7 +60,7 @@ class Arm:
 
 ARMS = {
     "whole": {
-        "whole": Arm("--train full", (3e-4, 1e-3, 3e-3)),
+        "whole": Arm("--train full", (1e-4, 3e-4, 1e-3)),
         "whole + geometry": Arm("--train full+geoconv", (3e-2, 1e-1, 3e-1), "geoconv_learning_rate", "whole"),
     },
     "adapters": {
@@ -127,6 +127,9 @@ class Drawings:
             scores |= {f"{name} {key}": value for key, value in self.errors(images, data).items()}
         write_json(file, {"steps": self.steps, "scores": scores})
         return scores
+
+    def close(self) -> None:
+        self._scorer.close()
 
     def originals(self) -> dict[str, float]:
         """Those of the images themselves: the detector's own error."""
@@ -224,6 +227,7 @@ def measure(args: argparse.Namespace) -> dict:
     draw_picture(
         drawings, {name: work / name.replace(" ", "-") / "seed-0" / "final" for name in variants}, args.results
     )
+    drawings.close()
     settings = {
         name: getattr(args, name) for name in ("stage", "max_train_steps", "batch_size", "train_images", "seed")
     }
@@ -256,15 +260,15 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, help="folder of images and runs; what is there is used again")
     parser.add_argument("--results", required=True, help="JSON file to write; its page and picture lie beside it")
-    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 160, adapters: 80)")
-    parser.add_argument("--batch-size", type=int, default=16, help="images a step (%(default)s)")
+    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 320, adapters: 160)")
+    parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
     parser.add_argument("--num-seeds", type=int, default=3, help="runs of each arm at its best rate (%(default)s)")
     parser.add_argument("--train-images", type=int, default=1500, help="rendered hands (%(default)s)")
     parser.add_argument("--test-images", type=int, default=96, help="images of each test set (%(default)s)")
     parser.add_argument("--sample-steps", type=int, default=12, help="denoising steps of each image (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the images (%(default)s)")
     args = parser.parse_args()
-    args.max_train_steps = args.max_train_steps or {"whole": 160, "adapters": 80}[args.stage]
+    args.max_train_steps = args.max_train_steps or {"whole": 320, "adapters": 160}[args.stage]
     results = measure(args)
     write_text(Path(args.results).with_suffix(".md"), page(results, Path(args.results)))
 
