@@ -232,12 +232,13 @@ def finish(run: Run, outcome: Outcome, upload: HubUpload | None) -> None:
     """Write final/ and summary.json, and upload the one."""
     task, folder = run.task, Path(run.task.args.output_dir)
     writes = task.accelerator.is_main_process
-    found = task.finish() if writes else {}
-    with atomic_directory(folder / "final") if writes else nullcontext() as final, run.state.averaged():
-        if final is not None:
-            run.save(final)
-            if upload is not None:
-                complete_card(final, folder, run.facts(), None if task.best is None else task.best.best)
+    with run.state.averaged():
+        found = task.finish() if writes else {}
+        with atomic_directory(folder / "final") if writes else nullcontext() as final:
+            if final is not None:
+                run.save(final)
+                if upload is not None:
+                    complete_card(final, folder, run.facts(), None if task.best is None else task.best.best)
     if writes:
         last = [line["loss"] for line in read_losses(folder / "losses.jsonl")[-FINAL_LOSS_STEPS:]]
         summary = {

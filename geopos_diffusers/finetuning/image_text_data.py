@@ -8,12 +8,10 @@ import json
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -22,15 +20,16 @@ from tqdm import tqdm
 from ..errors import DataError
 from ..images.opening import image_size, open_image
 from .buckets import Buckets
-from .framing import Frame, cut_out, frame_centre, grown_box, image_tensor, lies_outside
-from .records import Captions, Columns, Record, Records, open_records
+from .framing import cut_out, grown_box, image_tensor, lies_outside
+from .masks import read_mask
+from .readable_images import FEW, UNREADABLE_SHARE, evenly_spaced, readable
+from .record_sources import open_records
+from .records import Captions, Columns, Record, Records
 
 logger = logging.getLogger(__name__)
 COMPARED_IMAGES = 64  # without captions: by these a continued run sees that the data are the same
-CHECKED_IMAGES = 2000  # decoded before the first step: all of a small data set, evenly spaced ones of a large one
-UNREADABLE_SHARE = 0.05  # of a large data set's images, above which a run stops
 SOME_CAPTIONS = 10_000
-FEW = 20  # unreadable images that never stop one
+SHOWN_FROM = 10_000  # images whose sizes take long enough to find for a progress bar
 Size = tuple[int, int]
 
 
@@ -69,7 +68,10 @@ class ImageTextData(Dataset):
         self.columns, self.bucket_step = columns or Columns(), bucket_step
         self.captions = Captions(records, kept)
         self.skipped = len(records) - len(kept)
-        self.buckets = None if bucket_step is None else Buckets(resolution, bucket_step, map(self._shape, kept))
+        self.buckets = None
+        if bucket_step is not None:
+            rows = tqdm(kept, "sizes of images", leave=False, disable=len(kept) < SHOWN_FROM)
+            self.buckets = Buckets(resolution, bucket_step, map(self._shape, rows))
         self._read, self._replaced = 0, set[str]()
 
     def __len__(self) -> int:
@@ -209,6 +211,7 @@ class ImageTextData(Dataset):
 
     def content_digest(self, index: int) -> bytes:
         """A digest of what an item's pixels are made from: the encoded image, and how it is cut out and scaled."""
+        self._read += 1
         record = self.records[self.kept[index]]
         text = json.dumps([record.box, self.margin if record.box else None, self.size_of(index)])
         digest = hashlib.sha256(text.encode())
@@ -228,24 +231,6 @@ class ImageTextData(Dataset):
         if len(self._replaced) > max(FEW, UNREADABLE_SHARE * self._read):
             count = f"{len(self._replaced)} of the first {self._read} images"
             raise DataError(f"{count} cannot be read, the last {record.name} ({error})") from error
-
-
-def read_mask(record: Record, original: tuple[int, int], frame: Frame) -> Tensor:
-    """A record's mask [1, H, W] float32 in [0, 1], cut out as its image is; all ones where it has none.
-
-    Raises:
-        DataError: it cannot be read, or is of another size than the image.
-    """
-    if record.mask is None:
-        return torch.ones(1, *frame.size)
-    try:
-        mask = open_image(record.mask).convert("L")
-    except DataError as error:
-        raise DataError(f"its mask: {error}") from error
-    if mask.size != original:
-        raise DataError(f"its mask has {mask.size[0]} x {mask.size[1]} pixels, the image {original[0]} x {original[1]}")
-    cut = cut_out(mask, frame, Image.Resampling.BOX)
-    return torch.from_numpy(np.array(cut))[None].float() / 255
 
 
 def load_image_text(
@@ -278,56 +263,6 @@ def load_image_text(
     records = open_records(dataset, columns, split, limit)
     kept = readable(records, dataset, show_progress)
     return ImageTextData(records, kept, resolution, columns, margin, bucket_step)
-
-
-def readable(records: Records, dataset: str, show_progress: bool = True) -> Sequence[int]:
-    """Which records to use: of a small data set those whose image can be decoded, of a large one all.
-
-    Raises:
-        DataError: as `load_image_text`.
-    """
-    if not len(records):
-        raise DataError(f"{dataset} holds no images with captions")
-    checked = evenly_spaced(len(records), CHECKED_IMAGES)
-    small = len(checked) == len(records)
-    problems = find_unreadable(records, checked, show_progress)
-    for index, reason in problems.items():
-        logger.warning("%s: %s (%s)", "left out" if small else "cannot be read", records[index].name, reason)
-    first = next(iter(problems.items()), None)
-    if first and len(problems) > (len(checked) - 1 if small else UNREADABLE_SHARE * len(checked)):
-        share = (
-            f"none of {len(checked)}" if small else f"of {len(checked)} looked at only {len(checked) - len(problems)}"
-        )
-        raise DataError(f"{dataset}: {share} images can be read; the first: {records[first[0]].name} ({first[1]})")
-    if not small:
-        return range(len(records))
-    if problems:
-        logger.warning("%d of %d images cannot be read and are left out", len(problems), len(records))
-    return [index for index in range(len(records)) if index not in problems]
-
-
-def find_unreadable(records: Records, indices: Sequence[int], show_progress: bool = True) -> dict[int, str]:
-    """Decode some of the images once. Returns the index and the reason of each that cannot be."""
-
-    def problem(index: int) -> str | None:
-        try:
-            record = records[index]
-            original = open_image(record.image).size
-            if record.mask is not None:
-                read_mask(record, original, frame_centre(original, (8, 8)))
-        except (DataError, ValueError, MemoryError) as error:
-            return str(error) or type(error).__name__
-        return None
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        reasons = pool.map(problem, indices)
-        shown = tqdm(reasons, total=len(indices), desc="checking images", disable=not show_progress, leave=False)
-        return {index: reason for index, reason in zip(indices, shown, strict=True) if reason is not None}
-
-
-def evenly_spaced(size: int, count: int) -> Sequence[int]:
-    """Up to `count` of the numbers below `size`."""
-    return range(size) if size <= count else [number * size // count for number in range(count)]
 
 
 def _add_list(digest: Any, values: Iterable[Any], text: Callable[[Any], str]) -> None:

@@ -16,8 +16,10 @@ from ..training.data_order import DataOrder, MixedStream, ShuffledStream, Stream
 from ..training.interruption import ignore_ctrl_c
 from .buckets import bucket_step
 from .data_options import ImageDataArguments
-from .image_text_data import ImageTextData, readable
-from .records import Columns, JoinedRecords, open_records
+from .image_text_data import ImageTextData
+from .readable_images import readable
+from .record_sources import open_records
+from .records import Columns, JoinedRecords
 from .streaming import StreamedData
 
 logger = logging.getLogger(__name__)

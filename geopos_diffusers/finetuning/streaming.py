@@ -15,7 +15,8 @@ from ..images.metadata import METADATA
 from ..images.opening import open_image
 from ..optional_packages import optional_import
 from .framing import cut_out, image_tensor
-from .image_text_data import FEW, UNREADABLE_SHARE, read_mask
+from .masks import read_mask
+from .readable_images import FEW, UNREADABLE_SHARE
 from .records import Columns, Record, checked_box, checked_caption
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class StreamedData(IterableDataset):
         self.files = find_files(dataset)
         self.stream = open_stream(dataset, self.files, split)
         self.columns = found_columns(dataset, columns, self.stream)
-        self._read, self._replaced = 0, set[str]()
+        self._read, self._unreadable, self._named = 0, 0, set[str]()
 
     def some_captions(self) -> list[str]:
         """Those of the first samples."""
@@ -128,11 +129,12 @@ class StreamedData(IterableDataset):
         return item | ({"mask": read_mask(record, image.size, frame)} if self.columns.mask else {})
 
     def _note_unreadable(self, record: Record, error: Exception) -> None:
-        if record.name not in self._replaced:
+        self._unreadable += 1
+        if record.name not in self._named:
             logger.warning("replaced by the next image: %s (%s)", record.name, str(error) or type(error).__name__)
-            self._replaced.add(record.name)
-        if len(self._replaced) > max(FEW, UNREADABLE_SHARE * self._read):
-            seen = f"{len(self._replaced)} of the first {self._read} images"
+            self._named.add(record.name)
+        if self._unreadable > max(FEW, UNREADABLE_SHARE * self._read):
+            seen = f"{self._unreadable} of the first {self._read} images"
             raise DataError(f"{seen} cannot be read, the last {record.name} ({error})") from error
 
 

@@ -209,5 +209,8 @@ class Task(ABC, Generic[Arguments]):
         self.model = None
 
     def finish(self) -> dict[str, Any]:
-        """On the first process, before final/ is written. Returns what summary.json says beside the rest."""
+        """On the first process, before final/ is written, with the averaged weights in place.
+
+        Returns what summary.json says beside the rest.
+        """
         return {} if self.best is None else {"best": self.best.best}

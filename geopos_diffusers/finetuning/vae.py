@@ -275,6 +275,9 @@ class Vae(Task[VaeArguments]):
         self.discriminator = None
 
     def finish(self) -> dict[str, Any]:
+        if self.compared is not None and not self.scores:  # of a run that was finished already
+            with self.reconstructing():
+                self.scores, _ = self.compared.compare(self.reconstruct)
         return {"scores": self.scores} if self.scores else {}
 
 

@@ -37,8 +37,8 @@ def check_value(
             return value
         values = value if isinstance(value, (list, tuple)) else [value]
         if not values or not all(_is_a(item, one, at_least, above, at_most) for one in values):
-            expected = f"a list of {NAMES[item][1]}{_range_text(at_least, above, at_most)}"
-            raise ConfigError(f"{name} must be {expected}; got {value!r}")
+            wanted = " that are not empty" if item is str and at_least else _range_text(at_least, above, at_most)
+            raise ConfigError(f"{name} must be a list of {NAMES[item][1]}{wanted}; got {value!r}")
         return list(values)
     kind = kinds[0]
     if kind is bool:

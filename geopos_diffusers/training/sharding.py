@@ -44,7 +44,8 @@ def shard(model: nn.Module, trained: Mapping[str, Parameter], accelerator: Accel
         What they have become, by name in the same order.
 
     Raises:
-        ConfigError: no module is of these classes, or an option of FSDP is not supported.
+        ConfigError: no module is of these classes, what is trained is not all in the model, or an option of FSDP is not
+            supported.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
@@ -52,6 +53,9 @@ def shard(model: nn.Module, trained: Mapping[str, Parameter], accelerator: Accel
     plugin = FullyShardedDataParallelPlugin()
     if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
         raise ConfigError("fsdp_offload_params is not supported here; leave it out")
+    own = dict(model.named_parameters())
+    if others := [name for name, value in trained.items() if own.get(name) is not value]:
+        raise ConfigError(f"FSDP can shard one model, and {others[0]} belongs to another; use plain data parallelism")
     wanted = plugin.transformer_cls_names_to_wrap or getattr(model, "_no_split_modules", None) or []
     blocks = {name: module for name, module in model.named_modules() if name and type(module).__name__ in wanted}
     if wanted and not blocks:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +170,24 @@ class TestARun:
         assert rows(folder)[0].keys() == {"step", "validation_loss", "validation_loss_band_0", "validation_loss_band_1"}
         summary = json.loads((folder / "summary.json").read_text())
         assert (summary["images"], summary["validation_images"]) == (10, 4)
+
+
+@pytest.mark.slow
+def test_two_processes(model, images, whole, tmp_path):
+    """The first measures and decides for both: the values of the untrained model are those of one process."""
+    command = [sys.executable, "-m", "geopos_diffusers.cli.main", "train", "--cpu", "--num_processes", "2"]
+    stopping = {"learning_rate": 5.0, "use_ema": False, "validation_loss_steps": 1, "early_stopping": 2}
+    values = OPTIONS | stopping | {"max_train_steps": 20, "train_batch_size": 2, "report_to": "none"}
+    values |= {"model": model, "dataset": images, "output": tmp_path / "run"}
+    done = subprocess.run(
+        [*command, *(f"--{key}={value}" for key, value in values.items())], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = rows(tmp_path / "run")
+    assert lines[0] == pytest.approx(rows(whole)[0], rel=1e-5)
+    best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())["step"]
+    assert lines[-1]["step"] == best + 2 < 20
+    assert f"ended early at step {best + 2} of 20" in done.stdout
 
 
 class TestEarlyStopping:

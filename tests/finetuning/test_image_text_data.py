@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.finetuning import image_text_data
+from geopos_diffusers.finetuning import readable_images
 from geopos_diffusers.finetuning.framing import prepare_image
 from geopos_diffusers.finetuning.image_text_data import load_image_text
 
@@ -183,7 +183,7 @@ class TestLargeData:
 
     @pytest.fixture(autouse=True)
     def few_checked(self, monkeypatch):
-        monkeypatch.setattr(image_text_data, "CHECKED_IMAGES", 4)
+        monkeypatch.setattr(readable_images, "CHECKED_IMAGES", 4)
 
     def write(self, folder, bad=(), count=60):
         for index in range(count):

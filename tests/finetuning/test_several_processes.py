@@ -64,7 +64,7 @@ def run(start, tmp_path):
 
     def run(name: str, launcher: tuple[str, ...] = (), **options) -> tuple[list[dict], str]:
         process = start(name, launcher, **options)
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors[-3000:]
         return read_losses(tmp_path / name / "losses.jsonl"), output
 
@@ -165,7 +165,7 @@ def third_step_by_hand(checkpoint: Path, model: Path, images: Path, processes: i
 def test_other_samples_a_step_and_other_sharding_are_refused(start, run):
     run("run", PARALLEL)
     process = start("run")
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == 2
     assert "was made with samples_per_step=4; this run has samples_per_step=2" in errors
     for words, message in (
@@ -173,13 +173,14 @@ def test_other_samples_a_step_and_other_sharding_are_refused(start, run):
         ((*PARALLEL, "--use_fsdp", "--fsdp_version", "2"), "leave out --cpu"),
     ):
         process = start("other", words)
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode
         assert len(re.findall(f"error: .*{message}", errors)) == 1
 
 
-@pytest.mark.parametrize("launcher", [PARALLEL, SHARDED], ids=["data parallel", "sharded"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("launcher", "number"), [(SHARDED, signal.SIGINT), (PARALLEL, signal.SIGTERM)], ids=["sharded", "data parallel"]
+)
 def test_a_signal_to_all_processes_saves_a_checkpoint(start, run, tmp_path, launcher, number):
     folder, more = tmp_path / "run", {"checkpointing_steps": 2000, "train": "geoconv+lora"}
     process = start("run", launcher, max_train_steps=2000, **more)
@@ -189,7 +190,7 @@ def test_a_signal_to_all_processes_saves_a_checkpoint(start, run, tmp_path, laun
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     os.killpg(process.pid, number)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     (checkpoint,) = list_checkpoints(folder)
     steps = int(checkpoint.name.removeprefix("checkpoint-"))
     assert f"fine-tuning: stopped at step {steps} of 2000; saved {checkpoint}" in output, errors[-3000:]

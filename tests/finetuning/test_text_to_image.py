@@ -329,7 +329,8 @@ class TestOptions:
         assert (shown["train"], shown["trained_parameters"]) == ("geoconv", "976")
         base = sum(parameter.numel() for parameter in tiny_stable_diffusion().unet.parameters())
         assert shown["unet_parameters"] == str(base)
-        assert re.fullmatch(r"of a step about 0\.\d\d GiB \(.*activations 0\.\d\d\) and 0\.\d\d of .*", shown["memory"])
+        memory = r"of a step\s+about 0\.\d\d GiB \(.*activations 0\.\d\d\) and 0\.\d\d of .*"
+        assert re.fullmatch(memory, shown["memory"])
         assert not folder.exists()
 
     def test_files_of_a_run(self, finetune):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,7 @@ from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
 
 from geopos_diffusers import GeoConvConfig, apply_geoconv
 from geopos_diffusers.errors import ConfigError, DataError
+from geopos_diffusers.finetuning import readable_images
 
 SIZES = ((48, 40), (80, 40), (40, 80), (48, 48), (90, 50), (70, 40))
 
@@ -44,7 +46,7 @@ def losses(lines):
 
 
 class TestCaches:
-    @pytest.mark.parametrize("text", [False, True])
+    @pytest.mark.parametrize("text", [pytest.param(False, marks=pytest.mark.slow), True])
     def test_training_from_the_disk_is_training(self, finetune, hands, text):
         options = {"dataset": hands, "max_train_steps": 3, "train": "geoconv", "mask_column": "mask"}
         options |= {"aspect_ratio_buckets": True, "crop_to": "hand"}
@@ -72,6 +74,21 @@ class TestCaches:
         _, lines = finetune("text", cache_text_embeddings=True, cache_latents=True, **options)
         assert losses(lines) == losses(expected)
 
+    @pytest.mark.slow
+    def test_an_image_that_takes_another_s_place_brings_its_caption_and_mask(
+        self, finetune, hands, tmp_path, monkeypatch, caplog
+    ):
+        monkeypatch.setattr(readable_images, "CHECKED_IMAGES", 2)
+        folder = tmp_path / "damaged"
+        shutil.copytree(hands, folder)
+        (folder / "4.png").write_bytes(b"nonsense")
+        options = {"dataset": folder, "max_train_steps": 4, "mask_column": "mask", "aspect_ratio_buckets": True}
+        _, expected = finetune("plain", **options)
+        assert "4.png" in caplog.text
+        _, lines = finetune("cached", cache_latents=True, cache_text_embeddings=True, **options)
+        assert losses(lines) == losses(expected)
+
+    @pytest.mark.slow
     def test_other_images_and_settings_have_other_files(self, finetune, hands, tmp_path):
         kept = {"cache_latents": True, "latents_folder": tmp_path / "latents", "max_train_steps": 1}
         for number, options in enumerate(({}, {}, {"max_train_samples": 3}, {"crop_to": "hand"}), 1):
@@ -92,10 +109,12 @@ class TestCaches:
 
 
 class TestOrder:
-    @pytest.mark.parametrize("kind", ["buckets", "two data sets", "both"])
+    @pytest.mark.parametrize(
+        "kind", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("buckets", "two")), "both"]
+    )
     def test_a_continued_run_is_the_whole_one(self, finetune, hands, images, kind):
         options = {"dataset": hands, "train": "geoconv", "checkpointing_steps": 2}
-        if kind != "two data sets":
+        if kind != "two":
             options["aspect_ratio_buckets"] = True
         if kind != "buckets":
             options |= {"dataset": [hands, images], "dataset_weights": [3, 1]}
@@ -144,7 +163,7 @@ class TestStreaming:
     def quick(self, monkeypatch):
         monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.0)
 
-    @pytest.fixture(params=["tar", "parquet"])
+    @pytest.fixture(params=["tar", pytest.param("parquet", marks=pytest.mark.slow)])
     def shards(self, request, hands, tmp_path):
         folder = tmp_path / "shards"
         folder.mkdir()

@@ -132,6 +132,18 @@ class TestCoordinates:
         set_geoconv_frames(conv.eval(), moved)
         torch.testing.assert_close(conv(x), shifted, rtol=0, atol=1e-12)
 
+    @pytest.mark.parametrize("basis", ["multilinear", "taps"])
+    def test_what_moves_with_its_frame_stays_the_same(self, basis):
+        """Equivariance: input and frame moved by two pixels down and three to the right, away from the border."""
+        conv = layer(GeoConv2d, {"basis": basis})
+        x, frame = image(2, (13, 13)), torch.tensor([[[-0.5, -0.4], [0.3, 0.4]]], dtype=torch.float64)
+        moved = frame + torch.tensor([[[2 * 2 / 12, 3 * 2 / 12], [0.0, 0.0]]], dtype=torch.float64)
+        set_geoconv_frames(conv, frame)
+        before = conv(x)
+        set_geoconv_frames(conv, moved)
+        after = conv(x.roll((2, 3), (2, 3)))
+        torch.testing.assert_close(after[..., 3:-1, 4:-1], before[..., 1:-3, 1:-4], rtol=0, atol=1e-12)
+
     def test_the_constant_does_not_move(self):
         conv = layer(GeoConv2d, {"basis": "multilinear"})
         conv.geo_weight[:, 1:] = 0

@@ -18,8 +18,11 @@ from geopos_diffusers import (
     geoconv_status,
     load_geoconv_weights,
     save_geoconv_weights,
+    set_geoconv_frames,
 )
 from geopos_diffusers.patching.config import BASES
+
+FRAMES = [(0.0, 0.0, 0.5, 0.75), (0.5, 0.25, 1.0, 1.0)]  # of the two samples
 
 
 def loss(unet: nn.Module, sample: slice = slice(None)) -> torch.Tensor:
@@ -75,6 +78,16 @@ class TestOneProcess:
         step(plain)
         torch.testing.assert_close(denoise(unet), denoise(plain), rtol=0, atol=1e-6)
 
+    def test_data_parallel_in_frames(self):
+        unet, plain = (trained_stable_diffusion().unet for _ in range(2))
+        wrapped = DistributedDataParallel(unet)
+        for model in (wrapped, plain):
+            set_geoconv_frames(model, FRAMES)
+            step(model)
+        torch.testing.assert_close(denoise(unet), denoise(plain), rtol=0, atol=1e-6)
+        set_geoconv_frames(wrapped, None)
+        assert relative_error(denoise(unet), denoise(plain)) > 0.001
+
     def test_fully_shard(self, tmp_path):
         """FSDP2: patch, then shard; saving gathers the shards and loading distributes them."""
         unet, plain = trained_stable_diffusion().unet, trained_stable_diffusion().unet
@@ -101,7 +114,9 @@ def _train_a_half(rank: int, folder: Path, kind: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     unet = trained_stable_diffusion().unet
-    if kind == "data parallel":
+    if "frames" in kind:
+        set_geoconv_frames(unet, FRAMES[rank])
+    if "data parallel" in kind:
         model = DistributedDataParallel(unet)
     else:
         mesh = init_device_mesh("cpu", (2,))
@@ -116,11 +131,13 @@ def _train_a_half(rank: int, folder: Path, kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["data parallel", "fully sharded"])
+@pytest.mark.parametrize("kind", ["data parallel", "data parallel in frames", "fully sharded"])
 def test_two_processes_train_as_one(tmp_path, kind):
     torch.multiprocessing.spawn(_train_a_half, (tmp_path, kind), nprocs=2)
     plain = trained_stable_diffusion().unet
+    set_geoconv_frames(plain, FRAMES if "frames" in kind else None)
     step(plain)
+    set_geoconv_frames(plain, None)
     for rank in range(2):
         unet = trained_stable_diffusion(seed=1).unet
         load_geoconv_weights(unet, tmp_path / f"adapter{rank}")

@@ -154,6 +154,11 @@ def test_classes_that_the_model_does_not_have(monkeypatch):
         make_state(True)
 
 
+def test_what_another_model_trains():
+    with pytest.raises(ConfigError, match="x belongs to another; use plain data parallelism"):
+        shard(trained_stable_diffusion().unet, {"x": torch.nn.Parameter(torch.zeros(1))}, Accelerator(cpu=True))
+
+
 def test_one_process_alone_is_never_sharded(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert sharding_plugin(Accelerator(cpu=True)) is None
