@@ -84,6 +84,7 @@ def main() -> None:
         "train_batch_size": 2,
         "max_train_steps": args.steps,
         "checkpointing_steps": 5,
+        "log_every": 1,  # the log says how far a run is
         "use_ema": "true",
         "report_to": "none",
     }

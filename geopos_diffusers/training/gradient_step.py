@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from .checkpoints import TrainingState
+from .sharding import gathered
 
 
 @dataclass
@@ -52,7 +53,7 @@ class GradientStep:
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0) + value.detach() / count
                 if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(self.state.parameters.values(), self.max_grad_norm)
+                    norm = gathered(accelerator.clip_grad_norm_(self.state.parameters.values(), self.max_grad_norm))
                 optimizer.step()
                 optimizer.zero_grad()
         rates = {

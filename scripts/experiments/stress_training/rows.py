@@ -131,7 +131,8 @@ def two_runs(bench: Bench) -> Iterator[tuple[str, str]]:
     """A second run in the folder of one that is at work."""
     folder, second = bench.work / "two-runs", bench.work / "two-runs-second"
     process = bench.start(folder)
-    reach(bench, "step", folder, process)
+    if not reach(bench, "step", folder, process):
+        raise Failed("the first run ended too early")
     os.kill(process.pid, signal.SIGSTOP)  # it is still at work when the second one looks
     line = bench.end(bench.start(second, output=folder), second).refused()
     os.kill(process.pid, signal.SIGCONT)
