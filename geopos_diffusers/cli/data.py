@@ -101,7 +101,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of hands that are detected (default), or of rendered hands",
     )
     boxes.add_argument(
-        "--margin", type=float, default=0.05, metavar="SHARE", help="around the key points, of their longer side (0.05)"
+        "--margin",
+        type=float,
+        metavar="SHARE",
+        help="around the key points, of their longer side (0.09 if detected, else 0.04)",
     )
     boxes.add_argument("--overwrite", action="store_true", help="replace boxes that are there")
     boxes.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -204,17 +207,18 @@ def _mask(args: argparse.Namespace) -> None:
 
 
 def _boxes(args: argparse.Namespace) -> None:
-    from ..data.hand_boxes import BOXED_METADATA, write_boxes
+    from ..data.hand_boxes import BOXED_METADATA, MARGINS, write_boxes
     from ..data.hand_masks import FindHands, hands_of_row
 
     def write(find_hands: FindHands) -> None:
-        counts = write_boxes(args.folder, find_hands, args.margin, args.overwrite, not args.quiet)
+        counts = write_boxes(args.folder, find_hands, margin, args.overwrite, not args.quiet)
         without = counts.images - counts.one - counts.several
         found = f"{counts.one} images with one hand, {counts.several} with several, {without} without"
         print(f"wrote {args.folder}/{BOXED_METADATA}: boxes of {found}")
 
-    if not 0 <= args.margin <= 1:
-        raise DataError(f"margin is {args.margin}; give 0 to 1")
+    margin = MARGINS[args.source] if args.margin is None else args.margin
+    if not 0 <= margin <= 1:
+        raise DataError(f"margin is {margin}; give 0 to 1")
     if args.source == "keypoints":
         write(hands_of_row)
         return

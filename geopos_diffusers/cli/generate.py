@@ -14,12 +14,7 @@ from .adapter_options import (
     load_adapters,
     without_adapters,
 )
-from .box_options import (
-    add_box_arguments,
-    check_box_arguments,
-    check_trained_with_frames,
-    grid_places,
-)
+from .box_options import add_box_arguments, check_box_arguments, check_trained_with_frames, grid_places
 from .messages import confirm, warn
 
 if TYPE_CHECKING:
@@ -45,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images("--prompts-file", metavar="FILE", help="text file with one prompt a line")
     images("--negative-prompt", metavar="TEXT", help="what not to show")
     add_box_arguments(parser)
-    images("--num-images", type=int, help="images in all, going round the prompts (default: one a prompt)")
+    images(
+        "--num-images",
+        type=int,
+        help="images in all, going round the prompts (default: one a prompt); with --box-grid at every place",
+    )
     images("--seed", type=int, default=0, help="seed of the first image; the next has the next (default: 0)")
     sampling(
         "--inference-steps",

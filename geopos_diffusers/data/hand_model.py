@@ -12,7 +12,7 @@ import numpy as np
 
 from .anny_models import import_anny, single_thread, spread_to_vertices, texture_mask
 from .hand_joints import HandPose, joint_rotations
-from .open_edges import RINGS, open_edge, tube_faces, tube_vertices
+from .open_edges import CLOSE_TO_RIM, EVEN, RINGS, open_edge, tube_faces, tube_vertices
 from .rendering import face_normals, vertex_normals
 from .vectors import cross
 
@@ -193,5 +193,6 @@ class HandModel:
         moved = np.stack(transforms, axis=1).reshape(15, 12)
         blended = (self._weights @ np.concatenate([np.eye(3, 4).reshape(1, 12), moved])).reshape(-1, 3, 4)
         vertices = np.einsum("vij,vj->vi", blended[:, :, :3], shape.vertices) + blended[:, :, 3]
-        forearm = tube_vertices(vertices[self._rim], self._forearm, 0.25)
+        shares = EVEN if self._forearm == FOREARM_LENGTH else CLOSE_TO_RIM
+        forearm = tube_vertices(vertices[self._rim], self._forearm, 0.25, shares)
         return np.concatenate([vertices, forearm]), keypoints

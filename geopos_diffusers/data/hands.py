@@ -32,6 +32,7 @@ _PAIR_TRIES = 100
 # Palm lengths from the wrist to the end of the arm, times the share of the image that the hand fills: enough to leave
 # the image from its farthest corner.
 _ARM_REACH = 4.0
+_BEND = 1.0  # palm lengths
 
 
 @dataclass(frozen=True)
@@ -202,13 +203,17 @@ class HandRenderer:
         return Drawing(to_srgb(colour), rendering, place.camera, place.centre, place.keypoints, place.box)
 
     def _flatten_arm(self, vertices: np.ndarray, mesh: HandMesh, turn: np.ndarray) -> None:
-        """Bend a turned hand's arm, in place, into the plane of the image: a long one could reach the camera."""
+        """Bend a turned hand's arm, in place, into the plane of the image: a long one could reach the camera.
+
+        It bends within about `_BEND` of the wrist.
+        """
         arm = slice(self._model.hand_vertices, self._model.size)
         along = -turn[:, 1]
         flat = along * (1.0, 1.0, 0.0)
         wrist = mesh.vertices[: self._model.hand_vertices, 1].min()
         distance = np.maximum(wrist - mesh.vertices[arm, 1], 0.0)
-        vertices[arm] += distance[:, None] * (flat / np.linalg.norm(flat) - along)
+        bent = distance - _BEND * (1.0 - np.exp(-distance / _BEND))
+        vertices[arm] += bent[:, None] * (flat / np.linalg.norm(flat) - along)
 
     def _describe(
         self, drawn: Drawing, scene: Scene, generator: np.random.Generator, defect: dict[str, Any] | None = None
@@ -266,8 +271,6 @@ def make_draw_hands(size: int, seed: int, options: HandOptions, conditioning: tu
         conditioning: names out of CONDITIONS; each is an attribute "NAME_file_name", a picture.
     """
     check_choices("conditioning", conditioning, tuple(CONDITIONS), least=0)
-    if conditioning and 2 in options.hands:
-        raise DataError("conditioning pictures are of one hand; leave out --conditioning or two hands")
     renderer = HandRenderer(size, seed, options)
 
     def draw(start: int, stop: int) -> Iterator[tuple[Image.Image, dict[str, Any]]]:

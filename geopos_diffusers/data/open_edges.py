@@ -5,6 +5,8 @@ from itertools import pairwise
 import numpy as np
 
 RINGS = 4
+EVEN = tuple(step / RINGS for step in range(1, RINGS + 1))
+CLOSE_TO_RIM = (0.03, 0.1, 0.3, 1.0)  # of a long tube that bends there
 
 
 def open_edge(faces: np.ndarray) -> np.ndarray:
@@ -33,12 +35,14 @@ def tube_faces(rim: np.ndarray, first: int) -> np.ndarray:
     return np.concatenate(faces)
 
 
-def tube_vertices(rim: np.ndarray, length: float, growth: float) -> np.ndarray:
-    """Rings [RINGS * R, 3] from the positions `rim` [R, 3] on along -Y, growing thicker by the share `growth`."""
+def tube_vertices(rim: np.ndarray, length: float, growth: float, shares: tuple[float, ...] = EVEN) -> np.ndarray:
+    """Rings [RINGS * R, 3] from the positions `rim` [R, 3] on along -Y, growing thicker by the share `growth`.
+
+    They lie at these `shares` of the length.
+    """
     centre = rim.mean(0)
     rings = []
-    for step in range(1, RINGS + 1):
-        share = step / RINGS
+    for share in shares:
         ring = centre + (rim - centre) * np.array([1.0 + growth * share, 1.0 - share, 1.0 + growth * share])
         rings.append(ring + np.array([0.0, -length * share, 0.0]))
     return np.concatenate(rings)

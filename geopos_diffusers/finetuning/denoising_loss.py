@@ -7,41 +7,50 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .denoising import DDPMDenoising, banded_errors
-from .diffusion_loss import diffusion_loss, prediction_target
-from .masks import mask_weight, share_inside
+from .denoising import DDPMDenoising, Denoising, banded_errors
+from .diffusion_loss import prediction_target
+from .masks import mask_weight, share_inside, weighted_error
 
 # From noisy samples [B, C, H, W] and timesteps [B] to the prediction [B, C, H, W].
 Predict = Callable[[Tensor, Tensor], Tensor]
 
 
-def denoising_losses(
-    args: Any, scheduler: Any, clean: Tensor, predict: Predict, mask: Tensor | None = None
-) -> dict[str, Tensor]:
-    """The loss of a training batch, with noise and timesteps of the global generators.
+def sample_losses(
+    args: Any, denoising: Denoising, clean: Tensor, predict: Predict, mask: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The losses of a training batch, with noise and levels of the global generators.
 
     Args:
         args: of `DenoisingArguments` and `ImageDataArguments`.
-        scheduler: a DDPMScheduler. clean: [B, C, h, w] images or latents.
+        clean: [B, C, h, w] images or latents.
         mask: [B, 1, H, W] in [0, 1], where the loss counts most; see `masks`.
 
     Returns:
-        "loss", a scalar in float32, and with a mask "mask_loss_share", the part of it that lies inside.
+        [B] losses in float32, weighted by level, and with a mask "mask_loss_share", the part that lies inside.
     """
     noise = torch.randn_like(clean)
     if args.noise_offset:
         noise += args.noise_offset * torch.randn(*clean.shape[:2], 1, 1, device=clean.device)
-    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), device=clean.device)
+    levels = denoising.draw_levels(len(clean), clean.device)
     added = noise
     if args.input_perturbation:
         added = noise + args.input_perturbation * torch.randn_like(noise)
-    prediction = predict(scheduler.add_noise(clean, added, timesteps), timesteps)
-    target = prediction_target(scheduler, clean, noise, timesteps)
-    if mask is None:
-        return {"loss": diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights)}
-    weight = mask_weight(mask, clean.shape[-2:], args.mask_weight, args.mask_floor)
-    loss = diffusion_loss(prediction, target, scheduler, timesteps, args.loss_weights, weight)
-    return {"loss": loss, "mask_loss_share": share_inside(prediction - target, weight, mask)}
+    noisy = denoising.add_noise(clean, added, levels)
+    errors = denoising.errors(predict(noisy, denoising.timesteps(levels)), noisy, clean, noise, levels)
+    weight, found = None, {}
+    if mask is not None:
+        weight = mask_weight(mask, clean.shape[-2:], args.mask_weight, args.mask_floor)
+        found["mask_loss_share"] = share_inside(errors, weight, mask)
+    means, weights = weighted_error(errors, weight), denoising.weights(levels)
+    return means if weights is None else weights * means, found
+
+
+def denoising_losses(
+    args: Any, scheduler: Any, clean: Tensor, predict: Predict, mask: Tensor | None = None
+) -> dict[str, Tensor]:
+    """`sample_losses` of denoising diffusion, with their mean as "loss". scheduler: a DDPMScheduler."""
+    losses, found = sample_losses(args, DDPMDenoising(scheduler, args.loss_weights), clean, predict, mask)
+    return {"loss": losses.mean(), **found}
 
 
 def banded_losses(

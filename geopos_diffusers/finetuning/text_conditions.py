@@ -62,6 +62,7 @@ class CaptionEncoder:
         self.freed = False
         with torch.no_grad(), only_errors_logged():
             self.empty = self.family.encode_empty(pipe, device)
+        self._empty_is_zero = not any(part.any() for part in self.empty)
 
     def __call__(
         self, captions: Sequence[str], sizes: Tensor, dropout: float = 0.0, parts: Parts | None = None
@@ -92,7 +93,7 @@ class CaptionEncoder:
         texts = ["" if gone else caption for caption, gone in zip(captions, dropped.tolist(), strict=True)]
         with only_errors_logged():
             parts = self.family.encode(self.pipe, texts, self.device)
-        if not any(part.any() for part in self.empty):  # zeros whatever the weights are
+        if self._empty_is_zero:  # whatever the weights are
             kept = ~dropped
             parts = tuple(part * kept.view(-1, *[1] * (part.ndim - 1)) for part in parts)
         return self.family.conditions(parts, sizes)

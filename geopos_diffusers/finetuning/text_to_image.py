@@ -28,6 +28,7 @@ from ..training.processes import run_script
 from .cached_data import CachedData
 from .class_images import draw_class_images, join_batches, prior_losses
 from .denoising import banded_errors, build_denoising
+from .denoising_loss import sample_losses
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
 from .flow_matching import is_flow_matching
@@ -37,7 +38,6 @@ from .latent_cache import cache_latents
 from .latents import encode_moments, mean_latents, sample_latents, scale_latents
 from .loading import check_size, data_facts, load_data
 from .lora import save_lora
-from .masks import mask_weight, share_inside, weighted_error
 from .mirrored_captions import mirror_some
 from .reconstruction import reconstruction_psnr, warn_of_lost_detail
 from .streaming import StreamedData
@@ -183,33 +183,22 @@ class TextToImage(Task[TextToImageArguments]):
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Noise a batch's latents, let the denoiser predict, and compare."""
-        args, denoising, count = self.args, self.denoising, len(batch["caption"])
+        args, count = self.args, len(batch["caption"])
         if CLASS in batch:
             batch = join_batches(batch, batch[CLASS])
         if args.random_flip:
             batch = mirror_some(batch, args.flip_captions)
         moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
         latents = sample_latents(self.pipe.vae, moments)
-        noise = torch.randn_like(latents)
-        if args.noise_offset:
-            noise += args.noise_offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
-        levels = denoising.draw_levels(len(latents), latents.device)
-        forward, *told = self.conditions(batch)
-        added = noise
-        if args.input_perturbation:
-            added = noise + args.input_perturbation * torch.randn_like(noise)
-        noisy = denoising.add_noise(latents, added, levels)
-        seen = noisy
-        if self.inpainting is not None:
-            seen = torch.cat([noisy, self.inpainting.channels(batch)], 1)
-        prediction = forward(seen, denoising.timesteps(levels), *told)
-        errors, found = denoising.errors(prediction, noisy, latents, noise, levels), {}
-        weight = None
-        if "mask" in batch and args.inpaint_masks != "column":
-            weight = mask_weight(batch["mask"], latents.shape[-2:], args.mask_weight, args.mask_floor)
-            found["mask_loss_share"] = share_inside(errors, weight, batch["mask"])
-        means, weights = weighted_error(errors, weight), denoising.weights(levels)
-        losses = means if weights is None else weights * means
+
+        def predict_batch(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            forward, *told = self.conditions(batch)
+            if self.inpainting is not None:
+                noisy = torch.cat([noisy, self.inpainting.channels(batch)], 1)
+            return forward(noisy, timesteps, *told)
+
+        mask = None if args.inpaint_masks == "column" else batch.get("mask")
+        losses, found = sample_losses(args, self.denoising, latents, predict_batch, mask)
         if len(losses) == count:
             return {"loss": losses.mean(), **found}
         return {**prior_losses(losses, count, args.prior_loss_weight or 1.0), **found}

@@ -60,7 +60,7 @@ class TestBox:
 
     def test_ends_at_the_edge_of_the_image(self):
         assert box_of_hand(self.POINTS - (30, 0), (100, 50), 0.0) == (0.0, 0.2, 0.3, 0.6)
-        assert box_of_hand(self.POINTS - 100, (100, 50)) is None
+        assert box_of_hand(self.POINTS - 100, (100, 50), 0.1) is None
 
 
 class TestCommand:

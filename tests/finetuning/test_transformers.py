@@ -93,6 +93,7 @@ def test_a_resumed_run_is_the_undisturbed_one(finetune, models):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(finetune, models):
     options = {"train": "full", "learning_rate": 3e-3, "max_train_steps": 30, "train_batch_size": 4}
     _, lines = finetune("learns", model=models / "sana", cache_text_embeddings=True, cache_latents=True, **options)

@@ -141,7 +141,7 @@ X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 class TestCompile:
-    @pytest.mark.parametrize("basis", ["multilinear", "taps"])
+    @pytest.mark.parametrize("basis", ["multilinear", pytest.param("taps", marks=pytest.mark.slow)])
     def test_new_frames_need_no_new_graph(self, basis):
         torch._dynamo.reset()
         model, counter = blocks(basis=basis).eval().requires_grad_(False), CompileCounter()
@@ -166,6 +166,7 @@ class TestCompile:
         with pytest.raises(ConfigError, match="3 frames are set and the model was called with 2 samples"):
             compiled(X)
 
+    @pytest.mark.slow
     def test_training_step(self):
         torch._dynamo.reset()
         model, gradients = blocks(shift_range=0.0), []

@@ -60,7 +60,7 @@ ARMS = {
     "bias": Arm("--train bias", (3e-2, 1e-1, 3e-1)),
     # 5,760 parameters beside 5,644 of the geometry weights.
     "LoRA": Arm("--train lora --lora-rank 1 --lora-target-modules conv2", (3e-3, 1e-2, 3e-2)),
-    "whole decoder": Arm("--train full", (3e-4, 1e-3, 3e-3)),
+    "whole decoder": Arm("--train full", (1e-4, 3e-4, 1e-3)),
 }
 
 
