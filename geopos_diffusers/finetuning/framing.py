@@ -108,7 +108,7 @@ def box_of_row(row: Mapping[str, Any], column: str, box_format: str, place: str)
         box_format: xywh (left, top, width, height) or xyxy (left, top, right, bottom).
 
     Raises:
-        DataError: it is not four finite numbers, or is empty.
+        DataError: it is not four finite numbers, or is empty, or lies within one pixel, as shares of the image do.
     """
     values = row.get(column)
     if values is None or (isinstance(values, (list, tuple, str)) and not len(values)):
@@ -122,6 +122,8 @@ def box_of_row(row: Mapping[str, Any], column: str, box_format: str, place: str)
     right, bottom = (left + third, top + fourth) if box_format == "xywh" else (third, fourth)
     if not all(map(math.isfinite, (left, top, right, bottom))) or right <= left or bottom <= top:
         raise DataError(f"{place}: {column} is an empty box as {box_format}: {row[column]!r}")
+    if min(left, top) >= 0 and max(right, bottom) <= 1:
+        raise DataError(f"{place}: {column} must be in pixels; {row[column]!r} seems to be in shares of the image")
     return left, top, right, bottom
 
 

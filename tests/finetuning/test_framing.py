@@ -69,7 +69,7 @@ class TestBoxes:
         data = load_image_text(folder, 40, columns=Columns(box="hand", box_format="xyxy"))
         assert data[0]["sizes"].tolist() == [100, 200, 10, 30, 40, 40]
 
-    @pytest.mark.parametrize("box", [[1, 2, 3], "x", [0, 0, 0, 5], [0, 0, float("nan"), 1], 7])
+    @pytest.mark.parametrize("box", [[0.1, 0.2, 0.5, 0.6], [1, 2, 3], "x", [0, 0, 0, 5], [0, 0, float("nan"), 1], 7])
     def test_bad_boxes_are_named(self, tmp_path, box):
         with pytest.raises(DataError, match="line 1: hand"):
             load_image_text(write(tmp_path, [(20, 10)], hand=[box]), 8, columns=Columns(box="hand"))
