@@ -9,7 +9,7 @@ from typing import NoReturn
 import torch
 from accelerate import Accelerator
 
-from ..errors import ConfigError, GeoPosError
+from ..errors import GeoPosError
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
@@ -54,20 +54,14 @@ def start_cpu_processes() -> None:
 
     accelerate (1.4 to 1.15) starts N processes on CPUs only through MPI; without MPI it starts one and says nothing.
     Then this process is replaced by torch's own launcher, which runs the same script N times.
-
-    Raises:
-        ConfigError: FSDP was asked for too, which accelerate then forgets.
     """
     started = {"WORLD_SIZE", "LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"} & set(os.environ)
     if started or os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true"):
         return
     import psutil
 
-    launcher = psutil.Process().parent().cmdline()
-    count = launched_processes(launcher)
+    count = launched_processes(psutil.Process().parent().cmdline())
     if count > 1:
-        if any(word.replace("-", "_").startswith("__use_fsdp") for word in launcher):
-            raise ConfigError("accelerate forgets --use_fsdp beside --cpu; leave out --cpu")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
         spec = sys.modules["__main__"].__spec__  # of a module that was started by `python -m`
         program = sys.argv if spec is None else ["--module", spec.name, *sys.argv[1:]]

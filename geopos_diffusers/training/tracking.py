@@ -1,5 +1,6 @@
 """accelerate and its experiment trackers, set up from a script's options with one clear line for what cannot work."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from accelerate.utils import (
 
 from ..errors import ConfigError, MissingDependencyError
 from .processes import needs_cpu_group
-from .sharding import sharding_plugin
 
 # What spreads optimizer states over the processes in other ways than `sharding.py` does.
 UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
@@ -37,6 +37,9 @@ def build_accelerator(
     """
     names = [report_to] if isinstance(report_to, str) else list(report_to)
     _check_trackers(names)
+    # accelerate fails with a traceback where that version finds no GPU.
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ConfigError("the first version of FSDP is not supported here; add --fsdp_version 2")
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision,
@@ -55,9 +58,6 @@ def build_accelerator(
         raise ConfigError("mixed_precision fp16 needs a GPU; on a CPU give bf16 or no")
     if accelerator.distributed_type in UNSUPPORTED:
         raise ConfigError(f"{accelerator.distributed_type.value} is not supported here; shard with FSDP2")
-    plugin = sharding_plugin(accelerator)
-    if plugin is not None and plugin.fsdp_version != 2:
-        raise ConfigError("the first version of FSDP is not supported here; add --fsdp_version 2")
     return accelerator
 
 
