@@ -1,6 +1,7 @@
 """The rooms of the package and the one direction of their imports, as docs/architecture.md draws them."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -90,3 +91,12 @@ def test_the_architecture_page_names_every_room():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{room}/` |"))
         named = row.split("|")[3]
         assert {name for name in ROOMS if f"`{name}`" in named} == below
+
+
+def test_the_files_of_finetuning_that_import_metrics_are_those_that_the_page_names():
+    """They are loaded with options of their own, since other runs need neither the networks nor the extra."""
+    files = {path for path in FILES if "metrics" in {room_of(module) for module in imported_modules(path)}}
+    found = {path.name for path in files if path.parent.name == "finetuning"}
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paragraph = next(text for text in page.split("\n\n") if "files of `finetuning/` import `metrics`" in text)
+    assert found == set(re.findall(r"`(\w+\.py)`", paragraph))
