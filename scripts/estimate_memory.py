@@ -5,6 +5,8 @@
 Prints the table of docs/large_models.md. For your own model, data and options: `geopos train ... --dry-run`.
 """
 
+import argparse
+
 import torch
 from benchmark_overhead import sd15_unet, sd_vae_decoder, sdxl_unet, target_layers
 from experiments.page import markdown_table
@@ -71,6 +73,7 @@ def bfloat16(unet: nn.Module) -> nn.Module:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     lines = []
     with torch.device("meta"):
         for model, size, train, batch, processes in ROWS:

@@ -18,7 +18,7 @@ class ImageDataArguments(TrainingArguments):
 
     # A resumed run compares the data's own fingerprint instead, whatever its path and columns are.
     dataset: list[str] = required(
-        "image folder with metadata.jsonl, Parquet file, or Hub data set id; or several of them",
+        "image folder with metadata.jsonl, Parquet file or Hub data set id, or several",
         resume="free",
         group="data",
         at_least=1,
@@ -41,8 +41,7 @@ class ImageDataArguments(TrainingArguments):
     )
     resolution: int | None = data_option(
         None,
-        "pixels a side that images are scaled and centre-cropped to (with buckets, of the square of the same area); "
-        "by default the model's",
+        "pixels a side that images are scaled and centre-cropped to; by default the model's",
         resume="fixed",
         name="size",
         common=True,

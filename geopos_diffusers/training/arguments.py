@@ -153,8 +153,8 @@ def build_parser(arguments_class: type, given: dict[str, Any] | None = None) -> 
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="YAML file with any of these options, or the name of a packaged one "
-        f"({', '.join(packaged_configs())}); the command line wins over it",
+        help="YAML file with any of these options, or the name of a packaged one, such as finetune_hands; the "
+        "command line wins over it",
     )
     hints, given = get_type_hints(arguments_class), given or {}
     split = any(known.metadata["common"] and _default(known) is not MISSING for known in fields(arguments_class))

@@ -8,6 +8,7 @@ import pytest
 
 from geopos_diffusers.command_line import kebab
 from geopos_diffusers.errors import ConfigError
+from geopos_diffusers.finetuning import kinds
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.training.arguments import (
     build_parser,
@@ -31,16 +32,21 @@ PROGRAMS = {
     "pretraining": "pretraining.arguments:PretrainingArguments",
     "hand_judge": "hand_judge.run:JudgeArguments",
 }
+KINDS = [
+    f"finetune_{kind}" for kind in kinds.ARGUMENTS if kind != kinds.DEFAULT
+]  # before finetune, which is the default
 
 
 def arguments_class(program: str) -> type:
     if program == "finetune":
         return TextToImageArguments
+    if program in KINDS:
+        return kinds.arguments_class(program.removeprefix("finetune_"))
     module, _, name = PROGRAMS[program].partition(":")
     return getattr(import_module(f"experiments.{module}"), name)
 
 
-@pytest.mark.parametrize("program", ["finetune", *PROGRAMS])
+@pytest.mark.parametrize("program", [*KINDS, "finetune", *PROGRAMS])
 def test_every_option_says_whether_a_resumed_run_may_change_it(program):
     rules = {known.name: known.metadata.get("resume") for known in fields(arguments_class(program))}
     assert rules.keys() == rules.keys() & {name for name, rule in rules.items() if rule in ("fixed", "free")}
@@ -74,9 +80,13 @@ def test_no_name_means_two_options(program):
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "accelerate"),
+    ids=lambda path: path.stem,
+)
 def test_configs_use_the_names_that_help_shows(path):
-    program = next((name for name in ("finetune", *PROGRAMS) if path.stem.startswith(name)), None)
+    program = next((name for name in (*KINDS, "finetune", *PROGRAMS) if path.stem.startswith(name)), None)
     assert program is not None, f"{path.stem} begins with the name of no program"
     chosen = arguments_class(program)
     assert set(read_yaml(path)) <= {shown_name(known) for known in fields(chosen)}

@@ -8,6 +8,7 @@ from script_loading import load_script
 from tiny_models import tiny_stable_diffusion
 
 REPOSITORY = Path(__file__).parents[2]
+GEOMETRY = {"geoconv", "geoconv-frames", "geoconv-taps", "geoconv-concat", "coordconv-concat"}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,9 @@ def build(batch):
 @pytest.mark.parametrize(
     ("mode", "base", "others"),
     [
-        ("inference", "unpatched", {"geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora"}),
-        ("adapter-step", "lora", {"geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat"}),
-        ("full-step", "unpatched", {"geoconv", "geoconv-taps", "geoconv-concat", "coordconv-concat", "lora"}),
+        ("inference", "unpatched", {*GEOMETRY, "lora"}),
+        ("adapter-step", "lora", GEOMETRY),
+        ("full-step", "unpatched", {*GEOMETRY, "lora"}),
     ],
 )
 def test_ratios_of_all_variants(script, tmp_path, monkeypatch, mode, base, others):
