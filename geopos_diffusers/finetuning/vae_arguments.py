@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 loss_option = partial(option, group="loss")
 # Peak learning rates: the best of a sweep of the packaged decoder on photographs in 80 steps (docs/results/
-# vae_decoder.md; LoRA at rank 1). Of the whole decoder it is the rate below the best, above which it fails. Taps were not
-# swept. Large models and long runs take less.
+# vae_decoder.md; LoRA at rank 1). Of the whole decoder it is the rate below the best, above which training fails.
+# Taps were not swept. Large models and long runs take less.
 LEARNING_RATES = {"geoconv": 3e-2, "taps": 3e-2, "bias": 3e-1, "lora": 3e-2, "full": 1e-3}
 GAN_OPTIONS = ("gan_start_step", "gan_learning_rate", "gan_channels", "gan_layers")
 
