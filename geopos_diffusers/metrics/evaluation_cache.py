@@ -7,6 +7,7 @@ goes on where it stopped, and a second one of the same images computes nothing a
 import hashlib
 import logging
 import sqlite3
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -59,7 +60,7 @@ class EvaluationCache:
     def _connect(target: str) -> sqlite3.Connection:
         connection = sqlite3.connect(target, timeout=WAIT_SECONDS)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_write_ahead_log(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS entries (component TEXT, key TEXT, value BLOB, checksum BLOB, "
@@ -110,6 +111,19 @@ class EvaluationCache:
             if not self._not_kept:
                 logger.warning("%s cannot be written (%s): scores are kept for this run alone", self.path, error)
             self._not_kept.update(((component, key), value) for component, key, value in rows)
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """The change of a new file's mode does not wait for other connections of itself, as other statements do."""
+    end = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "lock" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def _checksum(value: bytes) -> bytes:
