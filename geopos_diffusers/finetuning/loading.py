@@ -87,11 +87,18 @@ def join_kept(records: Sequence[Any], kept: Sequence[Sequence[int]]) -> Sequence
 
 
 def data_facts(data: Any) -> dict[str, Any]:
-    """What the terminal and summary.json say of boxes, masks and buckets."""
+    """What the terminal and summary.json say of boxes, masks and buckets.
+
+    Raises:
+        DataError: there is a column for boxes or masks, and no image has one.
+    """
     facts: dict[str, Any] = {}
     if isinstance(data, StreamedData):
         return facts
     counted = data.count_fields()
+    for kind, column in (("box", data.columns.box), ("mask", data.columns.mask)):
+        if column and counted[kind] == len(data):
+            raise DataError(f"no image has a {kind}: none has a field {column!r}")
     if data.columns.box:
         facts["images_without_box"] = counted["box"]
     if data.columns.mask:

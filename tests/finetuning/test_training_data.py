@@ -157,6 +157,13 @@ class TestMasks:
         assert losses(even) == pytest.approx(losses(none), rel=1e-6)
         assert losses(lines) != pytest.approx(losses(none), rel=1e-3)
 
+    @pytest.mark.parametrize(
+        ("option", "message"), [("mask_column", "no image has a mask"), ("crop_to", "no image has a box")]
+    )
+    def test_a_column_that_no_image_has(self, finetune, hands, option, message):
+        with pytest.raises(DataError, match=f"{message}: none has a field 'wrong'"):
+            finetune("wrong", dataset=hands, max_train_steps=1, **{option: "wrong"})
+
 
 class TestStreaming:
     @pytest.fixture(autouse=True)
