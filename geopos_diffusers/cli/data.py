@@ -72,42 +72,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Draw masks of the hands of an image folder, for geopos train --mask-column mask. "
         "Writes masks/, metadata_masked.jsonl and masks_preview.png into the folder.",
     )
-    mask.add_argument("folder", metavar="FOLDER", help="image folder with metadata.jsonl")
-    mask.add_argument(
-        "--from",
-        dest="source",
-        choices=("keypoints", "detected"),
-        default="keypoints",
-        help="of rendered hands (default), or of hands that are detected",
-    )
+    _add_annotated(mask, "keypoints", "masks")
     mask.add_argument(
         "--dilation", type=float, default=0.3, metavar="SHARE", help="reach beyond the bones, in palm lengths (0.3)"
     )
     mask.add_argument("--shape", choices=("skeleton", "hull"), default="skeleton", help="skeleton (default) or hull")
-    mask.add_argument("--overwrite", action="store_true", help="replace masks that are there")
-    mask.add_argument("--quiet", action="store_true", help="no progress bar")
     boxes = subjects.add_parser(
         "boxes",
         help="boxes of hands for an image folder",
         description="Find the boxes of the hands of an image folder, in shares of each image, for frames. "
         "Writes metadata_boxes.jsonl and boxes_preview.png into the folder.",
     )
-    boxes.add_argument("folder", metavar="FOLDER", help="image folder with metadata.jsonl")
-    boxes.add_argument(
-        "--from",
-        dest="source",
-        choices=("keypoints", "detected"),
-        default="detected",
-        help="of hands that are detected (default), or of rendered hands",
-    )
+    _add_annotated(boxes, "detected", "boxes")
     boxes.add_argument(
         "--margin",
         type=float,
         metavar="SHARE",
         help="around the key points, of their longer side (0.09 if detected, else 0.04)",
     )
-    boxes.add_argument("--overwrite", action="store_true", help="replace boxes that are there")
-    boxes.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_annotated(parser: argparse.ArgumentParser, source: str, written: str) -> None:
+    """The options of what is found of the hands in an image folder. source: by default."""
+    texts = {"keypoints": "of rendered hands", "detected": "of hands that are detected"}
+    (other,) = texts.keys() - {source}
+    parser.add_argument("folder", metavar="FOLDER", help="image folder with metadata.jsonl")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=tuple(texts),
+        default=source,
+        help=f"{texts[source]} (default), or {texts[other]}",
+    )
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {written} that are there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
