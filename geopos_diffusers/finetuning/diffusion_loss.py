@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .loss_weighting import LossWeighting
-from .masks import weighted_error
 
 
 def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -35,17 +34,15 @@ def diffusion_loss(
     scheduler: Any,
     timesteps: Tensor,
     weighting: LossWeighting = LossWeighting(),  # noqa: B008 - it is frozen
-    weight: Tensor | None = None,
 ) -> Tensor:
     """Mean over samples of their mean squared error, each weighted by its timestep.
 
     Args:
         prediction, target: [B, C, H, W]. timesteps: [B], integers.
-        weight: [B, 1, H, W], of the pixels, whose weighted mean is taken; see `masks.mask_weight`.
 
     Returns:
         A scalar in float32.
     """
-    loss = weighted_error(F.mse_loss(prediction.float(), target.float(), reduction="none"), weight)
+    loss = F.mse_loss(prediction.float(), target.float(), reduction="none").flatten(1).mean(1)
     weights = weighting(scheduler, timesteps)
     return (loss if weights is None else weights * loss).mean()
