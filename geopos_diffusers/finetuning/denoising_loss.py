@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from .denoising import DDPMDenoising, Denoising, banded_errors
-from .diffusion_loss import prediction_target
 from .masks import mask_weight, share_inside, weighted_error
 
 # From noisy samples [B, C, H, W] and timesteps [B] to the prediction [B, C, H, W].
@@ -65,35 +64,40 @@ def banded_losses(
 
 
 @torch.no_grad()
-def held_out_losses(
-    scheduler: Any,
+def spread_losses(
+    denoising: Denoising,
     count: int,
     clean: Callable[[slice], Tensor],
     predict: Callable[[slice, Tensor, Tensor], Tensor],
     seed: int,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Mean squared error of the prediction for each sample, at a timestep and noise of its own.
+    """Mean squared error of the prediction for each sample, at a noise level and noise of its own.
 
-    Timesteps are spread evenly over the samples. They and the noise depend on `seed`, `count` and the size alone, so
-    that models and adapters are compared on the same ones; the global generators stay as they are.
+    Levels are spread evenly over the samples. They and the noise depend on `seed`, `count` and the size alone, so that
+    models and adapters are compared on the same ones; the global generators stay as they are.
 
     Args:
-        scheduler: a DDPMScheduler. count: samples in all.
+        count: samples in all.
         clean: images or latents of a part of them. predict: from the part, its noisy samples and its timesteps.
 
     Returns:
-        [count] losses, not weighted by timestep.
+        [count] losses, not weighted by level.
     """
-    generator = torch.Generator().manual_seed(seed)
-    limit, losses = scheduler.config.num_train_timesteps, []
-    all_timesteps = (torch.arange(count) * limit // count)[torch.randperm(count, generator=generator)]
+    generator, losses = torch.Generator().manual_seed(seed), []
+    all_levels = (torch.arange(count) * denoising.steps // count)[torch.randperm(count, generator=generator)]
     for start in range(0, count, batch_size):
         part = slice(start, min(start + batch_size, count))
         samples = clean(part)
         noise = torch.randn(samples.shape, generator=generator).to(samples.device)
-        timesteps = all_timesteps[part].to(samples.device)
-        prediction = predict(part, scheduler.add_noise(samples, noise, timesteps), timesteps)
-        target = prediction_target(scheduler, samples, noise, timesteps)
-        losses.append((prediction.float() - target).square().flatten(1).mean(1).cpu())
+        levels = all_levels[part].to(samples.device)
+        noisy = denoising.add_noise(samples, noise, levels)
+        prediction = predict(part, noisy, denoising.timesteps(levels))
+        errors = denoising.errors(prediction, noisy, samples, noise, levels)
+        losses.append(errors.flatten(1).mean(1).cpu())
     return torch.cat(losses).numpy()
+
+
+def held_out_losses(scheduler: Any, *args: Any, **options: Any) -> np.ndarray:
+    """`spread_losses` of denoising diffusion. scheduler: a DDPMScheduler."""
+    return spread_losses(DDPMDenoising(scheduler), *args, **options)

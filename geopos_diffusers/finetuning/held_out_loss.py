@@ -18,6 +18,7 @@ from ..pipelines.generation import denoiser_of
 from ..training.early_stopping import BestWeights
 from ..training.loss_log import VALIDATION_LOSSES, LossLog
 from .denoising import default_denoising
+from .denoising_loss import spread_losses
 from .framing import prepare_image
 from .held_out_options import VALIDATION_LOSS
 from .inpainting import is_inpainting
@@ -127,19 +128,13 @@ def image_losses(pipe: Any, pixels: Tensor, captions: list[str], seed: int, batc
     """
     if is_inpainting(pipe):
         raise ConfigError(f"the loss of a {type(pipe).__name__} depends on masks and cannot be measured so")
-    denoising, model, device = default_denoising(pipe), denoiser_of(pipe), torch.device("cpu")
-    encode = CaptionEncoder(pipe, device)
-    generator = torch.Generator().manual_seed(seed)
-    count, losses = len(captions), []
-    all_levels = (torch.arange(count) * denoising.steps // count)[torch.randperm(count, generator=generator)]
+    model, encode = denoiser_of(pipe), CaptionEncoder(pipe, torch.device("cpu"))
     model.eval()
-    for start in range(0, count, batch_size):
-        part = slice(start, start + batch_size)
-        latents = scale_latents(pipe.vae, mean_latents(pipe.vae, pixels[part]))
-        noise = torch.randn(latents.shape, generator=generator)
-        levels = all_levels[part]
-        conditions = encode(captions[part], torch.zeros(len(latents), 6))
-        noisy = denoising.add_noise(latents, noise, levels)
-        prediction = predict(model, noisy, denoising.timesteps(levels), conditions)
-        losses.append(denoising.errors(prediction, noisy, latents, noise, levels).flatten(1).mean(1))
-    return torch.cat(losses).numpy()
+
+    def clean(part: slice) -> Tensor:
+        return scale_latents(pipe.vae, mean_latents(pipe.vae, pixels[part]))
+
+    def predict_part(part: slice, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        return predict(model, noisy, timesteps, encode(captions[part], torch.zeros(len(noisy), 6)))
+
+    return spread_losses(default_denoising(pipe), len(captions), clean, predict_part, seed, batch_size)
