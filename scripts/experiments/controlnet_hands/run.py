@@ -61,12 +61,12 @@ class Arm:
 ARMS = {
     "whole": {
         "whole": Arm("--train full", (1e-4, 3e-4, 1e-3)),
-        "whole + geometry": Arm("--train full+geoconv", (3e-2, 1e-1, 3e-1), "geoconv_learning_rate", "whole"),
+        "whole + geometry": Arm("--train full+geoconv", (1e-3, 1e-2, 1e-1), "geoconv_learning_rate", "whole"),
     },
     "adapters": {
-        "geometry": Arm("--train geoconv", (1e-1, 3e-1, 1.0)),
-        "bias": Arm("--train bias", (1e-1, 3e-1, 1.0)),
-        "LoRA attention r=4": Arm("--train lora --lora_rank 4", (1e-2, 3e-2, 1e-1)),
+        "geometry": Arm("--train geoconv", (3e-2, 1e-1, 3e-1)),
+        "bias": Arm("--train bias", (3e-2, 1e-1, 3e-1)),
+        "LoRA attention r=4": Arm("--train lora --lora_rank 4", (3e-3, 1e-2, 3e-2)),
     },
 }
 CONDITION = {"whole": "skeleton", "adapters": "depth"}
@@ -260,7 +260,7 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, help="folder of images and runs; what is there is used again")
     parser.add_argument("--results", required=True, help="JSON file to write; its page and picture lie beside it")
-    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 320, adapters: 160)")
+    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 800, adapters: 300)")
     parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
     parser.add_argument("--num-seeds", type=int, default=3, help="runs of each arm at its best rate (%(default)s)")
     parser.add_argument("--train-images", type=int, default=1500, help="rendered hands (%(default)s)")
@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--sample-steps", type=int, default=12, help="denoising steps of each image (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the images (%(default)s)")
     args = parser.parse_args()
-    args.max_train_steps = args.max_train_steps or {"whole": 320, "adapters": 160}[args.stage]
+    args.max_train_steps = args.max_train_steps or {"whole": 800, "adapters": 300}[args.stage]
     results = measure(args)
     write_text(Path(args.results).with_suffix(".md"), page(results, Path(args.results)))
 
