@@ -7,10 +7,13 @@ from typing import Any
 from PIL import Image
 
 from ..boxes import Box, check_box
-from ..errors import ConfigError
+from ..errors import DataError
+from ..images.opening import on_white
+from ..metrics.hand_detection import HandDetector
 from ..metrics.hand_judge import HandJudge, load_hand_judge
 from ..metrics.measure_values import LIKELY
 from .canvas import Canvas
+from .hand_finding import find_hands
 from .inpainting import inpaint, inpainting_pipeline, region_size, share_of_hand
 from .options import RepairOptions
 from .regions import Region, hand_region, resized
@@ -78,7 +81,7 @@ class Repair:
 def repair_image(
     pipe: Any,
     image: Image.Image,
-    boxes: Sequence[Box],
+    boxes: Sequence[Box] | None = None,
     prompt: str = "a hand",
     options: RepairOptions | None = None,
     *,
@@ -94,23 +97,30 @@ def repair_image(
     Args:
         pipe: a diffusers pipeline that inpaints, or for which diffusers has one that does, with its adapters loaded.
         image: of any mode with 8 bits a channel.
-        boxes: (x0, y0, x1, y1) of each hand, in shares of the image; `find_hands` finds them.
+        boxes: (x0, y0, x1, y1) of each hand, in shares of the image; None to find them.
         judge: None for the one that comes with the package.
         advance: called with the number of variants that were made, or that are not needed.
 
     Raises:
-        ConfigError: no boxes, a box that is not valid or covers no pixel, or a pipeline that cannot inpaint so.
-        DataError: the image has more than 8 bits a channel.
+        ConfigError: a box that is not valid or covers no pixel, or a pipeline that cannot inpaint so.
+        DataError: the image has more than 8 bits a channel, or no hand is found.
+        MissingDependencyError: hands are to be found without the extra `eval`.
+
+    Example:
+        >>> from geopos_diffusers import load_pipeline, repair_image
+        >>> empty = Image.new("RGB", (64, 64), "gray")
+        >>> options = RepairOptions(candidates=1, steps=2, seed=1, allow_worse=True)
+        >>> repair = repair_image(load_pipeline("hands64"), empty, [(0.3, 0.3, 0.7, 0.7)], "a fist", options)
+        >>> repair.image.size, len(repair.hands[0].candidates)
+        ((64, 64), 1)
     """
     options = options or RepairOptions()
     canvas = Canvas(image)
     made = inpainting_pipeline(pipe)
     share, size = options.share or share_of_hand(made), options.size or region_size(made)
-    checked = [check_box(box) for box in boxes]
-    if not checked:
-        raise ConfigError("there are no boxes of hands to repair")
-    regions = [hand_region(box, canvas.size, options.margin, share) for box in checked]
     judge = judge or load_hand_judge()
+    checked = _find(canvas, judge) if boxes is None else [check_box(box) for box in boxes]
+    regions = [hand_region(box, canvas.size, options.margin, share) for box in checked]
     hands = []
     for box, region in zip(checked, regions, strict=True):
         square = canvas.square(region)
@@ -131,6 +141,14 @@ def repair_image(
         if hand.chosen is not None:
             canvas.paste(region, canvas.blend(region, squares[hand.chosen]))
     return Repair(canvas.image, hands)
+
+
+def _find(canvas: Canvas, judge: HandJudge) -> list[Box]:
+    with HandDetector(presence=False) as detector:
+        boxes, _ = find_hands(on_white(canvas.image), detector, judge)
+    if not boxes:
+        raise DataError("no hand is found in the image; give its box")
+    return boxes
 
 
 def choose(before: HandScore, candidates: Sequence[HandScore], allow_worse: bool = False) -> int | None:

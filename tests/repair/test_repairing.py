@@ -174,6 +174,13 @@ class TestChoice:
         assert changed[:, 140:].any()
 
 
+def test_hands_are_found_where_no_boxes_are_given(judge, hand, box):
+    (done,) = repair_image(tiny_models.tiny_stable_diffusion(), hand, options=QUICK, judge=judge).hands
+    assert np.abs(np.array(done.box) - box).max() < 0.12
+    with pytest.raises(DataError, match="no hand is found in the image"):
+        repair_image(tiny_models.tiny_stable_diffusion(), noise(), judge=judge)
+
+
 def test_colours_are_matched_on_the_kept_part():
     square, mask = Image.new("RGB", (8, 8), (100, 100, 100)), Image.new("L", (8, 8))
     mask.paste(255, (0, 0, 4, 8))
@@ -208,7 +215,6 @@ def test_options_out_of_range_are_refused(change, message):
 @pytest.mark.parametrize(
     ("boxes", "message"),
     [
-        ([], "there are no boxes"),
         ([(0.5, 0.5, 0.4, 0.9)], "empty or reversed"),
         ([(0.5, 0.5, 1.4, 0.9)], "reaches outside the image"),
         ([(0.5, 0.5, 0.501, 0.9)], "covers less than a pixel"),
