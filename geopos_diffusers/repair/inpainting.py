@@ -99,7 +99,7 @@ def inpaint(
                 for name in mean_frames(pipe):
                     frames.enter_context(geoconv_frames(getattr(pipe, name), [frame] * count))
                 output = pipe(
-                    [prompt] * count,
+                    prompt=[prompt] * count,
                     image=[square] * count,
                     strength=options.strength,
                     num_inference_steps=options.steps,
