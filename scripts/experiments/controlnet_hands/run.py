@@ -145,8 +145,8 @@ def common_options(args: argparse.Namespace, work: Path, controlnet: str | None)
         "conditioning_column": f"{CONDITION[args.stage]}_file_name",
         "max_train_steps": steps,
         "train_batch_size": args.batch_size,
-        "lr_scheduler": "cosine",
-        "lr_warmup_steps": steps // 15,
+        "lr_scheduler": "warmup_stable_decay",  # a new ControlNet needs its rate for long
+        "lr_warmup_steps": steps // 25,
         "caption_dropout": 0.5,
         "use_ema": "true",
         "ema_decay": 0.99,
@@ -226,7 +226,7 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, help="folder of images and runs; what is there is used again")
     parser.add_argument("--results", required=True, help="JSON file to write; its page and picture lie beside it")
-    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 800, adapters: 300)")
+    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 1000, adapters: 200)")
     parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
     parser.add_argument("--num-seeds", type=int, default=3, help="runs of each arm at its best rate (%(default)s)")
     parser.add_argument("--train-images", type=int, default=1500, help="rendered hands (%(default)s)")
@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--sample-steps", type=int, default=12, help="denoising steps of each image (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the images (%(default)s)")
     args = parser.parse_args()
-    args.max_train_steps = args.max_train_steps or {"whole": 800, "adapters": 300}[args.stage]
+    args.max_train_steps = args.max_train_steps or {"whole": 1000, "adapters": 200}[args.stage]
     results = measure(args)
     write_text(Path(args.results).with_suffix(".md"), page(results, Path(args.results)))
 
