@@ -66,8 +66,10 @@ def photographs(path: Path, count: int, seed: int, spoiled: bool, detector: Hand
     rows = [row for row in read_photographs(path) if 1 <= row["label"] <= 5]
     made = 0
     for place in generator.permutation(len(rows)):
-        row, found = rows[place], detector.detect(rows[place]["image"])
-        if not found or made == count:
+        if made == count:
+            return
+        row = rows[place]
+        if not (found := detector.detect(row["image"])):
             continue
         kind = KINDS[made % len(KINDS)] if spoiled else "none"
         own = np.random.default_rng((seed, int(place)))
@@ -137,25 +139,31 @@ def run_set(name: str, args: argparse.Namespace, options: RepairOptions) -> dict
     """Repair all hands of a set; rows and images are kept in the output folder as they are done."""
     folder = Path(args.output) / name.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{index:03d}.json" for index in range(args.num_images)]
+    if not all(file.is_file() for file in files):
+        repair_set(name, folder, files, args, options)
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return {"variant": name, "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1), "hands": rows}
+
+
+def repair_set(name: str, folder: Path, files: list[Path], args: argparse.Namespace, options: RepairOptions) -> None:
+    """Write the files of a set that are missing, and the images beside them."""
     judge, pipe = load_hand_judge(), load_pipeline(MODEL)
-    rows = []
+    test = Path(args.photographs) / "test.parquet"
     with HandDetector(presence=False) as detector:
-        test = Path(args.photographs) / "test.parquet"
         examples = (
             rendered(folder / "hands", args.num_images, args.seed)
             if name == "rendered"
             else photographs(test, args.num_images, args.seed, name == "photographs", detector)
         )
-        for index, example in enumerate(examples):
-            path = folder / f"{index:03d}.json"
-            if not path.is_file():
-                row, image = repair_example(example, pipe, options, judge, detector)
-                example.image.save(folder / f"{index:03d}_before.png")
-                image.save(folder / f"{index:03d}_after.png")
-                write_text(path, json.dumps(row))
-            rows.append(json.loads(path.read_text(encoding="utf-8")))
-            print(f"{name} {index}: {rows[-1]['square_before']:.2f} -> {rows[-1]['square_after']:.2f}", flush=True)
-    return {"variant": name, "cpu_seconds": sum(row["cpu_seconds"] for row in rows), "hands": rows}
+        for file, example in zip(files, examples, strict=True):
+            if file.is_file():
+                continue
+            row, image = repair_example(example, pipe, options, judge, detector)
+            example.image.save(file.with_name(f"{file.stem}_before.png"))
+            image.save(file.with_name(f"{file.stem}_after.png"))
+            write_text(file, json.dumps(row))
+            print(f"{name} {file.stem}: {row['square_before']:.2f} -> {row['square_after']:.2f}", flush=True)
 
 
 def main() -> None:
