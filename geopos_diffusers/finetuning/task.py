@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -21,6 +22,7 @@ from .held_out_loss import HeldOutLoss
 from .held_out_options import DEFAULT_IMAGES, DEFAULT_STEPS, HeldOutArguments
 from .held_out_split import evenly_spaced_part, split_data
 from .trained_parts import add_trained_parts, parameter_groups, place_models, save_trained_parts
+from .training_frames import TrainingFrames
 
 Arguments = TypeVar("Arguments", bound=Any)
 
@@ -40,6 +42,7 @@ class Task(ABC, Generic[Arguments]):
         data: see `load_data`. held_out: as data, but not trained on; None where the loss on such is not asked for.
         held_out_kind: what `held_out_losses` depends on beside data, seed and weights.
         best: what keeps best/; None where nothing is measured that could choose it.
+        frames: what sets the boxes that coordinates are counted from; None where they are counted from the image.
     """
 
     ARGUMENTS: ClassVar[type]
@@ -52,6 +55,7 @@ class Task(ABC, Generic[Arguments]):
     data: Any
     held_out: Any = None
     held_out_kind: str = ""
+    frames: TrainingFrames | None = None
 
     def __init__(self, args: Arguments, accelerator: Accelerator) -> None:
         self.args, self.accelerator = args, accelerator
@@ -104,6 +108,22 @@ class Task(ABC, Generic[Arguments]):
         else:
             held_out = self.load_validation_data(self.args.validation_dataset or "")
         self.held_out = evenly_spaced_part(held_out, self.args.validation_loss_images or DEFAULT_IMAGES)
+
+    def prepare_frames(self) -> None:
+        """Find the model's default frame in the data, where the options ask for frames."""
+        args: Any = self.args
+        if getattr(args, "frame_column", None) is not None:
+            model = getattr(self.pipe, self.component)
+            self.frames = TrainingFrames(model, self.data, args.frame_dropout, args.frame_jitter)
+
+    def begin_frames(self, batch: dict[str, Any]) -> None:
+        """Set the frames of a training batch, if there are any."""
+        if self.frames is not None:
+            self.frames.begin(batch["box"])
+
+    def in_frames(self, batch: dict[str, Any]) -> AbstractContextManager[None]:
+        """Within the block the model works in the frames of a held-out batch, if there are any."""
+        return nullcontext() if self.frames is None else self.frames.within(batch["box"])
 
     def optimizer(self) -> torch.optim.Optimizer:
         groups = parameter_groups(self.parameters, self.args)
