@@ -165,7 +165,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     measuring = Measuring(args)
     real = scores(measure(measuring.images(measuring.folder), measuring.rows, measuring.judge), measuring.rows)
-    records, variants, columns = [], {}, {}
+    records, variants = [], {}
+    columns: dict[int, dict[str, list]] = {}  # by steps and arm
     for seed in args.seeds:
         for name in args.arms:
             arm, folder = ARMS[name], work / "runs" / slug(name) / f"seed-{seed}"
@@ -182,8 +183,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                     train(args, arm, folder, variants[name]["rate"], seed, steps)
                 found = measuring.measured(arm, folder / "final", label)
                 values = found["scores"]
-                if steps == max(args.steps):
-                    columns.setdefault(name, []).append(image_columns(found["images"], measuring.rows))
+                own = columns.setdefault(steps, {}).setdefault(name, [])
+                own.append(image_columns(found["images"], measuring.rows))
                 summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
                 variants[name]["parameters"] = summary["trained_parameters"]
                 losses_at = {line["step"]: line["validation_loss"] for line in read_losses(folder / VALIDATION_LOSSES)}
@@ -201,7 +202,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "sweep_steps": args.sweep_steps,
     }
     trained = {name: variant for name, variant in variants.items() if "parameters" in variant}
-    more = {"variants": trained, "rendered": real, "image_differences": image_intervals(columns)}
+    # After the most steps that most arms have.
+    compared = max(columns, key=lambda steps: (len(columns[steps]), steps), default=0)
+    differences = {"steps": compared, "arms": image_intervals(columns.get(compared, {}))}
+    more = {"variants": trained, "rendered": real, "image_differences": differences}
     return results.write_results(args.results, "frames", records, settings, **more)
 
 

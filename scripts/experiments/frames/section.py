@@ -10,9 +10,9 @@ from typing import Any
 
 from geopos_diffusers.files import write_text
 
+from ..arms_page import estimate_cell
 from ..page import markdown_table
 from ..results import Run, mean_score, read_results, select
-from ..trained_parts.section import cell
 from .arms import ARMS
 from .run import REFERENCE
 
@@ -35,7 +35,7 @@ def row(name: str, runs: list[Run]) -> list[str]:
     cells = []
     for score in COLUMNS:
         known = [run for run in runs if run["scores"][score] is not None]
-        cells.append(cell(mean_score(known, score)) if known else "-")
+        cells.append(estimate_cell(mean_score(known, score)) if known else "-")
     return [name, str(len(runs)), *cells]
 
 
@@ -53,7 +53,7 @@ def aim(runs: list[Run], steps: int) -> str:
 def differences(found: dict[str, Any]) -> str:
     rows = [
         [name, *(f"{one[score]['value']:+.3f} [{one[score]['low']:+.3f}, {one[score]['high']:+.3f}]" for score in one)]
-        for name, one in found.items()
+        for name, one in found["arms"].items()
     ]
     return markdown_table(["frames, whole minus", "fingers right", "well formed", "IoU"], rows)
 
@@ -62,6 +62,7 @@ def page(results: dict[str, Any]) -> str:
     runs, settings, variants = results["runs"], results["settings"], results["variants"]
     steps = sorted({run["steps"] for run in runs})
     seeds = sorted({run["seed"] for run in runs})
+    compared = results["image_differences"]["steps"]
     missing = [name for name in ARMS if name not in variants]
     tables = []
     for number in reversed(steps):
@@ -100,15 +101,15 @@ The place, the fingers and how well formed a hand is are judged by the package's
 MediaPipe: that finds few small hands at 64 pixels. Of the rendered hands themselves the judge gives the last row, which
 no arm can pass. IoU is the median of the boxes' overlap; centre errors are shares of the image's side. An independent
 look, without a network, is the silhouette that differs from the plain background: the middle of its upper part and its
-upper edge correlate with the box's by
+upper edge correlate with the box's by, after {compared} steps:
 
-{silhouettes(runs, variants, steps[-1], results["rendered"])}
+{silhouettes(runs, variants, compared, results["rendered"])}
 
 ## Better hands?
 
-The same noise, captions and boxes: how much more often frames draw the right number of fingers, and how much more
-probable it is that the hand is well formed, with 95% intervals over the images (bootstrap, paired). They say what other
-images would give, not other seeds of the training.
+The same noise, captions and boxes after {compared} steps: how much more often frames draw the right number of fingers,
+and how much more probable it is that the hand is well formed, with 95% intervals over the images (bootstrap, paired).
+They say what other images would give, not other seeds of the training.
 
 {differences(results["image_differences"])}
 
@@ -133,7 +134,7 @@ def silhouettes(runs: list[Run], variants: dict[str, Any], steps: int, rendered:
     for name in variants:
         own = select(runs, variant=name, steps=steps)
         if own:
-            rows.append([name, *(cell(mean_score(own, score)) for score in names)])
+            rows.append([name, *(estimate_cell(mean_score(own, score)) for score in names)])
     rows.append([RENDERED, *(f"{rendered[score]:.3f}" for score in names)])
     return markdown_table(["arm", "middle across", "upper edge"], rows)
 
