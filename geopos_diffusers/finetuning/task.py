@@ -1,7 +1,7 @@
 """What one kind of fine-tuning adds to the engine: the model, its data, the loss of a batch, and how it is shown."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -18,6 +18,7 @@ from ..training.gradient_step import GradientStep
 from ..training.loop import Validation
 from ..training.optimizers import SHARDED, build_optimizer
 from ..training.sharding import shard, sharding_plugin
+from ..training.zero import OPTIMIZERS, ZeroStep, asks_for_zero, spread_optimizer
 from .held_out_loss import HeldOutLoss
 from .held_out_options import DEFAULT_IMAGES, DEFAULT_STEPS, HeldOutArguments
 from .held_out_split import evenly_spaced_part, split_data
@@ -138,6 +139,8 @@ class Task(ABC, Generic[Arguments]):
         self.model.train()
         if sharding_plugin(self.accelerator) is not None:
             return self._shard()
+        if self.uses_zero:
+            return self._spread_optimizer()
         if self.args.compile:
             # With the random numbers of the model as it is: it draws shifts.
             torch._inductor.config.fallback_random = True
@@ -145,20 +148,39 @@ class Task(ABC, Generic[Arguments]):
         self.model, optimizer = self.accelerator.prepare(self.model, self.optimizer())
         return self.parameters, optimizer
 
-    def _shard(self) -> tuple[dict[str, Parameter], Any]:
+    @property
+    def uses_zero(self) -> bool:
+        """Whether gradients and moments are spread by DeepSpeed."""
+        return self.accelerator.num_processes > 1 and asks_for_zero()
+
+    def _check_spread(self, name: str, optimizers: Sequence[str]) -> None:
         args: Any = self.args
         if not self.SHARDED:
-            raise ConfigError(f"{type(self).__name__} cannot be trained with FSDP; use plain data parallelism")
+            raise ConfigError(f"{type(self).__name__} cannot be trained with {name}; use plain data parallelism")
         if args.compile:
-            raise ConfigError("compile cannot go with FSDP; leave one of them out")
-        if args.optimizer not in SHARDED:
-            raise ConfigError(f"with FSDP the optimizer must be one of {', '.join(SHARDED)}; got {args.optimizer}")
+            raise ConfigError(f"compile cannot go with {name}; leave one of them out")
+        if args.optimizer not in optimizers:
+            raise ConfigError(f"with {name} the optimizer must be one of {', '.join(optimizers)}; got {args.optimizer}")
+
+    def _spread_optimizer(self) -> tuple[dict[str, Parameter], Any]:
+        args: Any = self.args
+        self._check_spread("DeepSpeed", OPTIMIZERS)
+        if others := self.parameters.keys() - dict(self.model.named_parameters()).keys():
+            raise ConfigError(f"DeepSpeed can train one model, and {min(others)} belongs to another")
+        self.model, optimizer = spread_optimizer(
+            self.model, self.optimizer(), self.accelerator, args.train_batch_size, args.max_grad_norm
+        )
+        return self.parameters, optimizer
+
+    def _shard(self) -> tuple[dict[str, Parameter], Any]:
+        self._check_spread("FSDP", SHARDED)
         self.parameters = shard(self.model, self.parameters, self.accelerator)
         return self.parameters, self.accelerator.prepare_optimizer(self.optimizer())
 
     def step(self, state: TrainingState, **options: Any) -> GradientStep:
         """What takes an optimizer step. options: of `GradientStep`."""
-        return GradientStep(state, self.model, losses=self.losses, **options)
+        kind = ZeroStep if self.uses_zero else GradientStep
+        return kind(state, self.model, losses=self.losses, **options)
 
     def facts(self) -> dict[str, Any]:
         """What the terminal, the model card and summary.json say beside the engine's facts."""
