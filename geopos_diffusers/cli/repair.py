@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .adapter_options import add_adapter_arguments, check_adapter_arguments
 from .box_options import read_image_boxes
+from .messages import warn
 from .pipeline_options import add_device_arguments, load_with_adapters
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SUMMARY = "repair the hands of images by inpainting"
 PROMPT = "a hand"
 BY_HAND = "given"
+MUCH = 0.9  # of the square under the mask
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,8 +198,11 @@ def find_tasks(
             if not boxes:
                 detector = detector or closing.enter_context(HandDetector(presence=False))
                 boxes, found_by = find_hands(on_white(picture), detector, judge)
-            for box in boxes:
-                hand_region(box, picture.size, options.margin, options.share or DEFAULT_SHARE)
+            regions = [hand_region(box, picture.size, options.margin, options.share or DEFAULT_SHARE) for box in boxes]
+            if any(region.masked_share(picture.size) > MUCH for region in regions):
+                warn(
+                    f"{path}: the mask covers nearly the whole square, so that the new hand has nothing to fit in with"
+                )
             if boxes:
                 shown = "; ".join(map(show_box, boxes))
                 print(f"{path}: {len(boxes)} hand{'s' if len(boxes) > 1 else ''} ({found_by}): {shown}", flush=True)

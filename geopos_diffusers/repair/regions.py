@@ -30,6 +30,13 @@ class Region:
     feather: int
     frame: Box
 
+    def masked_share(self, size: tuple[int, int]) -> float:
+        """How much of what the square shows of an image, of that width and height, is masked: [0, 1]."""
+        left, upper, right, lower = self.mask
+        across = min(self.left + self.side, size[0]) - max(self.left, 0)
+        down = min(self.top + self.side, size[1]) - max(self.top, 0)
+        return (right - left) * (lower - upper) / (across * down)
+
     def mask_image(self, size: int) -> Image.Image:
         """The mask, white on black, mode L, at `size` pixels a side; at least a pixel is white."""
         scale = size / self.side

@@ -181,6 +181,12 @@ class TestDryRun:
         row = json.loads((hands / "metadata.jsonl").read_text().splitlines()[0])
         assert np.abs(box - np.array(row["box"]) / 96).max() < 0.12
 
+    def test_a_mask_of_the_whole_square_is_said(self, image, tmp_path, capsys):
+        whole, half = ["--box", "0", "0", "1", "1"], BOX
+        for box, warned in ((whole, True), (half, False)):
+            assert main(["repair", image, *box, "--dry-run", "--output", str(tmp_path / "out")]) == 0
+            assert ("the mask covers nearly the whole square" in capsys.readouterr().err) is warned
+
     def test_images_without_hands_can_be_left_out(self, hands, image, tmp_path, capsys):
         files = [image, str(hands / "000000.png")]
         assert main(["repair", *files, "--skip-unfound", "--dry-run", "--output", str(tmp_path / "out")]) == 0
