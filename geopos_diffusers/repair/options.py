@@ -26,6 +26,10 @@ class RepairOptions:
         batch_size: variants made at a time. The last digits of an image may depend on it.
         min_score: hands to which the judge gives so much, [0, 1], stay as they are; None to try all.
         allow_worse: take the best variant even where the judge finds the old hand better.
+
+    Example:
+        >>> RepairOptions(candidates=8, min_score=0.5).strength
+        0.9
     """
 
     candidates: int = 4
