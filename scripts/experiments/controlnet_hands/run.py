@@ -27,46 +27,32 @@ from geopos_diffusers.finetuning.controlnet import as_image, conditioned_losses
 from geopos_diffusers.finetuning.controlnet_models import add_controlnet, draw_conditioned
 from geopos_diffusers.finetuning.image_text_data import ImageTextData, load_image_text
 from geopos_diffusers.finetuning.joint_scores import JointScorer, summarise
-from geopos_diffusers.finetuning.learning_rate_sweep import base_losses, losses_by_rate, run_all, sweep
+from geopos_diffusers.finetuning.learning_rate_sweep import base_losses
 from geopos_diffusers.finetuning.records import Columns
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.images.opening import open_image
 from geopos_diffusers.pipelines.loading import load_pipeline, recommended_guidance
 from geopos_diffusers.training.processes import run_script
-from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
 
+from ..arms import SWEEP_SEED, Arm, mean_losses, train_arms
 from ..results import write_results
 from .data import export_photographs, render
 from .section import page
 
 KIND, MODEL, SIZE = "controlnet", "hands64", 64
-SWEEP_SEED = 100
 SHOWN = 6  # images of each arm in the picture
-
-
-@dataclass(frozen=True)
-class Arm:
-    """options: of `geopos train controlnet`. rates: where the sweep begins. swept: the option that takes them.
-
-    beside: an arm whose best rate is `--learning_rate` here.
-    """
-
-    options: str
-    rates: tuple[float, ...]
-    swept: str = "learning_rate"
-    beside: str | None = None
 
 
 ARMS = {
     "whole": {
         "whole": Arm("--train full", (1e-4, 3e-4, 1e-3)),
-        "whole + geometry": Arm("--train full+geoconv", (3e-2, 1e-1, 3e-1), "geoconv_learning_rate", "whole"),
+        "whole + geometry": Arm("--train full+geoconv", (1e-3, 1e-2, 1e-1), "geoconv_learning_rate", "whole"),
     },
     "adapters": {
-        "geometry": Arm("--train geoconv", (1e-1, 3e-1, 1.0)),
-        "bias": Arm("--train bias", (1e-1, 3e-1, 1.0)),
-        "LoRA attention r=4": Arm("--train lora --lora_rank 4", (1e-2, 3e-2, 1e-1)),
+        "geometry": Arm("--train geoconv", (3e-2, 1e-1, 3e-1)),
+        "bias": Arm("--train bias", (3e-2, 1e-1, 3e-1)),
+        "LoRA attention r=4": Arm("--train lora --lora_rank 4", (3e-3, 1e-2, 3e-2)),
     },
 }
 CONDITION = {"whole": "skeleton", "adapters": "depth"}
@@ -159,8 +145,8 @@ def common_options(args: argparse.Namespace, work: Path, controlnet: str | None)
         "conditioning_column": f"{CONDITION[args.stage]}_file_name",
         "max_train_steps": steps,
         "train_batch_size": args.batch_size,
-        "lr_scheduler": "cosine",
-        "lr_warmup_steps": steps // 15,
+        "lr_scheduler": "warmup_stable_decay",  # a new ControlNet needs its rate for long
+        "lr_warmup_steps": steps // 25,
         "caption_dropout": 0.5,
         "use_ema": "true",
         "ema_decay": 0.99,
@@ -187,8 +173,7 @@ def measure(args: argparse.Namespace) -> dict:
     drawings = Drawings(shown, args.sample_steps, controlnet)
     validation = {"validation": ConditionedSet(str(work / "validation"), condition, controlnet)}
     tests = {"test": ConditionedSet(str(test), condition, controlnet)}
-    base = base_losses(MODEL, validation | tests)
-    base_loss = {name: sum(losses) / len(losses) for name, losses in base.items()}
+    base_loss = mean_losses(base_losses(MODEL, validation | tests))
     records = [
         {"variant": "the images themselves", "seed": 0, "scores": drawings.originals()},
         {
@@ -198,35 +183,16 @@ def measure(args: argparse.Namespace) -> dict:
         },
     ]
     variants: dict[str, Any] = {}
-    for name, arm in ARMS[args.stage].items():
-        options, folder = [*common_options(args, work, controlnet), *arm.options.split()], work / name.replace(" ", "-")
-        if arm.beside is not None:
-            options += ["--learning_rate", f"{variants[arm.beside]['best_rate']:g}"]
-        swept = sweep(
-            [*options, "--seed", str(SWEEP_SEED)], arm.rates, arm.swept, validation, folder / "sweep", kind=KIND
-        )
-        losses = losses_by_rate(swept, "validation")
-        rate = best_rate(losses)
-        print(f"{name}: {', '.join(f'{key:g}: {value:.4f}' for key, value in losses.items())}", flush=True)
-        variants[name] = {
-            "options": arm.options,
-            "swept": arm.swept,
-            "parameters": swept[rate].parameters,
-            "sweep": {f"{key:g}": value / base_loss["validation"] for key, value in losses.items()},
-            "best_rate": rate,
-            "bracketed": is_bracketed(losses),
-        }
-        for seed in range(args.num_seeds):
-            place = folder / f"seed-{seed}"
-            job = ([*options, f"--{arm.swept}", f"{rate:g}", "--seed", str(seed)], place)
-            run = run_all([job], tests, 1, kind=KIND)[0]
-            scores = drawings.scores(place / "final", place / "joints.json")
+    finals: dict[str, Path] = {}
+    common = common_options(args, work, controlnet)
+    for arm in train_arms(ARMS[args.stage], common, work, validation, tests, args.num_seeds, base_loss, kind=KIND):
+        variants[arm.name], finals[arm.name] = arm.variant, arm.final(0)
+        for seed, run in enumerate(arm.runs):
+            scores = drawings.scores(arm.final(seed), arm.folder / f"seed-{seed}" / "joints.json")
             scores = {"loss": run.loss("test") / base_loss["test"], **scores}
-            records.append({"variant": name, "seed": seed, "scores": scores, "seconds": run.seconds})
-            print(f"{name}, seed {seed}: {scores}", flush=True)
-    draw_picture(
-        drawings, {name: work / name.replace(" ", "-") / "seed-0" / "final" for name in variants}, args.results
-    )
+            records.append({"variant": arm.name, "seed": seed, "scores": scores, "seconds": run.seconds})
+            print(f"{arm.name}, seed {seed}: {scores}", flush=True)
+    draw_picture(drawings, finals, args.results)
     drawings.close()
     settings = {
         name: getattr(args, name) for name in ("stage", "max_train_steps", "batch_size", "train_images", "seed")
@@ -260,7 +226,7 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, help="folder of images and runs; what is there is used again")
     parser.add_argument("--results", required=True, help="JSON file to write; its page and picture lie beside it")
-    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 320, adapters: 160)")
+    parser.add_argument("--max-train-steps", type=int, help="steps of each run (whole: 1000, adapters: 200)")
     parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
     parser.add_argument("--num-seeds", type=int, default=3, help="runs of each arm at its best rate (%(default)s)")
     parser.add_argument("--train-images", type=int, default=1500, help="rendered hands (%(default)s)")
@@ -268,7 +234,7 @@ def main() -> None:
     parser.add_argument("--sample-steps", type=int, default=12, help="denoising steps of each image (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the images (%(default)s)")
     args = parser.parse_args()
-    args.max_train_steps = args.max_train_steps or {"whole": 320, "adapters": 160}[args.stage]
+    args.max_train_steps = args.max_train_steps or {"whole": 1000, "adapters": 200}[args.stage]
     results = measure(args)
     write_text(Path(args.results).with_suffix(".md"), page(results, Path(args.results)))
 

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from geopos_diffusers.files import write_text
 
-from ..page import markdown_table
-from ..results import mean_score, pairs, read_results, select
-from ..statistics import Estimate, difference_estimate
-from ..verdict import comparison_texts
+from ..arms_page import arms_table, statements, sweeps_table
+from ..results import read_results
 
 REFERENCE = {"whole": "whole + geometry", "adapters": "geometry"}
 MEASURES = {
@@ -28,48 +26,14 @@ COMPARED = ("loss", "rendered joint_error_all", "photographs joint_error_all")
 TITLES = {"whole": "ControlNets of hands", "adapters": "Adapters of a ControlNet"}
 
 
-def cell(estimate: Estimate) -> str:
-    """ "0.600 [0.597, 0.604]"; the value alone of a single seed; nothing without one."""
-    if estimate.value is None:
-        return ""
-    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{ends}"
-
-
 def page(results: dict, file: Path) -> str:
     settings, runs, arms = results["settings"], results["runs"], results["variants"]
     stage = settings["stage"]
-    reference = REFERENCE[stage]
-    measures = [name for name in MEASURES if any(name in run["scores"] for run in runs)]
-    compared = [
-        (
-            measure,
-            name,
-            difference_estimate(*pairs(select(runs, variant=reference), select(runs, variant=name), measure)),
-        )
-        for measure in COMPARED
-        if measure in measures
-        for name in arms
-        if name != reference
-    ]
-    texts = comparison_texts([estimate for _, _, estimate in compared], [name for _, name, _ in compared])
-    said = "\n".join(
-        f"- {MEASURES[measure].capitalize()} of {reference}: {text}."
-        for (measure, _, _), text in zip(compared, texts, strict=True)
-    )
-    rows = []
-    for name in dict.fromkeys(run["variant"] for run in runs):
-        arm, own = arms.get(name), select(runs, variant=name)
-        known = [f"{arm['parameters']:,}", rate(arm)] if arm else ["", ""]
-        values = [cell(mean_score([run for run in own if measure in run["scores"]], measure)) for measure in measures]
-        rows.append([name, *known, *values])
-    swept = [
-        [name, ", ".join(f"{key}: {value:.3f}" for key, value in arm["sweep"].items())] for name, arm in arms.items()
-    ]
-    head = ["arm", "trained parameters", "best rate", *(MEASURES[measure] for measure in measures)]
+    measures = {key: name for key, name in MEASURES.items() if any(key in run["scores"] for run in runs)}
+    compared = {key: measures[key] for key in COMPARED if key in measures}
     return f"""# {TITLES[stage]}
 
-{said}
+{statements(runs, arms, REFERENCE[stage], compared)}
 
 {ABOUT[stage].format(**settings)}
 The joint error is the mean distance of the 21 joints that MediaPipe finds in a drawn image from where the condition has
@@ -86,18 +50,14 @@ intervals (Student's t over seeds). The statements are of paired differences, co
 {results["command"]}
 ```
 
-{markdown_table(head, rows)}
+{arms_table(runs, arms, {key: (name, ".3f") for key, name in measures.items()})}
 
 Validation loss by learning rate, as a ratio, one run each:
 
-{markdown_table(["arm", "ratio by rate"], swept)}
+{sweeps_table(arms, "ratio by rate")}
 
 ![Conditions, and what is drawn under them from the same noise]({file.stem}.png)
 """
-
-
-def rate(arm: dict) -> str:
-    return f"{arm['best_rate']:g}{'' if arm['bracketed'] else ' (not bracketed)'}"
 
 
 ABOUT = {

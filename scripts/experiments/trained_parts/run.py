@@ -11,45 +11,22 @@ sweeps beside it. What is finished is not made again.
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.finetuning.learning_rate_sweep import (
-    FinishedRun,
-    HeldOut,
-    base_losses,
-    draw_curves,
-    losses_by_rate,
-    run_all,
-    sweep,
-)
+from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut, base_losses, draw_curves
 from geopos_diffusers.training.arguments import read_yaml
 from geopos_diffusers.training.processes import run_script
-from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
 
 from .. import results
+from ..arms import SWEEP_SEED, Arm, TrainedArm, mean_losses, train_arms
 
 CONFIG = Path(__file__).parents[3] / "configs" / "finetune_hands.yaml"
 SIZES = (64, 96, 128)
-SWEEP_SEED = 100
-
-
-@dataclass(frozen=True)
-class Arm:
-    """options: of `geopos train`. rates: where the sweep begins. swept: the option that takes them.
-
-    lora_of: an arm whose best rate is `--lora_learning_rate` here.
-    """
-
-    options: str
-    rates: tuple[float, ...]
-    swept: str = "learning_rate"
-    lora_of: str | None = None
-
 
 CONVOLUTIONS = "conv_in conv1 conv2 conv conv_out"  # of the packaged model's UNet: all with 3x3 kernels
+BESIDE_LORA = ("LoRA attention r=4", "lora_learning_rate")
 ARMS = {
     "geometry": Arm("--train geoconv", (3e-2, 1e-1, 3e-1)),
     "geometry, no shift": Arm("--train geoconv --shift_range 0", (3e-2, 1e-1, 3e-1)),
@@ -63,10 +40,10 @@ ARMS = {
         f"--train lora --lora_rank 1 --lora_target_modules {CONVOLUTIONS}", (3e-3, 1e-2, 3e-2)
     ),
     "LoRA attention r=4 + geometry": Arm(
-        "--train lora+geoconv --lora_rank 4", (1e-2, 3e-2, 1e-1), "geoconv_learning_rate", "LoRA attention r=4"
+        "--train lora+geoconv --lora_rank 4", (1e-2, 3e-2, 1e-1), "geoconv_learning_rate", *BESIDE_LORA
     ),
     "LoRA attention r=4 + bias": Arm(
-        "--train lora+bias --lora_rank 4", (1e-1, 3e-1, 1.0), "bias_learning_rate", "LoRA attention r=4"
+        "--train lora+bias --lora_rank 4", (1e-1, 3e-1, 1.0), "bias_learning_rate", *BESIDE_LORA
     ),
 }
 
@@ -86,26 +63,12 @@ def measure(args: argparse.Namespace) -> dict:
         render(work / f"test-{size}", args.test_images if size == 64 else args.test_images // 2, size, args.seed + 1)
     validation = {"validation": HeldOut(str(work / "validation"), 64, 64)}
     tests = {f"{size}": HeldOut(str(work / f"test-{size}"), size, size) for size in SIZES}
-    common = common_options(args, work)
-    best, sweeps, runs = {}, {}, {}
-    for name in args.arms:
-        arm = ARMS[name]
-        options = [*common, *arm.options.split()]
-        if arm.lora_of is not None:
-            options += ["--lora_learning_rate", f"{best[arm.lora_of]:g}"]
-        folder = work / name.replace(" ", "-")
-        swept = sweep(
-            [*options, "--seed", str(SWEEP_SEED)], arm.rates, arm.swept, validation, folder / "sweep", args.jobs
-        )
-        best[name], sweeps[name] = best_rate(losses_by_rate(swept, "validation")), swept
-        print(f"{name}: best rate {best[name]:g}", flush=True)
-        jobs = [
-            ([*options, f"--{arm.swept}", f"{best[name]:g}", "--seed", str(seed)], folder / f"seed-{seed}")
-            for seed in range(args.num_seeds)
-        ]
-        runs[name] = run_all(jobs, tests, args.jobs)
-        print(f"{name}: {', '.join(f'{run.loss(str(SIZES[0])):.4f}' for run in runs[name])}", flush=True)
-    return write_results(args, sweeps, runs, base_losses(args.model, validation | tests))
+    base = mean_losses(base_losses(args.model, validation | tests))
+    chosen = {name: ARMS[name] for name in args.arms}
+    trained = train_arms(
+        chosen, common_options(args, work), work, validation, tests, args.num_seeds, base, jobs=args.jobs
+    )
+    return write_results(args, [*trained], base)
 
 
 def common_options(args: argparse.Namespace, work: Path) -> list[str]:
@@ -123,36 +86,19 @@ def common_options(args: argparse.Namespace, work: Path) -> list[str]:
     return [text for name, value in values.items() for text in (f"--{name}", str(value))]
 
 
-def write_results(
-    args: argparse.Namespace,
-    sweeps: dict[str, dict[float, FinishedRun]],
-    runs: dict[str, list[FinishedRun]],
-    base: dict[str, list[float]],
-) -> dict:
+def write_results(args: argparse.Namespace, trained: list[TrainedArm], base_loss: dict[str, float]) -> dict:
     """Write the results file; scores are ratios to the base model's losses."""
-    base_loss = {name: sum(losses) / len(losses) for name, losses in base.items()}
-    variants = {}
-    for name in runs:
-        losses = losses_by_rate(sweeps[name], "validation")
-        best = best_rate(losses)
-        variants[name] = {
-            "options": ARMS[name].options,
-            "swept": ARMS[name].swept,
-            "parameters": sweeps[name][best].parameters,
-            "sweep": {f"{rate:g}": loss / base_loss["validation"] for rate, loss in losses.items()},
-            "best_rate": best,
-            "bracketed": is_bracketed(losses),
-        }
     records = [
         {
-            "variant": name,
+            "variant": arm.name,
             "seed": seed,
             "scores": {str(size): run.loss(str(size)) / base_loss[str(size)] for size in SIZES},
             "seconds": run.seconds,
         }
-        for name, finished in runs.items()
-        for seed, run in enumerate(finished)
+        for arm in trained
+        for seed, run in enumerate(arm.runs)
     ]
+    variants = {arm.name: arm.variant for arm in trained}
     settings = {"model": args.model, "steps": args.max_train_steps, "train_images": args.train_images}
     settings |= {"test_images": args.test_images, "seeds": list(range(args.num_seeds)), "sweep_seed": SWEEP_SEED}
     settings["data_seed"] = args.seed

@@ -12,9 +12,10 @@ from statistics import fmean
 
 from geopos_diffusers.files import write_text
 
+from ..arms_page import difference, estimate_cell, rate_cell
 from ..page import markdown_table
-from ..results import Run, mean_score, pairs, read_results, select
-from ..statistics import Estimate, difference_estimate
+from ..results import Run, mean_score, read_results, select
+from ..statistics import Estimate
 from ..verdict import comparison_texts
 
 SIZES = ("64", "96", "128")
@@ -30,19 +31,8 @@ REFERENCE = "geometry"
 CONTROLS = ("bias", "LoRA attention r=2", "LoRA attention r=4", "taps")
 
 
-def cell(estimate: Estimate, style: str = ".3f") -> str:
-    """ "0.600 [0.597, 0.604]"; the value alone of a single seed."""
-    ends = "" if estimate.low is None else f" [{estimate.low:{style}}, {estimate.high:{style}}]"
-    return f"{estimate.value:{style}}{ends}"
-
-
 def signed_cell(estimate: Estimate) -> str:
-    return cell(estimate, "+.4f")
-
-
-def difference(runs: Sequence[Run], first: str, second: str, size: str) -> Estimate:
-    """Ratio of the first variant minus that of the second, over the seeds that both have."""
-    return difference_estimate(*pairs(*(select(runs, variant=name) for name in (first, second)), size))
+    return estimate_cell(estimate, "+.4f")
 
 
 def verdicts(runs: Sequence[Run], groups: dict[str, list[tuple[str, str]]]) -> str:
@@ -77,9 +67,8 @@ def page(results: dict, forms: dict | None) -> str:
     measured = []
     for name, arm in arms.items():
         own = select(runs, variant=name)
-        rate = f"{arm['best_rate']:g}{'' if arm['bracketed'] else ' (not bracketed)'}"
-        cells = [cell(mean_score(own, size)) for size in SIZES]
-        measured.append([name, f"{arm['parameters']:,}", rate, str(len(own)), *cells])
+        cells = [estimate_cell(mean_score(own, size)) for size in SIZES]
+        measured.append([name, f"{arm['parameters']:,}", rate_cell(arm), str(len(own)), *cells])
     rates = sorted({float(rate) for arm in arms.values() for rate in arm["sweep"]})
     swept = [
         [name, *(f"{arm['sweep'][f'{rate:g}']:.3f}" if f"{rate:g}" in arm["sweep"] else "" for rate in rates)]
@@ -149,7 +138,7 @@ def forms_section(forms: dict) -> str:
             name,
             f"{form['parameters']:,}",
             f"{form['best_rate']:g}",
-            cell(mean_score(select(runs, variant=name), "64")),
+            estimate_cell(mean_score(select(runs, variant=name), "64")),
             signed_cell(difference(runs, name, "multilinear", "64")),
             ", ".join(f"{rate}: {ratio:.3f}" for rate, ratio in form["sweep"].items()),
         ]

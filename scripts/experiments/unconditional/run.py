@@ -30,13 +30,7 @@ from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import atomic_path, write_json, write_text
 from geopos_diffusers.finetuning.image_text_data import load_image_text
 from geopos_diffusers.finetuning.kinds import main_of
-from geopos_diffusers.finetuning.learning_rate_sweep import (
-    FinishedRun,
-    base_losses,
-    losses_by_rate,
-    run_all,
-    sweep,
-)
+from geopos_diffusers.finetuning.learning_rate_sweep import base_losses
 from geopos_diffusers.finetuning.records import Columns
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 from geopos_diffusers.finetuning.unconditional import pixel_losses
@@ -47,15 +41,14 @@ from geopos_diffusers.metrics.extractors import extractor
 from geopos_diffusers.metrics.fid import frechet_distance
 from geopos_diffusers.metrics.kid import kid
 from geopos_diffusers.training.processes import run_script
-from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
 
+from ..arms import SWEEP_SEED, Arm, mean_losses, train_arms
 from ..results import write_results
 from .data import export_faces, export_hands
 from .section import page
 
 KIND = "unconditional"
 SIZE = 32
-SWEEP_SEED = 100
 SHOWN = 8  # images of each arm in the picture
 UNET = {
     "sample_size": SIZE,
@@ -70,14 +63,6 @@ UNETS = {
     "faces": {**UNET, "in_channels": 1, "out_channels": 1, "block_out_channels": [24, 48, 64]},
 }
 ATTENTION = "to_q to_k to_v to_out.0"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """options: of `geopos train unconditional`. rates: where the sweep begins."""
-
-    options: str
-    rates: tuple[float, ...]
 
 
 ARMS = {
@@ -204,43 +189,20 @@ def measure(args: argparse.Namespace) -> dict:
     images = Images(folders["test"], args.num_samples, args.sample_steps)
     unit = dict.fromkeys(("validation", "test"), 1.0)
     if base:  # losses are ratios to its
-        unit = {name: sum(losses) / len(losses) for name, losses in base_losses(base, validation | test).items()}
+        unit = mean_losses(base_losses(base, validation | test))
     common = [*common_options(args, folders["train"], args.max_train_steps), *begin]
     variants, records, shown = {}, [], {}
     if base:
         scores = images.scores(base, None, work / "base" / "images.json")
         records.append({"variant": "base", "seed": 0, "scores": {"loss": 1.0, **scores}})
         shown["base"] = images.draw(base, None, SHOWN)
-    for name, arm in arms.items():
-        options, folder = [*common, *arm.options.split()], work / name.replace(" ", "-")
-        swept = sweep(
-            [*options, "--seed", str(SWEEP_SEED)], arm.rates, "learning_rate", validation, folder / "sweep", kind=KIND
-        )
-        losses = losses_by_rate(swept, "validation")
-        rate = best_rate(losses)
-        print(f"{name}: {', '.join(f'{key:g}: {value:.4f}' for key, value in losses.items())}", flush=True)
-        variants[name] = {
-            "options": arm.options,
-            "parameters": swept[rate].parameters,
-            "sweep": {f"{key:g}": value / unit["validation"] for key, value in losses.items()},
-            "best_rate": rate,
-            "bracketed": is_bracketed(losses),
-        }
-        for seed in range(args.num_seeds):
-            place = folder / f"seed-{seed}"
-            job = ([*options, "--learning_rate", f"{rate:g}", "--seed", str(seed)], place)
-            run: FinishedRun = run_all([job], test, 1, kind=KIND)[0]
-            scores = images.scores(base, place / "final", place / "images.json")
-            records.append(
-                {
-                    "variant": name,
-                    "seed": seed,
-                    "scores": {"loss": run.loss("test") / unit["test"], **scores},
-                    "seconds": run.seconds,
-                }
-            )
-            print(f"{name}, seed {seed}: {records[-1]['scores']}", flush=True)
-        shown[name] = images.draw(base, folder / "seed-0" / "final", SHOWN)
+    for arm in train_arms(arms, common, work, validation, test, args.num_seeds, unit, kind=KIND):
+        variants[arm.name] = arm.variant
+        for seed, run in enumerate(arm.runs):
+            scores = images.scores(base, arm.final(seed), arm.folder / f"seed-{seed}" / "images.json")
+            scores = {"loss": run.loss("test") / unit["test"], **scores}
+            records.append({"variant": arm.name, "seed": seed, "scores": scores, "seconds": run.seconds})
+        shown[arm.name] = images.draw(base, arm.final(0), SHOWN)
     if args.subject == "hands":  # no picture of the faces, whose licence is not known
         draw_picture(shown, Path(args.results).with_suffix(".png"))
     settings = {

@@ -9,59 +9,23 @@ from pathlib import Path
 
 from geopos_diffusers.files import write_text
 
-from ..page import markdown_table
-from ..results import mean_score, pairs, read_results, select
-from ..statistics import Estimate, difference_estimate
-from ..verdict import comparison_texts
+from ..arms_page import arms_table, statements, sweeps_table
+from ..results import read_results
 
 REFERENCE = {"hands": "geometry", "faces": "GeoConv"}
-MEASURES = {"loss": ".4f", "kid": ".4f", "frechet": ".2f"}
-
-
-def cell(estimate: Estimate, style: str) -> str:
-    """ "0.600 [0.597, 0.604]"; the value alone of a single seed."""
-    ends = "" if estimate.low is None else f" [{estimate.low:{style}}, {estimate.high:{style}}]"
-    return f"{estimate.value:{style}}{ends}"
+NAMES = {"loss": "denoising loss", "kid": "kernel distance", "frechet": "Fréchet distance"}
+MEASURES = {"loss": ("loss", ".4f"), "kid": ("kernel distance", ".4f"), "frechet": ("Fréchet distance", ".2f")}
 
 
 def page(results: dict, file: Path) -> str:
     settings, runs, arms = results["settings"], results["runs"], results["variants"]
     subject = settings["subject"]
-    reference = REFERENCE[subject]
-    others = [name for name in arms if name != reference]
-    compared = [
-        (
-            measure,
-            other,
-            difference_estimate(*pairs(select(runs, variant=reference), select(runs, variant=other), measure)),
-        )
-        for measure in MEASURES
-        for other in others
-    ]
-    texts = comparison_texts([estimate for _, _, estimate in compared], [other for _, other, _ in compared])
-    named = {"loss": "denoising loss", "kid": "kernel distance", "frechet": "Fréchet distance"}
-    said = "\n".join(
-        f"- {named[measure].capitalize()} of {reference}: {text}."
-        for (measure, _, _), text in zip(compared, texts, strict=True)
-    )
-    rows = [
-        [
-            name,
-            "" if name == "base" else f"{arms[name]['parameters']:,}",
-            "" if name == "base" else rate(arms[name]),
-            *(cell(mean_score(select(runs, variant=name), measure), style) for measure, style in MEASURES.items()),
-        ]
-        for name in dict.fromkeys(run["variant"] for run in runs)
-    ]
-    swept = [
-        [name, ", ".join(f"{key}: {value:.4f}" for key, value in arm["sweep"].items())] for name, arm in arms.items()
-    ]
     what = ABOUT[subject].format(**settings, **{f"{name}_count": count for name, count in results["images"].items()})
     ratio = ", as a ratio to that of the base" if subject == "hands" else ""
     picture = f"\n![Images of each arm, from the same noise]({file.stem}.png)\n" if subject == "hands" else ""
     return f"""# Diffusion of pixels: {subject}
 
-{said}
+{statements(runs, arms, REFERENCE[subject], NAMES)}
 
 {what}
 Each arm has its own learning rate, by a sweep on {results["images"]["validation"]} validation images with seed
@@ -75,16 +39,12 @@ differences, corrected by Holm's method. {results["date"]}, one CPU core.
 {results["command"]}
 ```
 
-{markdown_table(["arm", "trained parameters", "best rate", "loss", "kernel distance", "Fréchet distance"], rows)}
+{arms_table(runs, arms, MEASURES)}
 
 Validation loss by learning rate{ratio}, one run each:
 
-{markdown_table(["arm", "loss by rate"], swept)}
+{sweeps_table(arms, "loss by rate")}
 {picture}"""
-
-
-def rate(arm: dict) -> str:
-    return f"{arm['best_rate']:g}{'' if arm['bracketed'] else ' (not bracketed)'}"
 
 
 ABOUT = {

@@ -4,14 +4,13 @@ python -m scripts.experiments.vae_decoder.section --results docs/results
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from geopos_diffusers.files import write_text
 
+from ..arms_page import difference, estimate_cell, rate_cell
 from ..page import markdown_table
-from ..results import Run, mean_score, pairs, read_results, select
-from ..statistics import Estimate, difference_estimate
+from ..results import mean_score, read_results, select
 from ..verdict import comparison_texts
 
 REGIONS = {"image": "the whole image", "ring": "the ring", "centre": "the centre"}
@@ -21,15 +20,6 @@ REFERENCE, UNTOUCHED = "geometry", "untouched"
 def cell(value: float, low: float | None, high: float | None, style: str) -> str:
     """ "0.600 [0.597, 0.604]"; the value alone where there is no interval."""
     return f"{value:{style}}{'' if low is None else f' [{low:{style}}, {high:{style}}]'}"
-
-
-def estimate_cell(estimate: Estimate, style: str) -> str:
-    return cell(estimate.value, estimate.low, estimate.high, style)
-
-
-def difference(runs: Sequence[Run], first: str, second: str, score: str) -> Estimate:
-    """Score of the first variant minus that of the second, over the seeds that both have."""
-    return difference_estimate(*pairs(*(select(runs, variant=name) for name in (first, second)), score))
 
 
 def page(results: dict) -> str:
@@ -48,7 +38,7 @@ def page(results: dict) -> str:
     for name in (UNTOUCHED, *arms):
         own = select(runs, variant=name)
         arm = arms.get(name)
-        rate = "" if arm is None else f"{arm['best_rate']:g}{'' if arm['bracketed'] else ' (not bracketed)'}"
+        rate = "" if arm is None else rate_cell(arm)
         cells = [estimate_cell(mean_score(own, f"psnr_{region}"), ".2f") for region in REGIONS]
         more = [estimate_cell(mean_score(own, score), ".4f") for score in ("lpips_image", "kid")]
         measured.append([name, "" if arm is None else f"{arm['parameters']:,}", rate, str(len(own)), *cells, *more])

@@ -1,0 +1,97 @@
+"""Arms of an experiment: each at its own best learning rate, found by a sweep, then trained with several seeds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geopos_diffusers.finetuning.kinds import DEFAULT
+from geopos_diffusers.finetuning.learning_rate_sweep import FinishedRun, ImageSet, losses_by_rate, run_all, sweep
+from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
+
+SWEEP_SEED = 100  # of the runs that choose a rate; the others count from 0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is trained.
+
+    options: of `geopos train`. rates: where the sweep begins. swept: the option that takes them.
+    beside: an earlier arm whose best rate the option `beside_option` takes here.
+    """
+
+    options: str
+    rates: tuple[float, ...]
+    swept: str = "learning_rate"
+    beside: str | None = None
+    beside_option: str = "learning_rate"
+
+
+@dataclass(frozen=True)
+class TrainedArm:
+    """An arm's runs at its best rate, by seed.
+
+    variant: its entry in a results file; the losses of its sweep are ratios. folder: holds seed-0, seed-1 ...
+    """
+
+    name: str
+    variant: dict[str, Any]
+    folder: Path
+    runs: list[FinishedRun]
+
+    def final(self, seed: int) -> Path:
+        """What a run saved."""
+        return self.folder / f"seed-{seed}" / "final"
+
+
+def train_arms(
+    arms: Mapping[str, Arm],
+    common: Sequence[str],
+    work: Path,
+    validation: Mapping[str, ImageSet],
+    tests: Mapping[str, ImageSet],
+    num_seeds: int,
+    base_loss: Mapping[str, float],
+    jobs: int = 1,
+    kind: str = DEFAULT,
+) -> Iterator[TrainedArm]:
+    """Sweep, then train, arm by arm, in `work`; what is finished is not made again.
+
+    Args:
+        common: options of `geopos train` of all arms.
+        validation: one set, which the sweeps are judged by. tests: what the trained arms are measured on.
+        base_loss: of the model without training, by set: the unit of the sweeps' losses.
+        jobs: runs at a time. kind: of fine-tuning, as `geopos train` calls it.
+    """
+    best: dict[str, float] = {}
+    (judge,) = validation
+    for name, arm in arms.items():
+        options, folder = [*common, *arm.options.split()], work / name.replace(" ", "-")
+        if arm.beside is not None:
+            options += [f"--{arm.beside_option}", f"{best[arm.beside]:g}"]
+        swept = sweep(
+            [*options, "--seed", str(SWEEP_SEED)], arm.rates, arm.swept, validation, folder / "sweep", jobs, kind
+        )
+        losses = losses_by_rate(swept, judge)
+        rate = best[name] = best_rate(losses)
+        print(f"{name}: {', '.join(f'{key:g}: {value:.4f}' for key, value in losses.items())}", flush=True)
+        chosen = [
+            ([*options, f"--{arm.swept}", f"{rate:g}", "--seed", str(seed)], folder / f"seed-{seed}")
+            for seed in range(num_seeds)
+        ]
+        runs = run_all(chosen, tests, jobs, kind=kind)
+        print(f"{name}: test losses {', '.join(f'{run.loss(next(iter(tests))):.4f}' for run in runs)}", flush=True)
+        variant = {
+            "options": arm.options,
+            "swept": arm.swept,
+            "parameters": swept[rate].parameters,
+            "sweep": {f"{key:g}": value / base_loss[judge] for key, value in losses.items()},
+            "best_rate": rate,
+            "bracketed": is_bracketed(losses),
+        }
+        yield TrainedArm(name, variant, folder, runs)
+
+
+def mean_losses(losses: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean of each set's losses."""
+    return {name: sum(values) / len(values) for name, values in losses.items()}
