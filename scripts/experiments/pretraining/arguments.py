@@ -46,6 +46,22 @@ class PretrainingArguments:
         "all", f"the last stage to run, one of {', '.join(STAGES)}; finished stages are not repeated", resume="free"
     )
     data_note: str = option("", "how the training data was made, for the model card", resume="free")
+    model_name: str = option("hands64", "what the model card calls the model", resume="free")
+    model_note: str = option(
+        "A small `StableDiffusionPipeline` that draws hands from captions: how many fingers are raised (0 to 5), palm "
+        "or back, skin tone and background colour.",
+        "what it draws, for the model card",
+        resume="free",
+    )
+    limits_note: str = option(
+        "It knows rendered hands only: upright, palm or back, counting gestures, plain backgrounds of eight colours, "
+        "one hand in the picture. Left and right hands were not seen to be told apart.",
+        "what it cannot do, for the model card",
+        resume="free",
+    )
+    package_unfinished: bool = option(
+        False, "package what there is when the UNet's training ends before its last step", resume="free"
+    )
     resolution: int = option(64, "side of the images in pixels, a multiple of 16", resume="fixed", name="size")
     validation_count: int = option(
         256,

@@ -392,7 +392,8 @@ def main() -> None:
     pipe, values = train_denoiser(args, accelerator, data, vae, tokenizer, text_encoder, latents)
     models = {"autoencoder": vae, "UNet": pipe.unet, "text encoder": pipe.text_encoder}
     summary["parameters"] = {name: model.num_parameters() for name, model in models.items()}
-    if report("denoiser", values) and accelerator.is_main_process:
+    ended = report("denoiser", values)
+    if (ended or args.package_unfinished) and accelerator.is_main_process:
         print(f"wrote {package(pipe, args, summary)}")
     end_run(accelerator)
 

@@ -158,6 +158,20 @@ def test_finished_run_is_not_repeated(script, monkeypatch, images, whole_run):
     assert (whole_run / "denoiser" / "losses.jsonl").read_bytes() == stamp
 
 
+def test_second_run_begins_with_the_weights_of_the_first(script, monkeypatch, images, whole_run, tmp_path):
+    """And is packaged at the step at which it stops, before its last one."""
+    new = {"wrong_captions": True, "vae_mixed_precision": True, "denoiser_schedule": "warmup_stable_decay"}
+    begun = {"vae_init": whole_run / "pipeline" / "vae", "denoiser_init": whole_run / "pipeline" / "unet"}
+    run(
+        script, monkeypatch, images, tmp_path, **new, **begun, denoiser_steps=8, stop_at_step=4, package_unfinished=True
+    )
+    assert losses(tmp_path, "vae")[0]["l1"] < losses(whole_run, "vae")[0]["l1"]
+    assert losses(tmp_path, "denoiser")[0]["loss"] != losses(whole_run, "denoiser")[0]["loss"]
+    assert [line["learning_rate"] for line in losses(tmp_path, "denoiser")] == [5e-4, 1e-3, 1e-3, 1e-3]
+    card = " ".join((tmp_path / "pipeline" / "README.md").read_text(encoding="utf-8").split())
+    assert "4 of 8 steps" in card
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
