@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from ..boxes import Box
 from ..errors import DataError
 from ..files import atomic_path
 from ..images.box_drawing import draw_boxes
 from ..images.contact_sheet import contact_sheet
-from ..images.metadata import METADATA, file_of_row, read_rows
-from ..images.opening import open_image
+from .annotating import new_files, read_images
 from .hand_masks import FindHands
 
 BOXED_METADATA, PREVIEW = "metadata_boxes.jsonl", "boxes_preview.png"
@@ -65,21 +63,11 @@ def write_boxes(
             `overwrite` is not set.
     """
     folder = Path(folder)
-    if not (folder / METADATA).is_file():
-        raise DataError(f"{folder} has no {METADATA}")
-    targets = [folder / name for name in (BOXED_METADATA, PREVIEW)]
-    for target in targets:
-        if target.exists() and not overwrite:
-            raise DataError(f"{target} is there already; add --overwrite to replace it")
+    targets = new_files(folder, (BOXED_METADATA, PREVIEW), overwrite)
     previews: list[tuple[Image.Image, str]] = []
     counts = {0: 0, 1: 0, 2: 0}
     with atomic_path(targets[0]) as metadata, metadata.open("w", encoding="utf-8") as file:
-        for place, row in tqdm(read_rows(folder / METADATA), "boxes", unit="image", disable=not progress):
-            name = file_of_row(row, place)
-            try:
-                image = open_image(folder / name)
-            except DataError as error:
-                raise DataError(f"{place}: {name}: {error}") from error
+        for row, name, image in read_images(folder, "boxes", progress):
             found = (box_of_hand(points, image.size, margin) for points in find_hands(row, image))
             boxes = sorted(box for box in found if box is not None)
             row = {key: value for key, value in row.items() if key not in ("box", "boxes")}

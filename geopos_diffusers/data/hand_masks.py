@@ -9,13 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from ..errors import DataError
 from ..files import atomic_directory, atomic_path
 from ..images.contact_sheet import contact_sheet
-from ..images.metadata import METADATA, file_of_row, read_rows
-from ..images.opening import open_image
+from .annotating import new_files, read_images
 
 MASKED_METADATA = "metadata_masked.jsonl"
 MASKS, PREVIEW = "masks", "masks_preview.png"
@@ -120,12 +118,7 @@ def write_masks(
         DataError: no metadata.jsonl, an image that cannot be read, or masks are there and `overwrite` is not set.
     """
     folder = Path(folder)
-    if not (folder / METADATA).is_file():
-        raise DataError(f"{folder} has no {METADATA}")
-    targets = [folder / name for name in (MASKS, MASKED_METADATA, PREVIEW)]
-    for target in targets:
-        if target.exists() and not overwrite:
-            raise DataError(f"{target} is there already; add --overwrite to replace it")
+    targets = new_files(folder, (MASKS, MASKED_METADATA, PREVIEW), overwrite)
     previews: list[Image.Image] = []
     count = masked = 0
     with (
@@ -133,12 +126,7 @@ def write_masks(
         atomic_path(targets[1]) as metadata,
         metadata.open("w", encoding="utf-8") as file,
     ):
-        for place, row in tqdm(read_rows(folder / METADATA), "masks", unit="image", disable=not progress):
-            name = file_of_row(row, place)
-            try:
-                image = open_image(folder / name)
-            except DataError as error:
-                raise DataError(f"{place}: {name}: {error}") from error
+        for row, name, image in read_images(folder, "masks", progress):
             if len(hands := find_hands(row, image)):
                 mask = draw_mask(hands, image.size, dilation, shape)
                 drawn = name.with_name(f"{name.name}.png")
