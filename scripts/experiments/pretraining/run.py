@@ -9,6 +9,7 @@ losses as without the stop: the order of the data and all noise are functions of
 """
 
 import json
+import shutil
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -57,6 +58,7 @@ from .text_to_image_loss import TextToImageLoss, stratified_timesteps
 from .wrong_captions import WrongCaptions
 
 BETA_SCHEDULE = "squaredcos_cap_v2"
+ENCODED = 1024  # images whose latents are written at a time
 
 
 @dataclass
@@ -200,13 +202,19 @@ def encode_data(args: PretrainingArguments, accelerator: Accelerator, data: Hand
     """Stage 2: all images to latents [N, C, h, w], once; then centre the latents and set the scaling factor."""
     target = Path(args.output_dir) / "latents.safetensors"
     if not target.is_file() and accelerator.is_main_process:
-        with accelerator.autocast() if args.vae_mixed_precision else nullcontext():
-            parts = [
-                encode_means(vae, data.images(slice(start, start + 64)).to(accelerator.device)).cpu()
-                for start in tqdm(range(0, len(data.captions), 64), desc="encoding images")
-            ]
-        with atomic_path(target) as temporary:
-            save_file({"means": torch.cat(parts).contiguous()}, temporary)
+        parts = Path(args.output_dir) / "latents"  # kept until all are there: a stopped run goes on from them
+        for start in tqdm(range(0, len(data.captions), ENCODED), desc="encoding images"):
+            if (part := parts / f"{start:09d}.safetensors").is_file():
+                continue
+            with accelerator.autocast() if args.vae_mixed_precision else nullcontext():
+                means = [
+                    encode_means(vae, pixels.to(accelerator.device)).cpu()
+                    for pixels in data.images(slice(start, start + ENCODED)).split(64)
+                ]
+            parts.mkdir(exist_ok=True)
+            write_means(torch.cat(means), part)
+        write_means(torch.cat([load_file(part)["means"] for part in sorted(parts.glob("*.safetensors"))]), target)
+        shutil.rmtree(parts)
     accelerator.wait_for_everyone()
     means = load_file(target)["means"]
     center = means.mean((0, 2, 3))
@@ -214,6 +222,11 @@ def encode_data(args: PretrainingArguments, accelerator: Accelerator, data: Hand
     center_latents(vae, center.to(accelerator.device))
     vae.register_to_config(scaling_factor=scaling_factor)
     return (means - center.view(-1, 1, 1)) * scaling_factor
+
+
+def write_means(means: Tensor, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        save_file({"means": means.contiguous()}, temporary)
 
 
 def train_text_encoder(
@@ -316,6 +329,7 @@ def discard_stages(args: PretrainingArguments, accelerator: Accelerator) -> None
         for stage in ("vae", "text", "denoiser"):
             discard_run(Path(args.output_dir) / stage)
         (Path(args.output_dir) / "latents.safetensors").unlink(missing_ok=True)
+        shutil.rmtree(Path(args.output_dir) / "latents", ignore_errors=True)
     accelerator.wait_for_everyone()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 from geopos_diffusers.errors import ConfigError, DataError
 
@@ -98,8 +99,6 @@ def test_result_is_a_pipeline_that_draws(whole_run):
 
 
 def test_result_is_in_half_precision_with_a_model_card(whole_run):
-    from safetensors.torch import load_file
-
     folder = whole_run / "pipeline"
     files = sorted(folder.rglob("*.safetensors"))
     assert [file.parent.name for file in files] == ["text_encoder", "unet", "vae"]
@@ -135,6 +134,28 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(
     assert len(losses(tmp_path, stage)) == 2
     run(script, monkeypatch, images, tmp_path)
     assert losses(tmp_path, stage) == losses(whole_run, stage)
+
+
+def test_stopped_encoding_goes_on_from_its_parts(script, monkeypatch, images, whole_run, tmp_path):
+    monkeypatch.setattr(script, "ENCODED", 8)
+    run(script, monkeypatch, images, tmp_path, stage="vae")
+    written, write = [], script.write_means
+
+    def stop_at_second(means, target):
+        if written:
+            raise KeyboardInterrupt
+        written.append(target)
+        write(means, target)
+
+    monkeypatch.setattr(script, "write_means", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        run(script, monkeypatch, images, tmp_path, stage="latents")
+    monkeypatch.setattr(script, "write_means", lambda means, target: (written.append(target), write(means, target)))
+    run(script, monkeypatch, images, tmp_path, stage="latents")
+    assert [path.name for path in written] == ["000000000.safetensors", "000000008.safetensors", "latents.safetensors"]
+    assert not written[0].exists()
+    whole, parts = (load_file(folder / "latents.safetensors")["means"] for folder in (whole_run, tmp_path))
+    torch.testing.assert_close(parts, whole)  # rounded otherwise, in other batches
 
 
 def test_other_settings_do_not_continue_a_run(script, monkeypatch, images, whole_run):
