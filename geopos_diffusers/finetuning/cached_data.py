@@ -38,4 +38,6 @@ class CachedData(Dataset):
             item["caption"] = self.captions[row]
             if self.images.columns.mask:
                 item["mask"] = self.images.mask(row, item["sizes"])
+            if self.images.columns.frame:
+                item["box"] = self.images.box(row, item["sizes"])
         return item if self.text is None else item | self.text[row]

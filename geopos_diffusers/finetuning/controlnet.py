@@ -111,6 +111,7 @@ class ControlNet(Task[ControlNetArguments]):
         args = self.args
         if args.random_flip:
             batch = mirror_some(batch, args.flip_captions)
+        self.begin_frames(batch)
         moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
         latents = sample_latents(self.pipe.vae, moments)
         conditions = self.encode_captions(batch["caption"], batch["sizes"], args.caption_dropout)
@@ -120,14 +121,16 @@ class ControlNet(Task[ControlNetArguments]):
     def prepare_held_out(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
         mean = encode_moments(self.pipe.vae, batch["pixels"].to(self.accelerator.device)).chunk(2, dim=1)[0]
-        kept = {name: batch[name] for name in ("caption", "sizes", "conditioning")}
+        names = ("caption", "sizes", "conditioning", "box")
+        kept: dict[str, Any] = {name: batch[name] for name in names if name in batch}
         return {"latents": scale_latents(self.pipe.vae, mean), **kept}
 
     def held_out_losses(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         conditions = self.encode_captions(batch["caption"], batch["sizes"])
         conditioning = batch["conditioning"].to(self.accelerator.device)
         predict = partial(predict_conditioned, self.pipe.unet, self.pipe.controlnet, conditions, conditioning)
-        return banded_losses(self.noise_scheduler, batch["latents"], predict, self.bands, generator)
+        with self.in_frames(batch):
+            return banded_losses(self.noise_scheduler, batch["latents"], predict, self.bands, generator)
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """The loss on held-out images, grids of drawn images, and their joint error."""
@@ -142,7 +145,7 @@ class ControlNet(Task[ControlNetArguments]):
         """Conditions beside what was drawn under them, from the same noise each time. Returns no scores."""
         items = self.shown(self.args.validation_grid)
         conditions, captions = [as_image(item["conditioning"]) for item in items], [item["caption"] for item in items]
-        images = self.draw(captions, conditions)
+        images = self.draw(items)
         pairs = [image for pair in zip(conditions, images, strict=True) for image in pair]
         texts = [text for caption in captions for text in ("condition", caption)]
         report_validation_images(pairs, texts, self.accelerator, self.args.output_dir, step)
@@ -153,7 +156,7 @@ class ControlNet(Task[ControlNetArguments]):
         from .joint_scores import JointScorer, summarise  # with `metrics`, which other runs do not need
 
         items = self.shown(self.args.joint_error_images)
-        images = self.draw([item["caption"] for item in items], [as_image(item["conditioning"]) for item in items])
+        images = self.draw(items)
         images_of = (self.held_out or self.data).images
         keypoints = [images_of.keypoints(int(item["row"]), item["sizes"]) for item in items]
         scorer = JointScorer()
@@ -168,12 +171,16 @@ class ControlNet(Task[ControlNetArguments]):
         data = self.held_out or self.data
         return [data[index] for index in range(min(count, len(data)))]
 
-    def draw(self, captions: Sequence[str], conditions: Sequence[Image.Image]) -> list[Image.Image]:
+    def draw(self, items: Sequence[dict[str, Any]]) -> list[Image.Image]:
+        """An image for each item, under its caption and condition and in its box."""
         args = self.args
+        captions, conditions = [item["caption"] for item in items], [as_image(item["conditioning"]) for item in items]
+        boxes = None if self.frames is None else self.frames.of_items(items, len(items))
         with evaluating(self.pipe.controlnet, self.accelerator):
             return draw_conditioned(
-                self.pipe, captions, conditions, args.seed, args.validation_inference_steps, guidance_scale(args)
-            )
+                self.pipe, captions, conditions, args.seed, args.validation_inference_steps, guidance_scale(args),
+                boxes=boxes,
+            )  # fmt: skip
 
     def finish(self) -> dict[str, Any]:
         return {**super().finish(), **({"scores": self.scores} if self.scores else {})}

@@ -6,12 +6,13 @@ from typing import ClassVar
 from ..errors import ConfigError
 from .data_options import CaptionedDataArguments, data_option
 from .denoising_options import DenoisingArguments
-from .part_options import ATTENTION_PROJECTIONS, PartArguments, trained_option
+from .frame_options import FrameArguments
+from .part_options import ATTENTION_PROJECTIONS, trained_option
 from .training_options import validation_option
 
 
 @dataclass(kw_only=True)
-class ControlNetArguments(DenoisingArguments, PartArguments, CaptionedDataArguments):
+class ControlNetArguments(DenoisingArguments, FrameArguments, CaptionedDataArguments):
     """Train a ControlNet of a text-to-image pipeline on images with captions and conditioning images.
 
     Raises:

@@ -10,7 +10,9 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, Stable
 from PIL import Image
 from torch import Tensor
 
+from ..boxes import Box
 from ..errors import ConfigError, GeoPosError
+from ..patching.framing import boxes_of_batch
 
 EMBEDDING_CHANNELS = (16, 32, 96, 256)  # of diffusers' conditioning embedding; each but the first halves the image
 
@@ -103,8 +105,13 @@ def draw_conditioned(
     steps: int,
     guidance_scale: float,
     batch_size: int = 16,
+    boxes: Sequence[Box] | None = None,
 ) -> list[Image.Image]:
-    """An image of each prompt under its conditioning image, of that image's size, from noise of `seed` + its number."""
+    """An image of each prompt under its conditioning image, of that image's size, from noise of `seed` + its number.
+
+    Args:
+        boxes: the frame of each image; None for what is set.
+    """
     images: list[Image.Image] = []
     if len({condition.size for condition in conditions}) > 1:  # of aspect-ratio buckets
         batch_size = 1
@@ -112,13 +119,14 @@ def draw_conditioned(
         part = slice(start, start + batch_size)
         chosen = list(conditions[part])
         generators = [torch.Generator().manual_seed(seed + start + index) for index in range(len(chosen))]
-        images += pipe(
-            prompt=list(prompts[part]),
-            image=chosen,
-            width=chosen[0].width,
-            height=chosen[0].height,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            generator=generators,
-        ).images
+        with boxes_of_batch(pipe, boxes, part):
+            images += pipe(
+                prompt=list(prompts[part]),
+                image=chosen,
+                width=chosen[0].width,
+                height=chosen[0].height,
+                num_inference_steps=steps,
+                guidance_scale=guidance_scale,
+                generator=generators,
+            ).images
     return images

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Run:
             "skipped_images": task.data.skipped,
             "resolution": self.state.settings["resolution"],
             **task.facts(),
+            **({} if task.frames is None else {"default_frame": list(task.frames.default)}),
             "steps": self.steps,
             "samples_per_step": self.samples_per_step,
             "epochs": count and round(self.steps * self.samples_per_step / count, 2),
@@ -136,6 +137,7 @@ def build_run(task: Task) -> Run:
     task.build()
     task.data = task.load_data()
     task.hold_out()
+    task.prepare_frames()
     samples = samples_per_step(args, accelerator)
     steps = args.max_train_steps or math.ceil((args.num_train_epochs or 0) * len(task.data) / samples)
     settings = {
@@ -183,6 +185,9 @@ def train(run: Run, checkpoint: Path | None, upload: HubUpload | None) -> None:
     set_seed(args.seed, device_specific=True)
     first_step = saved_step(checkpoint) if checkpoint else 0
     start_trackers(accelerator, "finetune", asdict(args), first_step)
+    validations = task.validations(run.save)
+    if task.frames is not None:
+        validations = [replace(one, run=partial(task.frames.unset, one.run)) for one in validations]
     training = Training(
         name="fine-tuning",
         folder=Path(args.output_dir),
@@ -197,7 +202,7 @@ def train(run: Run, checkpoint: Path | None, upload: HubUpload | None) -> None:
         save_parts=run.save,
         checkpoint_every=args.checkpointing_steps,
         checkpoints_limit=args.checkpoints_total_limit,
-        validations=task.validations(run.save),
+        validations=validations,
         log_every=args.log_every,
         stopping=task.should_stop,
     )

@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import DataError
-
-Box = tuple[float, float, float, float]
+from ..boxes import Box, check_box
+from ..errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,28 @@ def grown_box(original: tuple[int, int], box: Box, margin: float) -> tuple[float
     return wide + space, high + space
 
 
+def box_in_crop(frame: Frame, box: Box | None) -> Tensor:
+    """Where a box of the image lies in what is cut out of it: [4] float32 left, top, right, bottom, in shares of that.
+
+    It may reach outside; four NaN where there is no box, or nothing of it is left.
+
+    Args:
+        box: left, top, right, bottom in shares of the image.
+
+    Example:
+        >>> box_in_crop(frame_centre((200, 100), (50, 50)), (0.5, 0.0, 1.0, 0.5)).tolist()
+        [0.5, 0.0, 1.5, 0.5]
+    """
+    if box is None:
+        return torch.full((4,), math.nan)
+    (width, height), (rows, columns) = frame.scaled, frame.size
+    left, right = ((share * width - frame.left) / columns for share in box[::2])
+    top, bottom = ((share * height - frame.top) / rows for share in box[1::2])
+    found = torch.tensor([left, top, right, bottom])
+    seen = found.clamp(0, 1)
+    return found if (seen[2:] > seen[:2]).all() else torch.full((4,), math.nan)
+
+
 def cut_out(image: Image.Image, frame: Frame, resampling: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
     """The frame's part of an image, at the frame's size."""
     rows, columns = frame.size
@@ -110,21 +131,47 @@ def box_of_row(row: Mapping[str, Any], column: str, box_format: str, place: str)
     Raises:
         DataError: it is not four finite numbers, or is empty, or lies within one pixel, as shares of the image do.
     """
-    values = row.get(column)
-    if values is None or (isinstance(values, (list, tuple, str)) and not len(values)):
+    if (numbers := _four_numbers(row, column, place)) is None:
         return None
-    if isinstance(values, str):  # of a CSV file
-        values = values.strip("[]() ").replace(",", " ").split()
-    try:
-        left, top, third, fourth = (float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{place}: {column} must be four numbers, found {row[column]!r}") from error
+    left, top, third, fourth = numbers
     right, bottom = (left + third, top + fourth) if box_format == "xywh" else (third, fourth)
     if not all(map(math.isfinite, (left, top, right, bottom))) or right <= left or bottom <= top:
         raise DataError(f"{place}: {column} is an empty box as {box_format}: {row[column]!r}")
     if min(left, top) >= 0 and max(right, bottom) <= 1:
         raise DataError(f"{place}: {column} must be in pixels; {row[column]!r} seems to be in shares of the image")
     return left, top, right, bottom
+
+
+def shares_of_row(row: Mapping[str, Any], column: str, place: str) -> Box | None:
+    """Left, top, right and bottom of a row's box in shares of the image; None where it has none.
+
+    Raises:
+        DataError: it is not four numbers from 0 to 1, or is empty or reversed.
+    """
+    if (numbers := _four_numbers(row, column, place)) is None:
+        return None
+    if max(numbers) > 1:
+        raise DataError(
+            f"{place}: {column} must be x0 y0 x1 y1 in shares of the image, from 0 to 1; {row[column]!r} seems to be "
+            "in pixels"
+        )
+    try:
+        return check_box(numbers, column)
+    except ConfigError as error:
+        raise DataError(f"{place}: {error}") from error
+
+
+def _four_numbers(row: Mapping[str, Any], column: str, place: str) -> Box | None:
+    values = row.get(column)
+    if values is None or (isinstance(values, (list, tuple, str)) and not len(values)):
+        return None
+    if isinstance(values, str):  # of a CSV file
+        values = values.strip("[]() ").replace(",", " ").split()
+    try:
+        first, second, third, fourth = (float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place}: {column} must be four numbers, found {row[column]!r}"[:300]) from error
+    return first, second, third, fourth
 
 
 def lies_outside(original: tuple[int, int], box: Box) -> bool:

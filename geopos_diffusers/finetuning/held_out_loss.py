@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,20 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from ..errors import ConfigError
+from ..images.metadata import METADATA, place_of_line
 from ..images.opening import open_image
+from ..patching.framing import geoconv_frames
 from ..pipelines.generation import denoiser_of
 from ..training.early_stopping import BestWeights
 from ..training.loss_log import VALIDATION_LOSSES, LossLog
 from .denoising import default_denoising
 from .denoising_loss import spread_losses
-from .framing import prepare_image
+from .framing import box_in_crop, frame_centre, prepare_image, shares_of_row
 from .held_out_options import VALIDATION_LOSS
 from .inpainting import is_inpainting
 from .latents import mean_latents, scale_latents
 from .text_conditions import CaptionEncoder, predict
+from .training_frames import frames_of_boxes
 from .validation import evaluating
 
 
@@ -102,16 +107,38 @@ def load_images(folder: str | Path, height: int, width: int) -> tuple[Tensor, li
     Returns:
         Pixels [N, 3, height, width] in [-1, 1], and N captions.
     """
-    folder = Path(folder)
-    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    side = max(height, width)
-    pixels = torch.stack([prepare_image(open_image(folder / row["file_name"]), side)[0] for row in rows])
+    pixels, captions, _ = load_framed_images(folder, height, width)
+    return pixels, captions
+
+
+def load_framed_images(
+    folder: str | Path, height: int, width: int, column: str | None = None
+) -> tuple[Tensor, list[str], Tensor]:
+    """The same with the boxes [N, 4] of `column`, in shares of what is cut out; see `framing.box_in_crop`.
+
+    Raises:
+        DataError: a box that is not in shares of the image.
+    """
+    folder, side = Path(folder), max(height, width)
+    lines = (folder / METADATA).read_text(encoding="utf-8").splitlines()
     top, left = (side - height) // 2, (side - width) // 2
-    return pixels[:, :, top : top + height, left : left + width], [row["text"] for row in rows]
+    pixels, captions, boxes = [], [], []
+    for number, line in enumerate(lines, 1):
+        row = json.loads(line)
+        image = open_image(folder / row["file_name"])
+        pixels.append(prepare_image(image, side)[0][:, top : top + height, left : left + width])
+        captions.append(row["text"])
+        place = place_of_line(folder / METADATA, number)
+        crop = frame_centre(image.size, (side, side))
+        crop = replace(crop, left=crop.left + left, top=crop.top + top, size=(height, width))
+        boxes.append(box_in_crop(crop, shares_of_row(row, column, place) if column else None))
+    return torch.stack(pixels), captions, torch.stack(boxes)
 
 
 @torch.no_grad()
-def image_losses(pipe: Any, pixels: Tensor, captions: list[str], seed: int, batch_size: int = 16) -> np.ndarray:
+def image_losses(
+    pipe: Any, pixels: Tensor, captions: list[str], seed: int, batch_size: int = 16, boxes: Tensor | None = None
+) -> np.ndarray:
     """Mean squared error of the denoiser's prediction for each image, at a noise level and noise of its own.
 
     Levels are spread evenly over the images. They and the noise depend on `seed` and the size alone, so that models
@@ -119,6 +146,7 @@ def image_losses(pipe: Any, pixels: Tensor, captions: list[str], seed: int, batc
 
     Args:
         pipe: a supported pipeline, on the CPU. pixels: [N, 3, H, W] in [-1, 1].
+        boxes: [N, 4] in shares of the images, the frames that a patched denoiser works in; NaN for its default frame.
 
     Returns:
         [N] losses, not weighted by noise level.
@@ -130,11 +158,13 @@ def image_losses(pipe: Any, pixels: Tensor, captions: list[str], seed: int, batc
         raise ConfigError(f"the loss of a {type(pipe).__name__} depends on masks and cannot be measured so")
     model, encode = denoiser_of(pipe), CaptionEncoder(pipe, torch.device("cpu"))
     model.eval()
+    frames = None if boxes is None else frames_of_boxes(model, boxes)
 
     def clean(part: slice) -> Tensor:
         return scale_latents(pipe.vae, mean_latents(pipe.vae, pixels[part]))
 
     def predict_part(part: slice, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        return predict(model, noisy, timesteps, encode(captions[part], torch.zeros(len(noisy), 6)))
+        with nullcontext() if frames is None else geoconv_frames(model, frames[part]):
+            return predict(model, noisy, timesteps, encode(captions[part], torch.zeros(len(noisy), 6)))
 
     return spread_losses(default_denoising(pipe), len(captions), clean, predict_part, seed, batch_size)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..errors import DataError
 from ..images.opening import image_size, open_image
 from .buckets import Buckets
-from .framing import cut_out, grown_box, image_tensor, lies_outside
+from .framing import box_in_crop, cut_out, grown_box, image_tensor, lies_outside
 from .masks import read_mask
 from .readable_images import FEW, UNREADABLE_SHARE, evenly_spaced, readable
 from .record_sources import open_records
@@ -38,7 +38,7 @@ class ImageTextData(Dataset):
 
     Item i is {"pixels": [3, H, W] float32 in [-1, 1], "caption": str, "sizes": [6] (original height and width, crop top
     and left, H, W; in pixels), "row": int (which image it is)} and, where there is a column of masks, "mask": [1, H, W]
-    float32 in [0, 1].
+    float32 in [0, 1]; of frames, "box": [4] float32, see `framing.box_in_crop`.
 
     An image that cannot be read is replaced by the next one that can, with its caption and at the same size: what an
     item is depends on its index and the files alone.
@@ -111,6 +111,8 @@ class ImageTextData(Dataset):
                 digest.update(json.dumps([record.box, record.mask is not None]).encode())
         if self.buckets:
             digest.update(self.buckets.assigned.tobytes())
+        if columns.frame:
+            digest.update(json.dumps([self.records[index].framed for index in self.kept]).encode())
         if columns.label:
             digest.update(json.dumps([self.records[index].label for index in self.kept]).encode())
         for place in evenly_spaced(len(self), COMPARED_IMAGES) if columns.caption is None else ():
@@ -118,10 +120,11 @@ class ImageTextData(Dataset):
         return digest.hexdigest()[:16]
 
     def count_fields(self) -> dict[str, int]:
-        """How many images have no box and how many no mask."""
-        missing = {"box": 0, "mask": 0}
-        for index in self.kept if self.columns.box or self.columns.mask else ():
+        """How many images have no box, how many no mask and how many no frame."""
+        missing, columns = {"box": 0, "mask": 0, "frame": 0}, self.columns
+        for index in self.kept if columns.box or columns.mask or columns.frame else ():
             record = self.records[index]
+            missing["frame"] += record.framed is None
             missing["box"] += record.box is None
             missing["mask"] += record.mask is None
         return missing
@@ -172,6 +175,8 @@ class ImageTextData(Dataset):
             item["mask"] = read_mask(record, image.size, frame)
         if self.columns.label:
             item["label"] = record.label
+        if self.columns.frame:
+            item["box"] = box_in_crop(frame, record.framed)
         return item
 
     def conditioning(self, index: int, sizes: Tensor) -> Tensor:
@@ -208,6 +213,24 @@ class ImageTextData(Dataset):
         height, width, _, _, rows, columns = (int(value) for value in sizes)
         frame = record.frame((width, height), (rows, columns), self.margin)
         return read_mask(record, (width, height), frame)
+
+    def box(self, index: int, sizes: Tensor) -> Tensor:
+        """The box [4] of an item whose six numbers are known, without decoding its image."""
+        record = self.records[self.kept[index]]
+        height, width, _, _, rows, columns = (int(value) for value in sizes)
+        return box_in_crop(record.frame((width, height), (rows, columns), self.margin), record.framed)
+
+    def some_boxes(self) -> list[Tensor]:
+        """Boxes [4] of up to 10,000 items, evenly spaced; of images that cannot be read, none."""
+        boxes = []
+        for index in evenly_spaced(len(self), SOME_CAPTIONS):
+            record = self.records[self.kept[index]]
+            try:
+                frame = record.frame(record.size or image_size(record.image), self.size_of(index), self.margin)
+            except DataError:
+                continue
+            boxes.append(box_in_crop(frame, record.framed))
+        return boxes
 
     def content_digest(self, index: int) -> bytes:
         """A digest of what an item's pixels are made from: the encoded image, and how it is cut out and scaled."""

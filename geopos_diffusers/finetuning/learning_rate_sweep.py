@@ -30,7 +30,7 @@ from ..errors import ConfigError, DivergedError
 from ..files import atomic_path, write_json
 from ..pipelines.loading import load_pipeline
 from ..training.rate_grid import best_rate, is_bracketed, sweep_rates
-from .held_out_loss import image_losses, load_images
+from .held_out_loss import image_losses, load_framed_images
 from .kinds import DEFAULT, main_of
 from .trained_parts import load_trained_parts
 
@@ -49,20 +49,21 @@ class ImageSet(Protocol):
 class HeldOut:
     """The denoising loss of a pipeline on images of a folder with metadata.jsonl, brought to a size.
 
-    seed: of the noise.
+    seed: of the noise. frame_column: of the boxes that an adapter trained with frames works in.
     """
 
     folder: str
     height: int
     width: int
     seed: int = 0
+    frame_column: str | None = None
 
     def losses(self, model: str, trained: Path | None) -> list[float]:
         pipe = load_pipeline(model)
         if trained is not None:
             load_trained_parts(pipe, trained, "unet" if hasattr(pipe, "unet") else "transformer")
-        pixels, captions = load_images(self.folder, self.height, self.width)
-        return image_losses(pipe, pixels, captions, self.seed).tolist()
+        pixels, captions, boxes = load_framed_images(self.folder, self.height, self.width, self.frame_column)
+        return image_losses(pipe, pixels, captions, self.seed, boxes=boxes if self.frame_column else None).tolist()
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=int,
         help=f"pixels a side of the images (default: {HELD_OUT_SIZE} held out, the model's in training)",
     )
+    parser.add_argument(
+        "--frame-column", help="column of boxes for training with frames, which the held-out images need too"
+    )
     parser.add_argument("--rates", type=float, nargs="+", required=True, help="learning rates to begin with")
     parser.add_argument(
         "--swept",
@@ -225,8 +229,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not all(math.isfinite(rate) and rate > 0 for rate in args.rates) or args.jobs < 1 or size < 1:
         raise ConfigError("rates must be numbers > 0, jobs and size whole numbers >= 1")
     options += [] if args.size is None else ["--size", str(size)]
+    options += [] if args.frame_column is None else ["--frame-column", args.frame_column]
     folder = Path(args.output)
-    held_out = {"validation": HeldOut(args.validation_dataset, size, size)}
+    held_out = {"validation": HeldOut(args.validation_dataset, size, size, frame_column=args.frame_column)}
     runs = sweep(options, args.rates, args.swept, held_out, folder, args.jobs)
     best = best_rate(losses_by_rate(runs, "validation"))
     if not runs[best].parameters:

@@ -56,6 +56,7 @@ def load_data(
         label=getattr(args, "class_column", None),
         conditioning=getattr(args, "conditioning_column", None),
         keypoints=getattr(args, "keypoints_column", None),
+        frame=getattr(args, "frame_column", None),
     )
     if args.streaming and held_out is None:
         with accelerator.main_process_first():
@@ -87,22 +88,24 @@ def join_kept(records: Sequence[Any], kept: Sequence[Sequence[int]]) -> Sequence
 
 
 def data_facts(data: Any) -> dict[str, Any]:
-    """What the terminal and summary.json say of boxes, masks and buckets.
+    """What the terminal and summary.json say of boxes, masks, frames and buckets.
 
     Raises:
-        DataError: there is a column for boxes or masks, and no image has one.
+        DataError: there is a column for boxes, masks or frames, and no image has one.
     """
     facts: dict[str, Any] = {}
     if isinstance(data, StreamedData):
         return facts
     counted = data.count_fields()
-    for kind, column in (("box", data.columns.box), ("mask", data.columns.mask)):
+    for kind, column in (("box", data.columns.box), ("mask", data.columns.mask), ("frame", data.columns.frame)):
         if column and counted[kind] == len(data):
             raise DataError(f"no image has a {kind}: none has a field {column!r}")
     if data.columns.box:
         facts["images_without_box"] = counted["box"]
     if data.columns.mask:
         facts["images_without_mask"] = counted["mask"]
+    if data.columns.frame:
+        facts["images_without_frame"] = counted["frame"]
     if data.buckets is not None:
         facts["buckets"] = data.buckets.counts()
     return facts

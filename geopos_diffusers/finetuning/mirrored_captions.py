@@ -38,8 +38,8 @@ def mirror_some(batch: dict[str, Any], flip_captions: bool) -> dict[str, Any]:
     """The batch with about half of its images, and what belongs to them, mirrored.
 
     Args:
-        batch: with "pixels" [B, 3, H, W]; maybe "mask" [B, 1, H, W], "conditioning" [B, 3, H, W], "caption", and
-            "mirrored0" ... beside "text0" ...
+        batch: with "pixels" [B, 3, H, W]; maybe "mask" [B, 1, H, W], "conditioning" [B, 3, H, W], "box" [B, 4] in
+            shares of the image, "caption", and "mirrored0" ... beside "text0" ...
         flip_captions: whether the captions of mirrored images are changed too; see `mirrored_caption`.
     """
     pixels = batch["pixels"]
@@ -47,6 +47,9 @@ def mirror_some(batch: dict[str, Any], flip_captions: bool) -> dict[str, Any]:
     changed: dict[str, Any] = {
         name: _choose(mirrored, batch[name].flip(-1), batch[name]) for name in MIRRORED if name in batch
     }
+    if "box" in batch:
+        left, top, right, bottom = batch["box"].unbind(1)
+        changed["box"] = _choose(mirrored, torch.stack([1 - right, top, 1 - left, bottom], 1), batch["box"])
     if flip_captions:
         pairs = zip(batch["caption"], mirrored.tolist(), strict=True)
         changed["caption"] = [mirrored_caption(caption) if flipped else caption for caption, flipped in pairs]

@@ -7,13 +7,24 @@ import csv
 import io
 from array import array
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..images.metadata import METADATA, file_of_row, parse_row, place_of_line, scan_rows
 from ..optional_packages import optional_import
-from .records import Columns, Record, Records, checked_box, checked_caption, keypoints_of_row, label_of_row, stated_size
+from .records import (
+    Columns,
+    Record,
+    Records,
+    checked_box,
+    checked_caption,
+    checked_frame,
+    keypoints_of_row,
+    label_of_row,
+    stated_size,
+)
 
 ROW_FILES = (".jsonl", ".csv")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -65,6 +76,7 @@ class FolderRecords:
             if conditioning
             else None,
             keypoints_of_row(row, columns.keypoints, place),
+            checked_frame(row, columns, place),
         )
 
     def _row(self, index: int) -> dict[str, Any]:
@@ -107,8 +119,7 @@ class TableRecords:
         import datasets
 
         self.name, self.columns = name, columns
-        optional = (columns.caption, columns.box, columns.mask, columns.label, columns.conditioning, columns.keypoints)
-        wanted = [columns.image, *(column for column in optional if column)]
+        wanted = [column for name, column in asdict(columns).items() if name != "box_format" and column]
         for column in wanted:
             if column not in table.column_names:
                 raise DataError(f"{name} has no column {column!r}; found {', '.join(table.column_names)}")
@@ -139,6 +150,7 @@ class TableRecords:
             label_of_row(row, columns.label, place),
             row[columns.conditioning] if columns.conditioning else None,
             keypoints_of_row(row, columns.keypoints, place),
+            checked_frame(row, columns, place),
         )
 
     def caption(self, index: int) -> str:

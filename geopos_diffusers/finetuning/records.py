@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
+from ..boxes import Box
 from ..errors import DataError
-from .framing import Box, Frame, box_of_row, frame_box, frame_centre, lies_outside
+from .framing import Frame, box_of_row, frame_box, frame_centre, lies_outside, shares_of_row
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Columns:
     caption: None where images have none; the caption is empty then, and a folder needs no metadata.jsonl. box: the part
     of each image to show, see `framing.box_of_row`. box_format: xywh (left, top, width, height) or xyxy (left, top,
     right, bottom), in pixels of the upright image. mask, conditioning: an image, or the name of its file in the folder.
-    label: the number of a class, from 0. keypoints: 21 [x, y] of a hand, in pixels of the image.
+    label: the number of a class, from 0. keypoints: 21 [x, y] of a hand, in pixels of the image. frame: the box that
+    coordinates are counted from, x0 y0 x1 y1 in shares of the image.
     """
 
     image: str = "image"
@@ -29,13 +31,14 @@ class Columns:
     label: str | None = None
     conditioning: str | None = None
     keypoints: str | None = None
+    frame: str | None = None
 
 
 @dataclass(frozen=True)
 class Record:
     """A row. image, mask, conditioning: what `open_image` takes.
 
-    size: width and height of the image, where the row states them.
+    size: width and height of the image, where the row states them. framed: the box of its frame, in shares of it.
     """
 
     image: Any
@@ -47,6 +50,7 @@ class Record:
     label: int | None = None
     conditioning: Any = None
     keypoints: list[list[float]] | None = None
+    framed: Box | None = None
 
     def frame(self, original: tuple[int, int], size: tuple[int, int], margin: float) -> Frame:
         """What of the image, of `original` width and height, is shown at `size`; see `frame_box`."""
@@ -155,6 +159,11 @@ def checked_caption(row: dict[str, Any], column: str | None, place: str) -> str:
 def checked_box(row: dict[str, Any], columns: Columns, place: str) -> Box | None:
     """A row's box, see `box_of_row`; None where there is no column of boxes."""
     return box_of_row(row, columns.box, columns.box_format, place) if columns.box else None
+
+
+def checked_frame(row: dict[str, Any], columns: Columns, place: str) -> Box | None:
+    """The box of a row's frame, see `shares_of_row`; None where there is no column of them."""
+    return shares_of_row(row, columns.frame, place) if columns.frame else None
 
 
 def stated_size(row: dict[str, Any]) -> tuple[int, int] | None:

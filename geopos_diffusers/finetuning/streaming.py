@@ -8,16 +8,17 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from ..errors import DataError
 from ..images.metadata import METADATA
 from ..images.opening import open_image
 from ..optional_packages import optional_import
-from .framing import cut_out, image_tensor
+from .framing import box_in_crop, cut_out, image_tensor
 from .masks import read_mask
 from .readable_images import FEW, UNREADABLE_SHARE
-from .records import Columns, Record, checked_box, checked_caption
+from .records import Columns, Record, checked_box, checked_caption, checked_frame
 
 logger = logging.getLogger(__name__)
 SAMPLE = 256  # images at the beginning that stand for all where the data are looked at before training
@@ -72,12 +73,17 @@ class StreamedData(IterableDataset):
         """The first items in the order of the files."""
         return islice(self._items(self._pass(self.stream)), size)
 
+    def some_boxes(self) -> list[Tensor]:
+        """Boxes [4] of the first samples."""
+        return [item["box"] for item in self.sample(SAMPLE)]
+
     def fingerprint(self) -> str:
         """A digest of the names and sizes of the files, or of the data set's id."""
         files = [[Path(file).name, Path(file).stat().st_size] for file in self.files or []]
         named: list[Any] = files or [self.dataset, self.split]
         columns = self.columns
         kinds = [columns.image, columns.caption, columns.box, columns.mask, self.margin if columns.box else None]
+        kinds += [columns.frame] if columns.frame else []
         return hashlib.sha256(json.dumps([self.resolution, named, kinds, self.buffer]).encode()).hexdigest()[:16]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -106,6 +112,7 @@ class StreamedData(IterableDataset):
                 place,
                 checked_box(row, columns, place),
                 row[columns.mask] if columns.mask else None,
+                framed=checked_frame(row, columns, place),
             )
 
     def _items(self, records: Iterator[Record]) -> Iterator[dict[str, Any]]:
@@ -126,6 +133,8 @@ class StreamedData(IterableDataset):
         image = open_image(record.image)
         frame = record.frame(image.size, (self.resolution, self.resolution), self.margin)
         item = {"pixels": image_tensor(cut_out(image, frame)), "caption": record.caption, "sizes": frame.numbers}
+        if self.columns.frame:
+            item["box"] = box_in_crop(frame, record.framed)
         return item | ({"mask": read_mask(record, image.size, frame)} if self.columns.mask else {})
 
     def _note_unreadable(self, record: Record, error: Exception) -> None:
@@ -195,4 +204,5 @@ def found_columns(dataset: str, columns: Columns, stream: Any) -> Columns:
         return name
 
     image, caption = found(columns.image, TAR_IMAGES), found(columns.caption, TAR_CAPTIONS)
-    return Columns(str(image), str(caption), found(columns.box, ()), columns.box_format, found(columns.mask, ()))
+    box, mask, frame = (found(column, ()) for column in (columns.box, columns.mask, columns.frame))
+    return Columns(str(image), str(caption), box, columns.box_format, mask, frame=frame)

@@ -1,7 +1,8 @@
 """What one kind of fine-tuning adds to the engine: the model, its data, the loss of a batch, and how it is shown."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,10 +18,12 @@ from ..training.gradient_step import GradientStep
 from ..training.loop import Validation
 from ..training.optimizers import SHARDED, build_optimizer
 from ..training.sharding import shard, sharding_plugin
+from ..training.zero import OPTIMIZERS, ZeroStep, asks_for_zero, spread_optimizer
 from .held_out_loss import HeldOutLoss
 from .held_out_options import DEFAULT_IMAGES, DEFAULT_STEPS, HeldOutArguments
 from .held_out_split import evenly_spaced_part, split_data
 from .trained_parts import add_trained_parts, parameter_groups, place_models, save_trained_parts
+from .training_frames import TrainingFrames
 
 Arguments = TypeVar("Arguments", bound=Any)
 
@@ -40,6 +43,7 @@ class Task(ABC, Generic[Arguments]):
         data: see `load_data`. held_out: as data, but not trained on; None where the loss on such is not asked for.
         held_out_kind: what `held_out_losses` depends on beside data, seed and weights.
         best: what keeps best/; None where nothing is measured that could choose it.
+        frames: what sets the boxes that coordinates are counted from; None where they are counted from the image.
     """
 
     ARGUMENTS: ClassVar[type]
@@ -52,6 +56,7 @@ class Task(ABC, Generic[Arguments]):
     data: Any
     held_out: Any = None
     held_out_kind: str = ""
+    frames: TrainingFrames | None = None
 
     def __init__(self, args: Arguments, accelerator: Accelerator) -> None:
         self.args, self.accelerator = args, accelerator
@@ -105,6 +110,22 @@ class Task(ABC, Generic[Arguments]):
             held_out = self.load_validation_data(self.args.validation_dataset or "")
         self.held_out = evenly_spaced_part(held_out, self.args.validation_loss_images or DEFAULT_IMAGES)
 
+    def prepare_frames(self) -> None:
+        """Find the model's default frame in the data, where the options ask for frames."""
+        args: Any = self.args
+        if getattr(args, "frame_column", None) is not None:
+            model = getattr(self.pipe, self.component)
+            self.frames = TrainingFrames(model, self.data, args.frame_dropout, args.frame_jitter)
+
+    def begin_frames(self, batch: dict[str, Any]) -> None:
+        """Set the frames of a training batch, if there are any."""
+        if self.frames is not None:
+            self.frames.begin(batch["box"])
+
+    def in_frames(self, batch: dict[str, Any]) -> AbstractContextManager[None]:
+        """Within the block the model works in the frames of a held-out batch, if there are any."""
+        return nullcontext() if self.frames is None else self.frames.within(batch["box"])
+
     def optimizer(self) -> torch.optim.Optimizer:
         groups = parameter_groups(self.parameters, self.args)
         return build_optimizer(self.args.optimizer, groups, self.args.optimizer_options)
@@ -118,6 +139,8 @@ class Task(ABC, Generic[Arguments]):
         self.model.train()
         if sharding_plugin(self.accelerator) is not None:
             return self._shard()
+        if self.uses_zero:
+            return self._spread_optimizer()
         if self.args.compile:
             # With the random numbers of the model as it is: it draws shifts.
             torch._inductor.config.fallback_random = True
@@ -125,20 +148,39 @@ class Task(ABC, Generic[Arguments]):
         self.model, optimizer = self.accelerator.prepare(self.model, self.optimizer())
         return self.parameters, optimizer
 
-    def _shard(self) -> tuple[dict[str, Parameter], Any]:
+    @property
+    def uses_zero(self) -> bool:
+        """Whether gradients and moments are spread by DeepSpeed."""
+        return self.accelerator.num_processes > 1 and asks_for_zero()
+
+    def _check_spread(self, name: str, optimizers: Sequence[str]) -> None:
         args: Any = self.args
         if not self.SHARDED:
-            raise ConfigError(f"{type(self).__name__} cannot be trained with FSDP; use plain data parallelism")
+            raise ConfigError(f"{type(self).__name__} cannot be trained with {name}; use plain data parallelism")
         if args.compile:
-            raise ConfigError("compile cannot go with FSDP; leave one of them out")
-        if args.optimizer not in SHARDED:
-            raise ConfigError(f"with FSDP the optimizer must be one of {', '.join(SHARDED)}; got {args.optimizer}")
+            raise ConfigError(f"compile cannot go with {name}; leave one of them out")
+        if args.optimizer not in optimizers:
+            raise ConfigError(f"with {name} the optimizer must be one of {', '.join(optimizers)}; got {args.optimizer}")
+
+    def _spread_optimizer(self) -> tuple[dict[str, Parameter], Any]:
+        args: Any = self.args
+        self._check_spread("DeepSpeed", OPTIMIZERS)
+        if others := self.parameters.keys() - dict(self.model.named_parameters()).keys():
+            raise ConfigError(f"DeepSpeed can train one model, and {min(others)} belongs to another")
+        self.model, optimizer = spread_optimizer(
+            self.model, self.optimizer(), self.accelerator, args.train_batch_size, args.max_grad_norm
+        )
+        return self.parameters, optimizer
+
+    def _shard(self) -> tuple[dict[str, Parameter], Any]:
+        self._check_spread("FSDP", SHARDED)
         self.parameters = shard(self.model, self.parameters, self.accelerator)
         return self.parameters, self.accelerator.prepare_optimizer(self.optimizer())
 
     def step(self, state: TrainingState, **options: Any) -> GradientStep:
         """What takes an optimizer step. options: of `GradientStep`."""
-        return GradientStep(state, self.model, losses=self.losses, **options)
+        kind = ZeroStep if self.uses_zero else GradientStep
+        return kind(state, self.model, losses=self.losses, **options)
 
     def facts(self) -> dict[str, Any]:
         """What the terminal, the model card and summary.json say beside the engine's facts."""

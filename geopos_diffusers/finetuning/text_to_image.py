@@ -188,6 +188,7 @@ class TextToImage(Task[TextToImageArguments]):
             batch = join_batches(batch, batch[CLASS])
         if args.random_flip:
             batch = mirror_some(batch, args.flip_captions)
+        self.begin_frames(batch)
         moments = batch["moments"] if "moments" in batch else encode_moments(self.pipe.vae, batch["pixels"])
         latents = sample_latents(self.pipe.vae, moments)
 
@@ -216,7 +217,7 @@ class TextToImage(Task[TextToImageArguments]):
         """Latents [B, C, h, w], each the mode of its distribution, in the place of images."""
         with torch.no_grad():
             latents = mean_latents(self.pipe.vae, batch["pixels"].to(self.accelerator.device)).float()
-        names = ("caption", "sizes", *(() if self.inpainting is None else ("pixels", "mask")))
+        names = ("caption", "sizes", "box", *(() if self.inpainting is None else ("pixels", "mask")))
         kept = {name: batch[name] for name in names if name in batch}
         return {"latents": scale_latents(self.pipe.vae, latents), **kept}
 
@@ -228,7 +229,8 @@ class TextToImage(Task[TextToImageArguments]):
         def forward(noisy: Tensor, timesteps: Tensor) -> Tensor:
             return predict(denoiser_of(self.pipe), torch.cat([noisy, *seen], 1), timesteps, conditions)
 
-        return banded_errors(self.denoising, batch["latents"], forward, self.bands, generator)
+        with self.in_frames(batch):
+            return banded_errors(self.denoising, batch["latents"], forward, self.bands, generator)
 
     def validations(self, save: Callable[[Path], None]) -> list[Validation]:
         """The loss on held-out images, grids of the validation prompts, and scores of hands."""
@@ -244,14 +246,16 @@ class TextToImage(Task[TextToImageArguments]):
         return found
 
     def validate(self, prompts: Sequence[str], step: int) -> dict[str, float]:
-        """Draw the validation prompts. Returns no scores."""
+        """Draw the validation prompts, in the boxes of held-out images if there are frames. Returns no scores."""
+        data = self.images if self.held_out is None else self.held_out
         options = sampling_options(self.args, self.data.resolution)
         options["call_arguments"] = self.encode_captions.call_arguments
+        if self.frames is not None and self.inpainting is None:
+            options["boxes"] = self.frames.of_items(list(data.sample(len(prompts))), len(prompts))
         with generating(self.pipe, self.accelerator):
             if self.inpainting is None:
                 images = [item.image for item in generate_images(self.pipe, prompts, batch_size=1, **options)]
             else:
-                data = self.images if self.held_out is None else self.held_out
                 items = list(data.sample(len(prompts)))
                 items = [items[number % len(items)] for number in range(len(prompts))]
                 texts = [self.encode_captions.call_arguments([prompt]) for prompt in prompts]

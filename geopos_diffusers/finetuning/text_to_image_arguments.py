@@ -6,6 +6,7 @@ from typing import ClassVar
 from .data_options import CaptionedDataArguments
 from .denoising_options import PromptArguments
 from .flow_options import FlowMatchingArguments
+from .frame_options import FrameArguments
 from .inpainting_options import InpaintingArguments
 from .part_options import ATTENTION_PROJECTIONS
 from .prior_options import PriorArguments
@@ -16,6 +17,7 @@ from .text_encoder_options import TextEncoderArguments
 class TextToImageArguments(
     PromptArguments,
     CaptionedDataArguments,
+    FrameArguments,
     InpaintingArguments,
     FlowMatchingArguments,
     TextEncoderArguments,

@@ -117,6 +117,7 @@ class Unconditional(Task[UnconditionalArguments]):
         args = self.args
         if args.random_flip:
             batch = mirror_some(batch, flip_captions=False)
+        self.begin_frames(batch)
         pixels = to_channels(batch["pixels"], self.channels)
         labels = batch.get("label")
         if labels is not None and args.class_dropout:
@@ -142,11 +143,19 @@ class Unconditional(Task[UnconditionalArguments]):
         def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
             return self.pipe.unet(noisy, timesteps, None if labels is None else labels.to(device)).sample
 
-        return banded_losses(self.noise_scheduler, pixels, predict, self.bands, generator)
+        with self.in_frames(batch):
+            return banded_losses(self.noise_scheduler, pixels, predict, self.bands, generator)
 
     def draw(self, step: int) -> dict[str, float]:
-        """A grid of images from the same noise each time. Returns no scores."""
+        """A grid of images from the same noise each time, in the boxes of held-out images if there are frames.
+
+        Returns no scores.
+        """
         args, count = self.args, self.args.validation_grid
+        boxes = None
+        if self.frames is not None:
+            data = self.data if self.held_out is None else self.held_out
+            boxes = self.frames.of_items(list(data.sample(count)), count)
         labels = [index % self.classes for index in range(count)] if self.classes else None
         with generating(self.pipe, self.accelerator):
             images = draw_images(
@@ -157,6 +166,7 @@ class Unconditional(Task[UnconditionalArguments]):
                 args.seed,
                 labels,
                 args.validation_guidance_scale,
+                boxes=boxes,
             )
         captions = None if labels is None else [f"class {label}" for label in labels]
         report_validation_images(images, captions, self.accelerator, args.output_dir, step)

@@ -6,12 +6,13 @@ from typing import ClassVar, Literal
 from ..errors import ConfigError
 from .data_options import ImageDataArguments, data_option
 from .denoising_options import DenoisingArguments
-from .part_options import ATTENTION_PROJECTIONS, PartArguments, trained_option
+from .frame_options import FrameArguments
+from .part_options import ATTENTION_PROJECTIONS, trained_option
 from .training_options import optimisation_option, validation_option
 
 
 @dataclass(kw_only=True)
-class UnconditionalArguments(DenoisingArguments, PartArguments, ImageDataArguments):
+class UnconditionalArguments(DenoisingArguments, FrameArguments, ImageDataArguments):
     """Fine-tune, or train from random weights, a UNet2DModel on images without captions, or on classes of images.
 
     Raises:

@@ -12,7 +12,9 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 from torch import Tensor
 
+from ..boxes import Box
 from ..errors import ConfigError, GeoPosError
+from ..patching.framing import boxes_of_batch
 from ..pipelines.loading import load_pipeline
 
 CHANNELS = {1: "L", 3: "RGB"}
@@ -130,12 +132,14 @@ def draw_images(
     labels: Sequence[int] | None = None,
     guidance_scale: float = 1.0,
     batch_size: int = 64,
+    boxes: Sequence[Box] | None = None,
 ) -> list[Image.Image]:
     """Images of `size` pixels a side by DDIM (arXiv 2010.02502, eta 0), image i always from the same noise.
 
     Args:
         pipe: with a UNet2DModel and a scheduler of DDPM's noise. labels: the class of each image.
         guidance_scale: above 1, away from what the model's last class, which stands for none, would give.
+        boxes: the frame of each image; None for what is set.
     """
     unet = pipe.unet
     scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
@@ -147,12 +151,13 @@ def draw_images(
         noise = [torch.randn(channels, size, size, generator=noise_generator(seed, i)) for i in range(start, stop)]
         samples = torch.stack(noise).to(device)
         classes = None if labels is None else torch.tensor(labels[start:stop], device=device)
-        for timestep in scheduler.timesteps:
-            prediction = unet(samples, timestep, classes).sample
-            if guidance_scale != 1 and classes is not None:
-                none = unet(samples, timestep, torch.full_like(classes, unet.config.num_class_embeds - 1)).sample
-                prediction = none + guidance_scale * (prediction - none)
-            samples = scheduler.step(prediction.float(), timestep, samples).prev_sample
+        with boxes_of_batch(unet, boxes, slice(start, stop)):
+            for timestep in scheduler.timesteps:
+                prediction = unet(samples, timestep, classes).sample
+                if guidance_scale != 1 and classes is not None:
+                    none = unet(samples, timestep, torch.full_like(classes, unet.config.num_class_embeds - 1)).sample
+                    prediction = none + guidance_scale * (prediction - none)
+                samples = scheduler.step(prediction.float(), timestep, samples).prev_sample
         bytes_ = ((samples.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         images += [Image.fromarray(one[..., 0] if channels == 1 else one) for one in bytes_]
     return images

@@ -1,14 +1,16 @@
 """Setting the frames that a patched model's coordinates are counted in, for good or for a while."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from ..boxes import Box
 from ..errors import ConfigError, SurgeryError
 from .frames import CurrentFrames, Frames, read_frames
-from .patched_model import frames_holder, geometry_layers, geometry_models
+from .patched_model import STATE, frames_holder, geometry_layers, geometry_models
 
 
 def set_geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, int] | None = None) -> None:
@@ -69,6 +71,27 @@ def geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, int] 
     finally:
         for name, model in models.items():
             _set({name: model}, before[name])
+
+
+def boxes_of_batch(pipe_or_model: Any, boxes: Sequence[Box] | None, batch: slice) -> AbstractContextManager[None]:
+    """`geoconv_frames` with those of `boxes` that belong to a batch; without boxes nothing changes."""
+    return nullcontext() if boxes is None else geoconv_frames(pipe_or_model, boxes[batch])
+
+
+def set_default_frame(model: nn.Module, box: Box) -> None:
+    """Give a patched model the default frame that its config would have given it; see `GeoConvConfig.default_frame`.
+
+    For models that are patched before the boxes are known.
+
+    Raises:
+        ConfigError: a box that is not valid, or coordinates that take no frames.
+    """
+    config = replace(getattr(model, STATE), default_frame=box)
+    _set({"": model}, _checked({"": model}, config.default_frame, None))
+    holder = frames_holder(model)
+    assert holder is not None
+    holder.default, holder.frames = holder.frames, None
+    setattr(model, STATE, config)
 
 
 def _framed_models(pipe_or_model: Any) -> dict[str, nn.Module]:

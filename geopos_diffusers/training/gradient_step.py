@@ -37,30 +37,40 @@ class GradientStep:
 
         Losses and norm are tensors of this process, still to be fetched: on a GPU they may not be computed yet.
         """
-        accelerator, optimizer = self.state.accelerator, self.state.optimizer
+        optimizer = self.state.optimizer
         if self._batches is None:
             self._batches = iter(self.batches(step))
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(group, step)
-        count = accelerator.gradient_accumulation_steps
+        count = self.state.accelerator.gradient_accumulation_steps
         norm: float | Tensor = 0.0
         sums: dict[str, Any] = {}
         for _ in range(count):
-            batch = next(self._batches)
-            with accelerator.accumulate(self.model):
-                losses = self.losses(batch)
-                backward(accelerator, losses["loss"] / count)
-                for name, value in losses.items():
-                    sums[name] = sums.get(name, 0) + value.detach() / count
-                if accelerator.sync_gradients:
-                    norm = gathered(accelerator.clip_grad_norm_(self.state.parameters.values(), self.max_grad_norm))
-                optimizer.step()
-                optimizer.zero_grad()
+            losses, norm = self.learn(next(self._batches), count)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach() / count
         rates = {
             f"learning_rate_{group['part']}" if "part" in group else "learning_rate": group["lr"]
             for group in optimizer.param_groups
         }
         return {**sums, **rates, "grad_norm": norm}
+
+    def learn(self, batch: Any, count: int) -> tuple[dict[str, Tensor], float | Tensor]:
+        """Forward and backward of one of a step's `count` batches; with the last one the weights change.
+
+        Returns:
+            The losses, and the gradients' norm, 0 before the last batch.
+        """
+        accelerator, optimizer = self.state.accelerator, self.state.optimizer
+        norm: float | Tensor = 0.0
+        with accelerator.accumulate(self.model):
+            losses = self.losses(batch)
+            backward(accelerator, losses["loss"] / count)
+            if accelerator.sync_gradients:
+                norm = gathered(accelerator.clip_grad_norm_(self.state.parameters.values(), self.max_grad_norm))
+            optimizer.step()
+            optimizer.zero_grad()
+        return losses, norm
 
 
 def backward(accelerator: Accelerator, loss: Tensor) -> None:

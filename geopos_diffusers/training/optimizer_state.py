@@ -32,7 +32,7 @@ def split_state(optimizer: Any, names: Sequence[str], number: int = 0) -> tuple[
     for index, values in state["state"].items():
         for key, value in values.items():
             name = f"{names[index]}:{key}"
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) or hasattr(value, "full_tensor"):
                 tensors[name] = value.detach().contiguous()
             else:
                 parameters.setdefault(names[index], {})[key] = _encode(value, name, tensors)

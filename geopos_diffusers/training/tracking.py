@@ -17,9 +17,10 @@ from accelerate.utils import (
 
 from ..errors import ConfigError, MissingDependencyError
 from .processes import needs_cpu_group
+from .zero import asks_for_zero, hidden_from_accelerate
 
-# What spreads optimizer states over the processes in other ways than `sharding.py` does.
-UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
+# What spreads optimizer states over the processes in other ways than `sharding.py` and `zero.py` do.
+UNSUPPORTED = (DistributedType.MEGATRON_LM, DistributedType.XLA)
 
 
 def build_accelerator(
@@ -40,19 +41,23 @@ def build_accelerator(
     # accelerate fails with a traceback where that version finds no GPU.
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise ConfigError("the first version of FSDP is not supported here; add --fsdp_version 2")
+    zero = asks_for_zero()
     try:
-        accelerator = Accelerator(
-            mixed_precision=mixed_precision,
-            # Each batch's gradients are spread at once where parameters are: whole ones would fill the memory.
-            gradient_accumulation_plugin=GradientAccumulationPlugin(
-                gradient_accumulation_steps, sync_each_batch=parse_flag_from_env("ACCELERATE_USE_FSDP")
-            ),
-            log_with=None if names == ["none"] else names,
-            project_config=ProjectConfiguration(output_dir, logging_dir=str(Path(output_dir) / "logs")),
-            cpu=needs_cpu_group(),
-        )
+        with hidden_from_accelerate():
+            accelerator = Accelerator(
+                mixed_precision=mixed_precision,
+                # Each batch's gradients are spread at once where parameters are: whole ones would fill the memory.
+                gradient_accumulation_plugin=GradientAccumulationPlugin(
+                    gradient_accumulation_steps, sync_each_batch=parse_flag_from_env("ACCELERATE_USE_FSDP")
+                ),
+                log_with=None if names == ["none"] else names,
+                project_config=ProjectConfiguration(output_dir, logging_dir=str(Path(output_dir) / "logs")),
+                cpu=needs_cpu_group(),
+            )
     except (ValueError, ImportError) as error:
         raise ConfigError(f"accelerate cannot be set up: {error}") from error
+    if accelerator.mixed_precision == "fp16" and zero:
+        raise ConfigError("mixed_precision fp16 is not supported with DeepSpeed here; give bf16 or no")
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         # accelerate lets this pass without autocast and without loss scaling.
         raise ConfigError("mixed_precision fp16 needs a GPU; on a CPU give bf16 or no")

@@ -9,6 +9,7 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
+from two_processes import PARALLEL, SHARDED, check_continued
 
 from geopos_diffusers import GeoConvConfig, apply_geoconv
 from geopos_diffusers.errors import ConfigError, DataError, GeoPosError
@@ -290,3 +291,16 @@ def test_images_keep_the_sizes_of_their_buckets(train, images):
 def test_what_is_not_offered_is_refused(train, option):
     with pytest.raises(ConfigError, match=f"{option} is not offered"):
         train("run", **{option: "true"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", ["full+geoconv", "geoconv"])
+def test_two_processes_sharded_or_not(model, images, controlnet, tmp_path, parts):
+    options = {"model": model, "dataset": images, "conditioning_column": "dot", "train": parts, "validation_grid": 0}
+    options |= {"learning_rate": 1e-3, **({"controlnet": controlnet} if parts == "geoconv" else {})}
+    found = {name: tmp_path / name for name in ("parallel", "sharded")}
+    parallel = check_continued("controlnet", found["parallel"], PARALLEL, **options)
+    sharded = check_continued("controlnet", found["sharded"], SHARDED, **options)
+    assert [line["loss"] for line in sharded] == pytest.approx([line["loss"] for line in parallel], rel=1e-5)
+    first, second = ({file.name for file in (folder / "whole" / "final").rglob("*")} for folder in found.values())
+    assert first == second

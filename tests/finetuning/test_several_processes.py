@@ -14,6 +14,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from two_processes import PARALLEL, SHARDED, ZERO
 
 from geopos_diffusers.finetuning.engine import build_run
 from geopos_diffusers.finetuning.text_to_image import TextToImage
@@ -26,8 +27,6 @@ from geopos_diffusers.training.tracking import build_accelerator
 pytestmark = pytest.mark.slow
 
 TRAIN = (sys.executable, "-m", "geopos_diffusers.cli.main", "train")
-SHARDED = ("--num_processes", "2", "--use_fsdp", "--fsdp_version", "2")
-PARALLEL = ("--cpu", "--num_processes", "2")
 
 
 @pytest.fixture
@@ -121,11 +120,46 @@ def test_sharded_is_data_parallel_and_continues_bit_for_bit(run, tmp_path, train
 
 
 @pytest.mark.parametrize(
+    ("train", "more"),
+    [
+        ("geoconv+lora", {"use_ema": "true", "gradient_accumulation_steps": 2}),
+        ("geoconv+full", {"optimizer": "sgd", "optimizer_arguments": "momentum=0.9", "max_grad_norm": 0.01}),
+        ("bias", {"mixed_precision": "bf16", "gradient_checkpointing": "true"}),
+    ],
+)
+def test_zero_is_data_parallel_and_continues_bit_for_bit(run, tmp_path, train, more):
+    pytest.importorskip("deepspeed")
+    more = {"train": train, **more}
+    parallel, _ = run("parallel", PARALLEL, **more)
+    spread, _ = run("spread", ZERO, **more)
+    for one, other in zip(spread, parallel, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+    first, second = (tensors(tmp_path / name / "checkpoint-4") for name in ("spread", "parallel"))
+    assert first.keys() == second.keys()
+    assert {file.suffix for file in (tmp_path / "spread").rglob("*") if file.is_file()} <= {
+        ".safetensors", ".json", ".jsonl", ".md", ".png"
+    }  # fmt: skip
+    moments = [name for name in first if "optimizer.safetensors" in name and "step" not in name]
+    assert moments
+    for name in moments:
+        assert torch.allclose(first[name], second[name], rtol=1e-3, atol=1e-6), name
+
+    from_the_middle(tmp_path / "spread", "cut")
+    again, _ = run("cut", ZERO, **more)
+    assert again == spread
+    after = tensors(tmp_path / "cut" / "checkpoint-4")
+    assert [name for name in first if not torch.equal(first[name], after[name])] == []
+
+
+@pytest.mark.parametrize(
     ("before", "after"),
-    [((PARALLEL, 2), ((), 4)), (((), 4), (PARALLEL, 2)), ((SHARDED, 2), ((), 4))],
-    ids=["2 to 1", "1 to 2", "sharded to 1"],
+    [((PARALLEL, 2), ((), 4)), (((), 4), (PARALLEL, 2)), ((SHARDED, 2), ((), 4)), ((ZERO, 2), ((), 4))],
+    ids=["2 to 1", "1 to 2", "sharded to 1", "zero to 1"],
 )
 def test_another_number_of_processes_sees_the_same_images(run, model, images, tmp_path, before, after):
+    if ZERO in (before[0], after[0]):
+        pytest.importorskip("deepspeed")
     options = {"max_train_steps": 3, "checkpointing_steps": 2, "train": "geoconv+lora"}
     whole, _ = run("run", before[0], train_batch_size=before[1], **options)
     shutil.rmtree(tmp_path / "run" / "checkpoint-3")

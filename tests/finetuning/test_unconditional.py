@@ -10,6 +10,7 @@ from diffusers import DDIMPipeline, DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_models import tiny_stable_diffusion
+from two_processes import PARALLEL, SHARDED, check_continued
 
 from geopos_diffusers import load_geoconv_weights
 from geopos_diffusers.errors import ConfigError, DataError, GeoPosError
@@ -333,3 +334,12 @@ def test_other_models_are_refused(tmp_path):
         load_unconditional(str(tmp_path / "sd" / "unet"))
     with pytest.raises(GeoPosError, match="no pipeline"):
         load_unconditional(str(tmp_path / "missing"))
+
+
+@pytest.mark.slow
+def test_two_processes_sharded_or_not(model, images, tmp_path):
+    options = {"model": model, "dataset": images, "train": "full+geoconv", "learning_rate": 1e-3, "use_ema": "true"}
+    options["validation_grid"] = 0
+    parallel = check_continued("unconditional", tmp_path / "parallel", PARALLEL, **options)
+    sharded = check_continued("unconditional", tmp_path / "sharded", SHARDED, **options)
+    assert [line["loss"] for line in sharded] == pytest.approx([line["loss"] for line in parallel], rel=1e-5)

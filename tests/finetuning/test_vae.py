@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from autoencoder_cases import AUTOENCODER_CASES
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_models import tiny_stable_diffusion
+from two_processes import PARALLEL, check_continued
 
 from geopos_diffusers import geoconv_status, load_geoconv_weights, remove_geoconv
 from geopos_diffusers.errors import ConfigError, DataError, GeoPosError
@@ -272,23 +271,10 @@ class TestResume:
 
     @pytest.mark.slow
     def test_two_processes(self, models, images, tmp_path):
-        command = [sys.executable, "-m", "geopos_diffusers.cli.main", "train", "vae", "--cpu", "--num_processes", "2"]
-        command += ["--model", models("AutoencoderKL"), "--dataset", images, "--size", SIZE, "--report-to", "none"]
-        command += ["--max-train-steps", 4, "--checkpointing-steps", 2, "--train-batch-size", 2, "--crop", "random"]
-        command += ["--gan-weight", 0.1, "--gan-channels", 8, "--gan-layers", 2, "--gan-start-step", 1]
-        command += ["--lpips-network", "none", "--validation-dataset", images]
-
-        def launch(folder: Path) -> list[dict]:
-            done = subprocess.run([*map(str, command), "--output", folder], capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr[-3000:]
-            assert json.loads((folder / "summary.json").read_text())["processes"] == 2
-            return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-
-        expected = launch(tmp_path / "whole")
-        assert [line["step"] for line in expected] == [1, 2, 3, 4]
-        shutil.copytree(tmp_path / "whole", tmp_path / "cut")
-        shutil.rmtree(tmp_path / "cut" / "checkpoint-4")
-        assert launch(tmp_path / "cut") == expected
+        options = {"model": models("AutoencoderKL"), "dataset": images, "size": SIZE, "crop": "random"}
+        options |= {"gan_weight": 0.1, "gan_channels": 8, "gan_layers": 2, "gan_start_step": 1}
+        options |= {"lpips_network": "none", "validation_dataset": images}
+        check_continued("vae", tmp_path, PARALLEL, **options)
 
 
 class TestDiscriminator:

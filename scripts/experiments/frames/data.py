@@ -1,0 +1,49 @@
+"""Rendered hands at all places, whose captions do not say where; the same captions with a place in words."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from geopos_diffusers.boxes import Box
+from geopos_diffusers.cli.main import main as geopos
+from geopos_diffusers.files import write_text
+from geopos_diffusers.images.metadata import METADATA
+
+SIZE = 64
+# The poses and colours that the packaged model knows: it then has to learn places and sizes alone.
+HANDS = shlex.split(
+    "--views palm back --max-tilt 12 --max-rotation 15 --poses canonical --backgrounds plain "
+    "--colours white gray black yellow green teal blue purple --placement anywhere --scale 0.35 0.8"
+)
+PLACED_TEXT = "placed_text"  # field of the captions with a place
+ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
+
+
+def place_words(box: Box) -> str:
+    """Which of nine parts of the image the middle of a box lies in: "top left", "left", "center".
+
+    Example:
+        >>> place_words((0.0, 0.0, 0.4, 0.5)), place_words((0.3, 0.3, 0.7, 0.8))
+        ('top left', 'center')
+    """
+    x, y = ((box[axis] + box[axis + 2]) / 2 for axis in (0, 1))
+    return f"{ROWS[min(int(3 * y), 2)]} {COLUMNS[min(int(3 * x), 2)]}".strip() or "center"
+
+
+def render(folder: Path, count: int, seed: int) -> Path:
+    """Write an image folder, or go on with one that is there."""
+    if not folder.is_dir():
+        words = ["data", "hands", "--num-images", count, "--size", SIZE, "--seed", seed, *HANDS, "--quiet"]
+        if (code := geopos([str(word) for word in [*words, "--output", folder]])) != 0:
+            sys.exit(code)
+    rows = read_rows(folder)
+    if any(PLACED_TEXT not in row for row in rows):
+        # Before the caption: the end of a long one may be cut off.
+        placed = [row | {PLACED_TEXT: f"{place_words(row['box'])}, {row['text']}"} for row in rows]
+        write_text(folder / METADATA, "".join(json.dumps(row) + "\n" for row in placed))
+    return folder
+
+
+def read_rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]

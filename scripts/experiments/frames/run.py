@@ -1,0 +1,231 @@
+"""Do frames say where the hand goes? Beside words, a token, a picture of the box, and coordinates of the image.
+
+    python -m scripts.experiments.frames.run --output runs/frames --results docs/results/frames.json
+
+The packaged model, which has only seen hands in the middle, learns rendered hands of all places and sizes, from
+captions that do not say where. The arms differ in how they are told of the box and in what is trained; see `arms.py`.
+Each is trained at the best of three rates (--sweep-steps; else the middle one), constant, with a moving average,
+and at each of --steps draws held-out prompts in held-out boxes, which are measured by the package's own judge of hands
+and by the silhouette. Writes JSON. What is finished is not made again, and more steps, seeds or arms go on from what is
+there.
+"""
+
+import argparse
+import json
+import math
+import shlex
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from os import devnull
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from geopos_diffusers.command_line import Parser
+from geopos_diffusers.errors import DivergedError
+from geopos_diffusers.files import write_json
+from geopos_diffusers.finetuning.engine import finetune
+from geopos_diffusers.metrics.bootstrap import bootstrap_means
+from geopos_diffusers.metrics.features import extract_features, load_mobilenet
+from geopos_diffusers.metrics.hand_judge import load_hand_judge
+from geopos_diffusers.metrics.kid import kid
+from geopos_diffusers.pipelines.loading import recommended_guidance
+from geopos_diffusers.training.loss_log import VALIDATION_LOSSES, read_losses
+from geopos_diffusers.training.processes import run_script
+from geopos_diffusers.training.rate_grid import best_rate, sweep_rates
+
+from .. import results
+from .arms import ARMS, Arm
+from .data import PLACED_TEXT, read_rows, render
+from .drawing import draw_folder
+from .places import image_columns, measure, scores
+
+SWEEP_SEED = 100
+REFERENCE = "frames, whole"
+VALIDATION_IMAGES = 128
+
+
+def train(args: argparse.Namespace, arm: Arm, folder: Path, rate: float, seed: int, steps: int) -> None:
+    """Train up to so many steps into `folder`, from where it stands."""
+    if last_step(folder) >= steps:
+        return
+    work = Path(args.output)
+    options = ["--model", args.model, "--dataset", work / "data" / "train", *shlex.split(arm.options.format(rate=rate))]
+    options += ["--cache-latents", "--latents-folder", work / "latents"]
+    options += ["--cache-text-embeddings", "--text-folder", work / "text"]
+    options += ["--caption-column", PLACED_TEXT] if arm.placed_text else []
+    options += ["--validation-dataset", work / "data" / "validation", "--validation-loss-images", VALIDATION_IMAGES]
+    options += ["--validation-loss-steps", 1_000_000, "--train-batch-size", args.batch_size, "--max-train-steps", steps]
+    options += ["--lr-warmup-steps", 20, "--use-ema", "--ema-decay", 0.99, "--seed", seed, "--report-to", "none"]
+    options += ["--checkpointing-steps", 50, "--checkpoints-total-limit", 1, "--output", folder]
+    with open(devnull, "w") as quiet, redirect_stdout(quiet):
+        finetune(arm.task, [str(word) for word in options])
+
+
+def slug(name: str) -> str:
+    """An arm's name as a folder's."""
+    return name.replace(",", "").replace(" ", "-")
+
+
+def last_step(folder: Path) -> int:
+    """The step that a finished run ended at; 0 of one that is not finished."""
+    file = folder / "summary.json"
+    return json.loads(file.read_text(encoding="utf-8"))["steps"] if file.is_file() else 0
+
+
+def held_out_loss(folder: Path) -> float:
+    return read_losses(folder / VALIDATION_LOSSES)[-1]["validation_loss"]
+
+
+def swept_rate(args: argparse.Namespace, name: str) -> tuple[float, dict[str, float | None]]:
+    """The best rate of an arm on validation images, and the losses by rate; the middle rate without a sweep."""
+    arm, folder = ARMS[name], Path(args.output) / "sweeps" / slug(name)
+    if not args.sweep_steps:
+        return sorted(arm.rates)[len(arm.rates) // 2], {}
+
+    def losses(rates: list[float]) -> list[float]:
+        found = []
+        for rate in rates:
+            target = folder / f"rate-{rate:g}-{args.sweep_steps}"
+            try:
+                train(args, arm, target, rate, SWEEP_SEED, args.sweep_steps)
+                found.append(held_out_loss(target))
+            except DivergedError:
+                found.append(math.nan)
+        return found
+
+    found = sweep_rates(arm.rates, losses)
+    return best_rate(found), {f"{rate:g}": None if math.isnan(loss) else loss for rate, loss in found.items()}
+
+
+def image_intervals(columns: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, dict]:
+    """Differences of "frames, whole" and each other arm, mean over seeds, with 95% intervals over the images (paired).
+
+    Args:
+        columns: of each arm by seed, see `image_columns`.
+    """
+    means = {
+        name: {score: np.mean([one[score] for one in found], axis=0) for score in found[0]}
+        for name, found in columns.items()
+    }
+    first, differences = means.pop(REFERENCE, None), {}
+    for name, other in means.items() if first is not None else ():
+        gains = np.stack([first[score] - other[score] for score in first], axis=1)
+        intervals = bootstrap_means(gains, seed=0)
+        differences[name] = {score: asdict(one) for score, one in zip(first, intervals, strict=True)}
+    return differences
+
+
+class Measuring:
+    """The test rows and what images are measured with; loaded once."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.work = args, Path(args.output)
+        self.folder = self.work / "data" / "test"
+        self.rows = read_rows(self.folder)[: args.test_images]
+        self.judge, self.network = load_hand_judge(), load_mobilenet()
+        self.reference = self.features(self.folder)
+
+    def features(self, folder: Path) -> np.ndarray:
+        file = self.work / "features" / f"{folder.name}-{len(self.rows)}.npy"
+        if not file.is_file():
+            file.parent.mkdir(exist_ok=True)
+            np.save(file, extract_features(self.network, self.images(folder)), allow_pickle=False)
+        return np.load(file, allow_pickle=False)
+
+    def images(self, folder: Path) -> list[Image.Image]:
+        return [Image.open(folder / row["file_name"]).convert("RGB") for row in read_rows(folder)[: len(self.rows)]]
+
+    def measured(self, arm: Arm, trained: Path, name: str) -> dict[str, Any]:
+        """Draw with what was trained, and measure; or read what was measured."""
+        file = self.work / "measured" / f"{name}-{len(self.rows)}.json"
+        if file.is_file():
+            return json.loads(file.read_text(encoding="utf-8"))
+        args = self.args
+        scale = recommended_guidance(args.model) or 1.0
+        target = self.work / "drawn" / f"{name}-{len(self.rows)}"
+        folder = draw_folder(arm, args.model, trained, self.rows, target, args.inference_steps, scale)
+        found = measure(self.images(folder), self.rows, self.judge)
+        values = scores(found, self.rows)
+        values["kid"] = kid(self.features(folder), self.reference, seed=0).value
+        file.parent.mkdir(exist_ok=True)
+        write_json(file, {"scores": values, "images": found})
+        return {"scores": values, "images": found}
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    work = Path(args.output)
+    for number, (name, count) in enumerate(
+        (("train", args.train_images), ("validation", VALIDATION_IMAGES), ("test", max(args.test_images, 500))), 1
+    ):
+        render(work / "data" / name, count, number)
+    torch.set_num_threads(args.threads)
+    measuring = Measuring(args)
+    real = scores(measure(measuring.images(measuring.folder), measuring.rows, measuring.judge), measuring.rows)
+    records, variants = [], {}
+    columns: dict[int, dict[str, list]] = {}  # by steps and arm
+    for seed in args.seeds:
+        for name in args.arms:
+            arm, folder = ARMS[name], work / "runs" / slug(name) / f"seed-{seed}"
+            if name not in variants:
+                rate, losses = swept_rate(args, name)
+                variants[name] = {"options": arm.options, "rate": rate, "sweep": losses}
+            for steps in sorted(args.steps):
+                label = f"{folder.parent.name}-seed-{seed}-step-{steps}"
+                measured = work / "measured" / f"{label}-{args.test_images}.json"
+                if not measured.is_file() and (args.finished_only or last_step(folder) > steps):
+                    print(f"{name}, seed {seed}: left out after {steps} steps, which are not measured", flush=True)
+                    continue
+                if not measured.is_file():
+                    train(args, arm, folder, variants[name]["rate"], seed, steps)
+                found = measuring.measured(arm, folder / "final", label)
+                values = found["scores"]
+                own = columns.setdefault(steps, {}).setdefault(name, [])
+                own.append(image_columns(found["images"], measuring.rows))
+                summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+                variants[name]["parameters"] = summary["trained_parameters"]
+                losses_at = {line["step"]: line["validation_loss"] for line in read_losses(folder / VALIDATION_LOSSES)}
+                record = {"variant": name, "seed": seed, "steps": steps, "scores": values}
+                records.append(record | {"held_out_loss": losses_at.get(steps)})
+                shown = ", ".join(f"{key} {value:.3f}" for key, value in values.items() if value is not None)
+                print(f"{name}, seed {seed}, {steps} steps: {shown}", flush=True)
+    settings = {
+        "model": args.model,
+        "batch_size": args.batch_size,
+        "train_images": args.train_images,
+        "test_images": len(measuring.rows),
+        "inference_steps": args.inference_steps,
+        "guidance_scale": recommended_guidance(args.model),
+        "sweep_steps": args.sweep_steps,
+    }
+    trained = {name: variant for name, variant in variants.items() if "parameters" in variant}
+    # After the most steps that most arms have.
+    compared = max(columns, key=lambda steps: (len(columns[steps]), steps), default=0)
+    differences = {"steps": compared, "arms": image_intervals(columns.get(compared, {}))}
+    more = {"variants": trained, "rendered": real, "image_differences": differences}
+    return results.write_results(args.results, "frames", records, settings, **more)
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True, help="folder for images and runs; what is there is used again")
+    parser.add_argument("--results", required=True, help="JSON file to write")
+    parser.add_argument("--model", default="hands64", help="pipeline to fine-tune (default: %(default)s)")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
+    parser.add_argument("--steps", type=int, nargs="+", default=[2000], help="steps to measure at (2000)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the trainings (1 2 3)")
+    parser.add_argument("--batch-size", type=int, default=16, help="images a step (default: %(default)s)")
+    parser.add_argument("--sweep-steps", type=int, default=0, help="of each rate that is tried; 0 for no sweep")
+    parser.add_argument("--train-images", type=int, default=5000, help="images to render (default: %(default)s)")
+    parser.add_argument("--test-images", type=int, default=500, help="images to draw an arm (default: %(default)s)")
+    parser.add_argument("--inference-steps", type=int, default=12, help="of each image (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of the processor (default: %(default)s)")
+    parser.add_argument("--finished-only", action="store_true", help="write what is measured, and run nothing")
+    run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,123 @@
+"""The experiment on frames: its measures on rendered hands, its other conditions, and a run with a tiny pipeline."""
+
+import json
+import sys
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import tiny_stable_diffusion
+
+from geopos_diffusers.data.hands import render_hands
+from geopos_diffusers.metrics.hand_judge import load_hand_judge
+
+conditions = import_module("experiments.frames.box_conditions")
+data = import_module("experiments.frames.data")
+places = import_module("experiments.frames.places")
+KINDS = (conditions.BoxTokens, conditions.BoxChannel)
+BOXES = torch.tensor([[0.0, 0.25, 0.5, 1.0], [0.5, 0.0, 1.0, 0.5]])
+
+
+@pytest.fixture(scope="module")
+def hands():
+    """Images and what is known of them."""
+    known = {"placement": "anywhere", "scale": (0.35, 0.8), "backgrounds": "plain", "poses": "canonical"}
+    drawn = render_hands(24, 64, 5, views=("palm", "back"), max_tilt=12, max_rotation=15, **known)
+    return tuple(zip(*drawn, strict=True))
+
+
+class TestMeasures:
+    def test_rendered_hands_are_where_they_are(self, hands):
+        images, rows = hands
+        found = places.measure(images, rows, load_hand_judge())
+        scores = places.scores(found, rows)
+        assert scores["found"] == scores["silhouette_seen"] == 1
+        assert scores["correlation_x"] > 0.98
+        assert scores["correlation_y"] > 0.98
+        assert scores["silhouette_top"] > 0.95
+        assert scores["iou"] > 0.75
+        assert scores["centre_error"] < 0.03
+        assert scores["fingers"] > 0.85
+
+    def test_hands_elsewhere_are_told(self, hands):
+        """The boxes of other images: no correlation is left."""
+        images, rows = hands
+        others = [{**row, "box": rows[index - 7]["box"]} for index, row in enumerate(rows)]
+        scores = places.scores(places.measure(images, others, load_hand_judge()), others)
+        assert max(abs(scores[name]) for name in ("correlation_x", "correlation_y")) < 0.6
+        assert scores["iou"] < 0.4
+        assert scores["centre_error"] > 0.12
+
+    def test_a_silhouette_on_a_plain_background(self):
+        pixels = np.full((64, 64, 3), (20, 120, 60), np.uint8)
+        pixels[16:, 30:40] = (200, 160, 140)
+        x, top = places.silhouette_place(Image.fromarray(pixels), 0.5)
+        assert (x, top) == pytest.approx((35 / 64, 0.25))
+        assert places.silhouette_place(Image.new("RGB", (64, 64), "teal"), 0.5) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("box", "expected"),
+        [((0, 0, 1, 1), 0.25), ((0, 0, 0.5, 0.5), 1), ((0.5, 0.5, 1, 1), 0), ((0.25, 0, 0.75, 0.5), 1 / 3)],
+    )
+    def test_overlap(self, box, expected):
+        assert places.overlap(np.array([[0, 0, 0.5, 0.5]]), np.array([box])) == pytest.approx(expected)
+
+    def test_places_in_words(self):
+        grid = [
+            data.place_words((x - 0.1, y - 0.1, x + 0.1, y + 0.1)) for y in (0.2, 0.5, 0.8) for x in (0.2, 0.5, 0.8)
+        ]
+        words = ["top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right"]
+        assert grid == words
+
+
+class TestConditions:
+    def test_pictures_of_boxes(self):
+        drawn = conditions.box_pictures(torch.tensor([[0.0, 0.25, 0.375, 1.0]]), 4, 4)
+        assert drawn.shape == (1, 1, 4, 4)
+        assert drawn[0, 0, :, 0].tolist() == [0, 1, 1, 1]
+        assert drawn[0, 0, 1].tolist() == [1, 0.5, 0, 0]
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @torch.no_grad()
+    def test_the_boxes_change_the_prediction(self, kind):
+        unet, plain = (tiny_stable_diffusion().unet.eval() for _ in range(2))
+        torch.manual_seed(0)
+        condition = conditions.add_condition(unet, kind)
+        sample, text = torch.randn(4, 4, 16, 16), torch.randn(4, 7, 16)
+
+        def predict(boxes):
+            with conditions.told(condition, boxes):
+                return unet(sample, 500, encoder_hidden_states=text).sample
+
+        if kind is conditions.BoxChannel:
+            assert torch.equal(predict(BOXES.repeat(2, 1)), plain(sample, 500, encoder_hidden_states=text).sample)
+            torch.nn.init.normal_(unet.conv_in.weight[:, -1:])
+        doubled, swapped = predict(BOXES), predict(BOXES.flip(0))
+        assert torch.equal(doubled, predict(BOXES.repeat(2, 1)))
+        assert (doubled - swapped).abs().max() > 1e-4
+
+    def test_a_token_costs_what_the_geometry_does(self):
+        unet = type("Unet", (), {"config": type("Config", (), {"cross_attention_dim": 192})})
+        assert sum(one.numel() for one in conditions.BoxTokens(unet).parameters()) == 14_327
+
+
+@pytest.mark.slow
+def test_from_rendering_to_the_results(tmp_path, monkeypatch):
+    run = import_module("experiments.frames.run")
+    tiny_stable_diffusion().save_pretrained(tmp_path / "model")
+    words = ["run", "--output", tmp_path / "work", "--results", tmp_path / "frames.json", "--model", tmp_path / "model"]
+    words += ["--train-images", 32, "--test-images", 40, "--inference-steps", 2, "--batch-size", 2, "--seeds", 1]
+    monkeypatch.setattr(run, "VALIDATION_IMAGES", 8)
+    monkeypatch.setattr(sys, "argv", [str(word) for word in [*words, "--steps", 2, 4]])
+    run.main()
+    first = json.loads((tmp_path / "frames.json").read_text())
+    assert [(one["variant"], one["steps"]) for one in first["runs"]] == [(arm, n) for arm in run.ARMS for n in (2, 4)]
+    trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
+    assert len(trained) == len(run.ARMS)
+    monkeypatch.setattr(sys, "argv", [str(word) for word in [*words, "--steps", 4, "--finished-only"]])
+    run.main()
+    again = json.loads((tmp_path / "frames.json").read_text())
+    assert again["runs"] == [one for one in first["runs"] if one["steps"] == 4]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == trained
