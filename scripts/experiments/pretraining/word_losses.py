@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     wrong = [wrong_captions(caption, generator) for caption in captions]
     for kind in WRONG:
         named = [index for index, each in enumerate(wrong) if kind in each]
+        if not named:
+            print(f"{kind}: named in no caption")
+            continue
         right = losses(pipe, latents[named], [captions[index] for index in named], 3.0, args.seed)
         worse = losses(pipe, latents[named], [wrong[index][kind] for index in named], 3.0, args.seed)
         (rise,) = bootstrap_means((worse - right)[:, None].numpy(), seed=0)
