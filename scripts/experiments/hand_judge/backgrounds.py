@@ -12,10 +12,11 @@ KINDS = {"plain": 0.3, "gradient": 0.25, "paper": 0.12, "noise": 0.15, "stripes"
 def draw_backgrounds(count: int, size: int, heads: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """[N, S, S, 3] bytes, of the KINDS in their shares. `heads` [M, S, S, 4] are pasted, enlarged, onto some."""
     kinds = generator.choice(list(KINDS), size=count, p=list(KINDS.values()))
-    return np.stack([_draw(kind, size, heads, generator) for kind in kinds])
+    return np.stack([draw_background(kind, size, heads, generator) for kind in kinds])
 
 
-def _draw(kind: str, size: int, heads: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def draw_background(kind: str, size: int, heads: np.ndarray | None, generator: np.random.Generator) -> np.ndarray:
+    """[S, S, 3] bytes, of one of the KINDS. `heads`: None where the kind is not "heads"."""
     first, second = _colour(generator), _colour(generator)
     if kind == "plain":
         share = np.zeros((size, size))
@@ -34,6 +35,8 @@ def _draw(kind: str, size: int, heads: np.ndarray, generator: np.random.Generato
     elif kind == "stripes":
         wave = np.sin(_ramp(size, generator) * generator.uniform(8.0, 60.0))
         share = 0.5 + 0.5 * (np.sign(wave) if generator.random() < 0.5 else wave)
+    elif heads is None:
+        raise ValueError("a background of heads needs some")
     else:
         plain = np.broadcast_to(first, (size, size, 3))
         return paste(enlarge(heads[generator.integers(len(heads))], generator), plain)

@@ -4,8 +4,26 @@ from dataclasses import dataclass
 
 from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.training.arguments import CONTINUED, OVERWRITE_HELP, check_arguments, option, required
+from geopos_diffusers.training.learning_rate import Schedule
 
 STAGES = ("all", "vae", "latents", "text", "denoiser", "package")
+SAMPLE_PROMPTS = [
+    f"a photo of the {view} of a {hand} hand, {fingers}, {tone} skin, on a {background} background"
+    for fingers, background in (
+        ("a fist", "blue"),
+        ("one finger raised", "white"),
+        ("two fingers raised", "green"),
+        ("three fingers raised", "gray"),
+        ("four fingers raised", "purple"),
+        ("an open hand", "yellow"),
+    )
+    for view, hand, tone in (
+        ("palm", "left", "light"),
+        ("back", "right", "dark"),
+        ("palm", "right", "medium"),
+        ("back", "left", "brown"),
+    )
+]
 
 
 @dataclass
@@ -28,6 +46,22 @@ class PretrainingArguments:
         "all", f"the last stage to run, one of {', '.join(STAGES)}; finished stages are not repeated", resume="free"
     )
     data_note: str = option("", "how the training data was made, for the model card", resume="free")
+    model_name: str = option("hands64", "what the model card calls the model", resume="free")
+    model_note: str = option(
+        "A small `StableDiffusionPipeline` that draws hands from captions: how many fingers are raised (0 to 5), palm "
+        "or back, skin tone and background colour.",
+        "what it draws, for the model card",
+        resume="free",
+    )
+    limits_note: str = option(
+        "It knows rendered hands only: upright, palm or back, counting gestures, plain backgrounds of eight colours, "
+        "one hand in the picture. Left and right hands were not seen to be told apart.",
+        "what it cannot do, for the model card",
+        resume="free",
+    )
+    package_unfinished: bool = option(
+        False, "package what there is when the UNet's training ends before its last step", resume="free"
+    )
     resolution: int = option(64, "side of the images in pixels, a multiple of 16", resume="fixed", name="size")
     validation_count: int = option(
         256,
@@ -39,7 +73,7 @@ class PretrainingArguments:
     seed: int = option(0, "seed of the weights, of the data order and of all noise", resume="fixed", at_least=0)
     mixed_precision: str = option(
         "no",
-        "no, fp16 or bf16, of text encoder and UNet; the autoencoder learns in full precision",
+        "no, fp16 or bf16, of text encoder and UNet; of the autoencoder with --vae-mixed-precision",
         resume="fixed",
         group="text encoder",
     )
@@ -76,6 +110,18 @@ class PretrainingArguments:
     vae_full_steps: int = option(
         500, "last steps of the autoencoder that see whole images", resume="fixed", group="autoencoder"
     )
+    vae_init: str | None = option(
+        None,
+        "folder of an autoencoder of the same shape whose weights to begin with",
+        resume="fixed",
+        group="autoencoder",
+    )
+    vae_mixed_precision: bool = option(
+        False,
+        "let the autoencoder learn, and encode the data, in the mixed precision too",
+        resume="fixed",
+        group="autoencoder",
+    )
     vae_learning_rate: float = option(
         1e-3, "peak, after the warm-up and before the cosine down to 0", resume="fixed", group="autoencoder"
     )
@@ -109,6 +155,12 @@ class PretrainingArguments:
     text_learning_rate: float = option(
         1e-3, "peak, after the warm-up and before the cosine down to 0", resume="fixed", group="text encoder"
     )
+    wrong_captions: bool = option(
+        False,
+        "tell each image's caption also from one with another hand, number of fingers, place or view",
+        resume="fixed",
+        group="text encoder",
+    )
     vocabulary_size: int = option(1024, "the most tokens", resume="fixed", group="text encoder")
     denoiser_steps: int = option(6000, "optimizer steps of the UNet", resume="fixed", group="UNet", at_least=1)
     denoiser_init: str | None = option(
@@ -117,8 +169,13 @@ class PretrainingArguments:
     denoiser_batch_size: int = option(
         32, "samples a step, over all processes", resume="fixed", group="UNet", at_least=1
     )
-    denoiser_learning_rate: float = option(
-        1e-3, "peak, after the warm-up and before the cosine down to 0", resume="fixed", group="UNet"
+    denoiser_learning_rate: float = option(1e-3, "peak, after the warm-up", resume="fixed", group="UNet")
+    denoiser_schedule: Schedule = option(
+        "cosine",
+        "course of the rate after the warm-up; warmup_stable_decay stays at the peak for the first four fifths of the "
+        "steps, so that what is there before is of use and goes on as well later",
+        resume="fixed",
+        group="UNet",
     )
     caption_dropout: float = option(
         0.1, "share of captions replaced by the empty one, for guidance", resume="fixed", group="UNet", at_least=0
@@ -136,6 +193,9 @@ class PretrainingArguments:
     weight_decay: float = option(0.01, "of AdamW", resume="fixed", name="adam_weight_decay")
     ema_decay: float = option(0.999, "of the moving average of the weights, reached after a warm-up", resume="fixed")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm", resume="fixed")
+    sample_prompts: list[str] = option(
+        SAMPLE_PROMPTS, "of sample grids, eight in a row", resume="free", name="validation_prompts"
+    )
     guidance_scale: float = option(2.5, "of sample grids", resume="free", name="validation_guidance_scale")
     inference_steps: int = option(20, "of sample grids", resume="free", name="validation_inference_steps")
     overwrite: bool = option(False, OVERWRITE_HELP, resume="free")

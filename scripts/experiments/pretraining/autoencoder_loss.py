@@ -1,5 +1,7 @@
 """Training an AutoencoderKL: its loss, its measure, and the scale of its latents."""
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,11 +15,12 @@ class AutoencoderLoss(nn.Module):
 
     Args:
         gradient_weight: weight of the pixel differences. kl_weight: weight of the KL term.
+        mixed_precision: whether an autocast around it applies to the autoencoder.
     """
 
-    def __init__(self, vae: nn.Module, gradient_weight: float, kl_weight: float) -> None:
+    def __init__(self, vae: nn.Module, gradient_weight: float, kl_weight: float, mixed_precision: bool = False) -> None:
         super().__init__()
-        self.vae = vae
+        self.vae, self.mixed_precision = vae, mixed_precision
         self.gradient_weight, self.kl_weight = gradient_weight, kl_weight
 
     def forward(self, pixels: Tensor, noise: Tensor) -> dict[str, Tensor]:
@@ -26,10 +29,11 @@ class AutoencoderLoss(nn.Module):
         Returns:
             "loss", "l1", "gradient" and "kl": scalars.
         """
-        with torch.autocast(pixels.device.type, enabled=False):  # eight bits of mantissa are fewer than a pixel has
+        # Eight bits of mantissa are fewer than a pixel has.
+        with nullcontext() if self.mixed_precision else torch.autocast(pixels.device.type, enabled=False):
             posterior = self.vae.encode(pixels).latent_dist
             decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
-        error = decoded - pixels
+        error = decoded.float() - pixels
         l1 = error.abs().mean()
         gradient = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).mean()
@@ -40,7 +44,7 @@ class AutoencoderLoss(nn.Module):
 @torch.no_grad()
 def encode_means(vae: nn.Module, pixels: Tensor) -> Tensor:
     """Posterior means [B, C, h, w] of `pixels` [B, 3, H, W] in [-1, 1], not scaled."""
-    return vae.encode(pixels).latent_dist.mean
+    return vae.encode(pixels).latent_dist.mean.float()
 
 
 @torch.no_grad()

@@ -12,7 +12,9 @@ def write_model_card(args: PretrainingArguments, summary: dict[str, Any], scores
         scores: Markdown about the quality of the images, put in as it is.
     """
     vae, text, denoiser = summary["vae"], summary["text"], summary["denoiser"]
-    begun = " It began from the weights of an earlier run's UNet (`--denoiser-init`)." if args.denoiser_init else ""
+    begun = " It began from the weights of an earlier UNet (`--denoiser-init`)." if args.denoiser_init else ""
+    warm = " It began from the weights of an earlier one (`--vae-init`)." if args.vae_init else ""
+    planned = "" if denoiser["finished"] else f" of {args.denoiser_steps:,}"
     counts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in summary["parameters"].items())
     return f"""---
 license: apache-2.0
@@ -23,14 +25,13 @@ tags: [stable-diffusion, hands, synthetic]
 
 # Hands, {args.resolution} pixels
 
-A small `StableDiffusionPipeline` that draws hands of {args.resolution}x{args.resolution} pixels from captions: how many
-fingers are raised (0 to 5), palm or back, skin tone and background colour. It was trained from
-nothing on rendered hands, so that the examples and tests of `geopos_diffusers` need no download.
+{args.model_note} The images have {args.resolution}x{args.resolution} pixels. With it the examples and tests of
+`geopos_diffusers` need no download.
 
 ```python
 from diffusers import StableDiffusionPipeline
 
-pipe = StableDiffusionPipeline.from_pretrained("geopos_diffusers/pretrained/hands{args.resolution}")
+pipe = StableDiffusionPipeline.from_pretrained("geopos_diffusers/pretrained/{args.model_name}")
 prompt = "a photo of the palm of a left hand, three fingers raised, dark skin, on a blue background"
 image = pipe(prompt, num_inference_steps={args.inference_steps}, guidance_scale={args.guidance_scale:g}).images[0]
 ```
@@ -45,15 +46,15 @@ Parameters: {counts}.
   --config configs/experiments/pretraining.yaml --dataset DATA --output RUN`,
   seed {args.seed}, torch {summary["torch"]}, on {summary["machine"]}.
 - Autoencoder: {vae["steps"]:,} steps of {args.vae_batch_size} crops of {args.vae_crop} pixels (whole images in the last
-  {args.vae_full_steps:,}), {vae["seconds"] / 60:.0f} minutes. It restores held-out images at {vae["psnr"]:.1f} dB.
+  {args.vae_full_steps:,}), {vae["seconds"] / 60:.0f} minutes.{warm} It restores held-out images at
+  {vae["psnr"]:.1f} dB.
 - Text encoder: {text["steps"]:,} steps of {args.text_batch_size} pairs of a caption and an image's latents, told apart
-  as CLIP does it, {text["seconds"] / 60:.0f} minutes. Of 256 held-out images {text["validation_accuracy"]:.0%} are
-  nearest to their own caption.
-- UNet, the text encoder frozen: {denoiser["steps"]:,} steps of {args.denoiser_batch_size},
+  as CLIP does it, {text["seconds"] / 60:.0f} minutes. Of {args.validation_count} held-out images
+  {text["validation_accuracy"]:.0%} are nearest to their own caption.
+- UNet, the text encoder frozen: {denoiser["steps"]:,}{planned} steps of {args.denoiser_batch_size},
   {denoiser["seconds"] / 60:.0f} minutes, loss on held-out images {denoiser["validation_loss"]:.4f}.{begun}
 
 {scores}## Limits
-It knows rendered hands only: upright, palm or back, counting gestures, plain backgrounds of eight colours, one hand in
-the picture. Left and right hands were not seen to be told apart. It has no notion of anything else, and any other words
-of a prompt are ignored or disturb the image. It is meant for trying and measuring methods, not for pictures of people.
+{args.limits_note} It has no notion of anything else, and any other words of a prompt are ignored or disturb the image.
+It is meant for trying and measuring methods, not for pictures of people.
 """

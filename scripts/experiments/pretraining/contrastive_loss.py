@@ -40,18 +40,36 @@ class ContrastiveLoss(nn.Module):
         self.text_projection = nn.Linear(width, width, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def forward(self, latents: Tensor, input_ids: Tensor) -> dict[str, Tensor]:
+    def scores(self, images: Tensor, input_ids: Tensor) -> Tensor:
+        """Scaled cosines [B, N] of embedded images [B, width] and captions [N, L]."""
+        texts = F.normalize(self.text_projection(self.text_encoder(input_ids).pooler_output).float(), dim=1)
+        return self.log_scale.clamp(max=math.log(100)).exp() * images @ texts.T
+
+    def forward(self, latents: Tensor, input_ids: Tensor, wrong_ids: Tensor | None = None) -> dict[str, Tensor]:
         """`latents` [B, C, h, w]; `input_ids` [B, L], integers.
 
+        Args:
+            wrong_ids: [B, L], a caption for each image that is wrong in one word, to be told from its own too. Where it
+                is the same as its own, it does not count.
+
         Returns:
-            "loss" and "accuracy" (the share of images whose nearest caption is their own or the same): scalars.
+            "loss" and "accuracy" (the share of images whose nearest caption is their own or the same): scalars. With
+            `wrong_ids` also "told": of the images that have a wrong one, the share nearer to their own; 0 of none.
         """
         images = F.normalize(self.image_encoder(latents).float(), dim=1)
-        texts = F.normalize(self.text_projection(self.text_encoder(input_ids).pooler_output).float(), dim=1)
-        scores = self.log_scale.clamp(max=math.log(100)).exp() * images @ texts.T
+        if wrong_ids is None:
+            scores = self.scores(images, input_ids)
+        else:
+            scores, wrong = self.scores(images, torch.cat([input_ids, wrong_ids])).chunk(2, dim=1)
         # Captions repeat: an image belongs to all captions of its batch that are the same as its own.
         same = (input_ids[:, None] == input_ids[None]).all(-1).float()
         target = same / same.sum(1, keepdim=True)
-        loss = (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
-        right = same.gather(1, scores.argmax(1, keepdim=True)).mean()
-        return {"loss": loss, "accuracy": right.detach()}
+        right = {"accuracy": same.gather(1, scores.argmax(1, keepdim=True)).mean().detach()}
+        if wrong_ids is None:
+            loss = (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
+            return {"loss": loss, **right}
+        counts, wrong = (input_ids != wrong_ids).any(-1), wrong.diagonal()
+        told = ((scores.diagonal() > wrong) & counts).sum() / counts.sum().clamp(min=1)
+        among = torch.cat([scores, wrong.masked_fill(~counts, -1e4)[:, None]], dim=1)
+        loss = (F.cross_entropy(among, F.pad(target, (0, 1))) + F.cross_entropy(scores.T, target)) / 2
+        return {"loss": loss, **right, "told": told}

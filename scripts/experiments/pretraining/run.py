@@ -9,7 +9,9 @@ losses as without the stop: the order of the data and all noise are functions of
 """
 
 import json
+import shutil
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,7 +37,7 @@ from geopos_diffusers.finetuning.image_text_data import load_image_text
 from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.pipelines.loading import GENERATION_CONFIG
 from geopos_diffusers.training.arguments import fixed_settings, parse_arguments
-from geopos_diffusers.training.learning_rate import cosine_schedule
+from geopos_diffusers.training.learning_rate import cosine_schedule, learning_rate_factor
 from geopos_diffusers.training.processes import end_run, run_script
 from geopos_diffusers.training.resuming import discard_run
 from geopos_diffusers.training.stage import Stage, step_generator, train_stage
@@ -53,25 +55,10 @@ from .caption_tokenizer import train_caption_tokenizer
 from .card import write_model_card
 from .contrastive_loss import ContrastiveLoss, LatentEncoder
 from .text_to_image_loss import TextToImageLoss, stratified_timesteps
+from .wrong_captions import WrongCaptions
 
 BETA_SCHEDULE = "squaredcos_cap_v2"
-SAMPLE_PROMPTS = [
-    f"a photo of the {view} of a {hand} hand, {fingers}, {tone} skin, on a {background} background"
-    for fingers, background in (
-        ("a fist", "blue"),
-        ("one finger raised", "white"),
-        ("two fingers raised", "green"),
-        ("three fingers raised", "gray"),
-        ("four fingers raised", "purple"),
-        ("an open hand", "yellow"),
-    )
-    for view, hand, tone in (
-        ("palm", "left", "light"),
-        ("back", "right", "dark"),
-        ("palm", "right", "medium"),
-        ("back", "left", "brown"),
-    )
-]
+ENCODED = 1024  # images whose latents are written at a time
 
 
 @dataclass
@@ -184,7 +171,9 @@ def train_autoencoder(
 ) -> tuple[AutoencoderKL, dict]:
     """Stage 1: images to latents and back."""
     vae = build_vae(args)
-    loss = AutoencoderLoss(vae, args.vae_gradient_weight, args.vae_kl_weight)
+    if args.vae_init:
+        vae.load_state_dict(AutoencoderKL.from_pretrained(args.vae_init).state_dict())
+    loss = AutoencoderLoss(vae, args.vae_gradient_weight, args.vae_kl_weight, args.vae_mixed_precision)
     held_out = data.images(slice(data.train_count, None))
 
     def draw_batch(indices: list[int], step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -213,12 +202,19 @@ def encode_data(args: PretrainingArguments, accelerator: Accelerator, data: Hand
     """Stage 2: all images to latents [N, C, h, w], once; then centre the latents and set the scaling factor."""
     target = Path(args.output_dir) / "latents.safetensors"
     if not target.is_file() and accelerator.is_main_process:
-        parts = [
-            encode_means(vae, data.images(slice(start, start + 64)).to(accelerator.device)).cpu()
-            for start in tqdm(range(0, len(data.captions), 64), desc="encoding images")
-        ]
-        with atomic_path(target) as temporary:
-            save_file({"means": torch.cat(parts).contiguous()}, temporary)
+        parts = Path(args.output_dir) / "latents"  # kept until all are there: a stopped run goes on from them
+        for start in tqdm(range(0, len(data.captions), ENCODED), desc="encoding images"):
+            if (part := parts / f"{start:09d}.safetensors").is_file():
+                continue
+            with accelerator.autocast() if args.vae_mixed_precision else nullcontext():
+                means = [
+                    encode_means(vae, pixels.to(accelerator.device)).cpu()
+                    for pixels in data.images(slice(start, start + ENCODED)).split(64)
+                ]
+            parts.mkdir(exist_ok=True)
+            write_means(torch.cat(means), part)
+        write_means(torch.cat([load_file(part)["means"] for part in sorted(parts.glob("*.safetensors"))]), target)
+        shutil.rmtree(parts)
     accelerator.wait_for_everyone()
     means = load_file(target)["means"]
     center = means.mean((0, 2, 3))
@@ -226,6 +222,11 @@ def encode_data(args: PretrainingArguments, accelerator: Accelerator, data: Hand
     center_latents(vae, center.to(accelerator.device))
     vae.register_to_config(scaling_factor=scaling_factor)
     return (means - center.view(-1, 1, 1)) * scaling_factor
+
+
+def write_means(means: Tensor, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        save_file({"means": means.contiguous()}, temporary)
 
 
 def train_text_encoder(
@@ -236,15 +237,22 @@ def train_text_encoder(
     text_encoder = build_text_encoder(args, tokenizer)
     input_ids = tokenize(tokenizer, data.captions)
     loss = ContrastiveLoss(text_encoder, LatentEncoder(latents.shape[1], latents.shape[-1], args.text_width))
+    wrong = None
+    if args.wrong_captions:
+        wrong = WrongCaptions(data.captions, lambda captions: tokenize(tokenizer, captions), input_ids, args.seed)
 
     def draw_batch(indices: list[int], step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        return {"latents": latents[indices], "input_ids": input_ids[indices]}
+        batch = {"latents": latents[indices], "input_ids": input_ids[indices]}
+        return batch if wrong is None else {**batch, "wrong_ids": wrong.draw(indices, generator)}
 
     def validate(folder: Path, step: int) -> dict[str, float]:
         held_out = slice(data.train_count, None)
+        batch = latents[held_out].to(accelerator.device), input_ids[held_out].to(accelerator.device)
         with torch.no_grad():
-            values = loss(latents[held_out].to(accelerator.device), input_ids[held_out].to(accelerator.device))
-        return {f"validation_{name}": value.item() for name, value in values.items()}
+            scores = {f"validation_{name}": value.item() for name, value in loss(*batch).items()}
+            for name, ids in ({} if wrong is None else wrong.kinds).items():
+                scores[f"told_{name}"] = loss(*batch, ids[held_out].to(accelerator.device))["told"].item()
+        return scores
 
     learning_rate = cosine_schedule(args.text_learning_rate, args.warmup_steps, args.text_steps)
     stage = Stage(
@@ -294,17 +302,20 @@ def train_denoiser(
                 batch = draw_batch(held_out[start : start + 64], 0, generator)
                 losses.append(loss(**{name: value.to(accelerator.device) for name, value in batch.items()})["loss"])
         images = pipe(
-            SAMPLE_PROMPTS,
+            args.sample_prompts,
             height=args.resolution,
             width=args.resolution,
             num_inference_steps=args.inference_steps,
             guidance_scale=args.guidance_scale,
-            generator=[torch.Generator().manual_seed(args.seed + number) for number in range(len(SAMPLE_PROMPTS))],
+            generator=[torch.Generator().manual_seed(args.seed + number) for number in range(len(args.sample_prompts))],
         ).images
         save_grid(images, folder / f"samples-{step:06d}.png", columns=8)
         return {"validation_loss": torch.stack(losses).mean().item()}
 
-    learning_rate = cosine_schedule(args.denoiser_learning_rate, args.warmup_steps, args.denoiser_steps)
+    def learning_rate(step: int) -> float:
+        factor = learning_rate_factor(args.denoiser_schedule, step, args.warmup_steps, args.denoiser_steps)
+        return args.denoiser_learning_rate * factor
+
     stage = Stage(
         "denoiser", 2, loss, args.denoiser_steps, args.denoiser_batch_size, learning_rate, draw_batch,
         validate, lambda folder: pipe.save_pretrained(folder / "pipeline"),
@@ -318,6 +329,7 @@ def discard_stages(args: PretrainingArguments, accelerator: Accelerator) -> None
         for stage in ("vae", "text", "denoiser"):
             discard_run(Path(args.output_dir) / stage)
         (Path(args.output_dir) / "latents.safetensors").unlink(missing_ok=True)
+        shutil.rmtree(Path(args.output_dir) / "latents", ignore_errors=True)
     accelerator.wait_for_everyone()
 
 
@@ -394,7 +406,8 @@ def main() -> None:
     pipe, values = train_denoiser(args, accelerator, data, vae, tokenizer, text_encoder, latents)
     models = {"autoencoder": vae, "UNet": pipe.unet, "text encoder": pipe.text_encoder}
     summary["parameters"] = {name: model.num_parameters() for name, model in models.items()}
-    if report("denoiser", values) and accelerator.is_main_process:
+    ended = report("denoiser", values)
+    if (ended or args.package_unfinished) and accelerator.is_main_process:
         print(f"wrote {package(pipe, args, summary)}")
     end_run(accelerator)
 

@@ -60,3 +60,30 @@ def test_pairs_are_learnt(loss):
 @pytest.mark.parametrize("side", [8, 16, 6])
 def test_image_encoder_takes_any_side(side):
     assert LatentEncoder(4, side, 16)(torch.randn(2, 4, side, side)).shape == (2, 16)
+
+
+def test_wrong_captions_compete_with_the_right_one_of_their_image(loss):
+    latents, input_ids, wrong = torch.randn(3, 4, 8, 8), captions(1, 2, 3), captions(11, 2, 13)
+    images = F.normalize(loss.image_encoder(latents), dim=1)
+    scores, others = loss.scores(images, input_ids), loss.scores(images, wrong).diagonal()
+    own = torch.arange(3)
+    rows = [torch.cat([scores[index], others[index : index + 1]]) for index in own]
+    rows[1] = scores[1]  # the second one's is no wrong caption
+    among = torch.stack([F.cross_entropy(row[None], own[index : index + 1]) for index, row in enumerate(rows)]).mean()
+    values = loss(latents, input_ids, wrong)
+    torch.testing.assert_close(values["loss"], (among + F.cross_entropy(scores.T, own)) / 2)
+    assert values["told"].item() == (scores.diagonal() > others)[[0, 2]].float().mean().item()
+
+
+def test_words_that_tell_no_images_of_a_batch_apart_are_learnt_from_wrong_captions(loss):
+    """Two words are the right ones of all images, and all wrong captions differ in the second."""
+    latents, input_ids = torch.randn(4, 4, 8, 8), torch.tensor([[38, 1, 5, 39]]).repeat(4, 1)
+    wrong = torch.tensor([[38, 1, 6, 39]]).repeat(4, 1)
+    optimizer = torch.optim.Adam(loss.parameters(), 3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        values = loss(latents, input_ids, wrong)
+        values["loss"].backward()
+        optimizer.step()
+    assert values["told"].item() == 1
+    assert values["loss"].item() < math.log(4) + 0.05

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 from geopos_diffusers.errors import ConfigError, DataError
 
@@ -98,8 +99,6 @@ def test_result_is_a_pipeline_that_draws(whole_run):
 
 
 def test_result_is_in_half_precision_with_a_model_card(whole_run):
-    from safetensors.torch import load_file
-
     folder = whole_run / "pipeline"
     files = sorted(folder.rglob("*.safetensors"))
     assert [file.parent.name for file in files] == ["text_encoder", "unet", "vae"]
@@ -137,6 +136,28 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(
     assert losses(tmp_path, stage) == losses(whole_run, stage)
 
 
+def test_stopped_encoding_goes_on_from_its_parts(script, monkeypatch, images, whole_run, tmp_path):
+    monkeypatch.setattr(script, "ENCODED", 8)
+    run(script, monkeypatch, images, tmp_path, stage="vae")
+    written, write = [], script.write_means
+
+    def stop_at_second(means, target):
+        if written:
+            raise KeyboardInterrupt
+        written.append(target)
+        write(means, target)
+
+    monkeypatch.setattr(script, "write_means", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        run(script, monkeypatch, images, tmp_path, stage="latents")
+    monkeypatch.setattr(script, "write_means", lambda means, target: (written.append(target), write(means, target)))
+    run(script, monkeypatch, images, tmp_path, stage="latents")
+    assert [path.name for path in written] == ["000000000.safetensors", "000000008.safetensors", "latents.safetensors"]
+    assert not written[0].exists()
+    whole, parts = (load_file(folder / "latents.safetensors")["means"] for folder in (whole_run, tmp_path))
+    torch.testing.assert_close(parts, whole)  # rounded otherwise, in other batches
+
+
 def test_other_settings_do_not_continue_a_run(script, monkeypatch, images, whole_run):
     with pytest.raises(ConfigError, match="vae_gradient_weight"):
         run(script, monkeypatch, images, whole_run, vae_gradient_weight=2.0)
@@ -156,6 +177,20 @@ def test_finished_run_is_not_repeated(script, monkeypatch, images, whole_run):
     run(script, monkeypatch, images, whole_run)
     assert (whole_run / "summary.json").read_bytes() == before
     assert (whole_run / "denoiser" / "losses.jsonl").read_bytes() == stamp
+
+
+def test_second_run_begins_with_the_weights_of_the_first(script, monkeypatch, images, whole_run, tmp_path):
+    """And is packaged at the step at which it stops, before its last one."""
+    new = {"wrong_captions": True, "vae_mixed_precision": True, "denoiser_schedule": "warmup_stable_decay"}
+    begun = {"vae_init": whole_run / "pipeline" / "vae", "denoiser_init": whole_run / "pipeline" / "unet"}
+    run(
+        script, monkeypatch, images, tmp_path, **new, **begun, denoiser_steps=8, stop_at_step=4, package_unfinished=True
+    )
+    assert losses(tmp_path, "vae")[0]["l1"] < losses(whole_run, "vae")[0]["l1"]
+    assert losses(tmp_path, "denoiser")[0]["loss"] != losses(whole_run, "denoiser")[0]["loss"]
+    assert [line["learning_rate"] for line in losses(tmp_path, "denoiser")] == [5e-4, 1e-3, 1e-3, 1e-3]
+    card = " ".join((tmp_path / "pipeline" / "README.md").read_text(encoding="utf-8").split())
+    assert "4 of 8 steps" in card
 
 
 @pytest.mark.parametrize(
