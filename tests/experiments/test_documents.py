@@ -10,8 +10,8 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
+from experiments.arms_page import estimate_cell
 from experiments.results import mean_score, read_results, select
-from experiments.trained_parts.section import cell
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "docs" / "results"
@@ -42,7 +42,7 @@ def trained_parts(row: dict[str, str]) -> dict[str, str]:
         "best rate": f"{values['best_rate']:g}",
         "seeds": str(len(runs)),
     }
-    known |= {f"{size} px": cell(mean_score(runs, size)) for size in runs[0]["scores"]}
+    known |= {f"{size} px": estimate_cell(mean_score(runs, size)) for size in runs[0]["scores"]}
     return {column: known[name_of(column)] for column in columns}
 
 
