@@ -25,7 +25,7 @@ from .arms import ARMS
 from .drawing import draw, load_arm, prompt_of
 from .run import slug
 
-SIDES = (0.36, 0.5)  # width and height of the boxes
+SIDES = (0.42, 0.56)  # width and height of the boxes
 
 
 def nine_places(args: argparse.Namespace, name: str) -> list[Image.Image]:

@@ -76,18 +76,20 @@ def page(results: dict[str, Any]) -> str:
         for name, arm in variants.items()
     ]
     reference = select(runs, variant=REFERENCE, steps=steps[-1])
-    swept = "each arm has the best of a sweep" if settings["sweep_steps"] else "rates were not swept"
-    lacking = f" Not run yet: {', '.join(missing)}." if missing else ""
+    swept = "each arm has the best rate of a sweep" if settings["sweep_steps"] else "the rates were not swept"
+    few = " One seed of the training is suggestive, not conclusive." if len(seeds) == 1 else ""
+    lacking = f" Not run yet: {'; '.join(missing)}." if missing else ""
     tail = "\n\n".join(tables)
     return f"""# Frames: does the hand go where the box is?
 
 {aim(reference, steps[-1]) if reference else ""}
 
-The packaged model has only seen hands in the middle of the image. Here it learns {settings["train_images"]:,} rendered
-hands of all places and sizes (0.35 to 0.8 of the side), in poses and colours that it knows, from captions that do not
-say where. Each arm draws the captions and boxes of {settings["test_images"]} other renders, each from its own noise, in
-{settings["inference_steps"]} steps at guidance {settings["guidance_scale"]:g}. Seeds of the trainings:
-{", ".join(map(str, seeds))}; {swept}, and the rate is constant, with a moving average of the weights.{lacking}
+The packaged model has only seen hands in the middle of the image. Here it learns
+{settings["train_images"]:,} rendered hands of all places and sizes (0.35 to 0.8 of the side), in poses and colours that
+it knows, from captions that do not say where. Each arm draws the captions and boxes of
+{settings["test_images"]} other renders, each from its own noise, in {settings["inference_steps"]} steps at guidance
+{settings["guidance_scale"]:g}. The rate is constant, with a moving average of the weights; {swept}.
+Seeds of the trainings: {", ".join(map(str, seeds))}.{few}{lacking}
 {results["date"]}, one core of a processor that was busy with other work.
 
 ```bash
