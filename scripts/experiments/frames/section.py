@@ -4,6 +4,7 @@ python -m scripts.experiments.frames.section --results docs/results
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def page(results: dict[str, Any]) -> str:
     swept = "each arm has the best rate of a sweep" if settings["sweep_steps"] else "the rates were not swept"
     few = " One seed of the training is suggestive, not conclusive." if len(seeds) == 1 else ""
     lacking = f" Not run yet: {'; '.join(missing)}." if missing else ""
+    shown = [name for name in variants if select(runs, variant=name, steps=compared)]
     tail = "\n\n".join(tables)
     return f"""# Frames: does the hand go where the box is?
 
@@ -98,6 +100,11 @@ python -m scripts.experiments.frames.section --results docs/results
 ```
 
 {tail}
+
+![The same captions, noise and boxes in each arm](frames.png)
+
+*The first test rows after {compared} steps, with the boxes asked for. `python -m scripts.experiments.frames.figure
+--output runs/frames --steps {compared} --arms {shlex.join(shown)} --picture docs/results/frames.png`*
 
 The place, the fingers and how well formed a hand is are judged by the package's second judge of hands, which is not
 MediaPipe: that finds few small hands at 64 pixels. Of the rendered hands themselves the judge gives the last row, which
