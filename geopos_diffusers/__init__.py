@@ -32,6 +32,8 @@ _EXPORTS = {
     "get_active_geoconv_adapters": "adapters.named_adapters",
     "delete_geoconv_adapters": "adapters.named_adapters",
     "load_pipeline": "pipelines.loading",
+    "repair_image": "repair.repairing",
+    "RepairOptions": "repair.options",
     "GeoPosError": "errors",
 }
 __all__ = ["__version__", *sorted(_EXPORTS)]

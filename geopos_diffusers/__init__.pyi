@@ -27,6 +27,8 @@ from .patching.status import geoconv_status as geoconv_status
 from .patching.surgery import apply_geoconv as apply_geoconv
 from .patching.surgery import remove_geoconv as remove_geoconv
 from .pipelines.loading import load_pipeline as load_pipeline
+from .repair.options import RepairOptions as RepairOptions
+from .repair.repairing import repair_image as repair_image
 
 __version__: str
 __all__: list[str]

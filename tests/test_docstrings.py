@@ -9,7 +9,7 @@ import pytest
 import geopos_diffusers
 
 PACKAGE = Path(geopos_diffusers.__file__).parent
-ROOMS = ("patching", "adapters", "pipelines", "images", "metrics")
+ROOMS = ("patching", "adapters", "pipelines", "images", "metrics", "repair")
 FILES = [
     PACKAGE / "boxes.py",
     PACKAGE / "errors.py",

@@ -18,8 +18,9 @@ ROOMS = {
     "data": {"images"},
     "training": set(),
     "metrics": {"images"},
+    "repair": {"patching", "pipelines", "data", "images", "metrics"},
     "finetuning": {"patching", "adapters", "pipelines", "images", "training", "metrics"},
-    "cli": {"patching", "adapters", "pipelines", "images", "data", "training", "metrics", "finetuning"},
+    "cli": {"patching", "adapters", "pipelines", "images", "data", "training", "metrics", "repair", "finetuning"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 LABORATORY = sorted((REPOSITORY / "scripts").rglob("*.py"))

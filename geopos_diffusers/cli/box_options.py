@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,26 +69,64 @@ def read_boxes(path: str) -> list[Box]:
         ConfigError: a line that holds no valid box.
     """
     from ..boxes import check_box
-    from ..errors import DataError
-    from ..images.metadata import read_lines
 
-    if not Path(path).is_file():
-        raise DataError(f"no file of boxes {path}")
-    boxes = []
-    for number, line in enumerate(read_lines(path), start=1):
-        if line.strip():
-            boxes.append(check_box(_values(line), f"{path}, line {number}: box"))
+    return [check_box(row.get("box"), f"{place}: box") for place, row in _rows(path)]
+
+
+def read_image_boxes(path: str, images: Sequence[Path]) -> dict[Path, list[Box]]:
+    """The boxes of a text file by image: lines as of `read_boxes`, or JSON objects with several `boxes`.
+
+    A line belongs to the image whose name is its `file_name`; without one, to the only image. Lines of other images,
+    and those without boxes, are left out, so that the rows of a data set serve too.
+
+    Raises:
+        DataError: no such file, or not UTF-8 text.
+        ConfigError: a box that is not valid, a line that does not say whose it is, or no boxes of these images.
+    """
+    from ..boxes import check_box
+    from ..errors import ConfigError
+
+    boxes: dict[Path, list[Box]] = {}
+    for place, row in _rows(path):
+        owners: Sequence[Path] = images
+        if (name := row.get("file_name")) is not None:
+            owners = [image for image in images if image.name == Path(str(name)).name]
+        elif len(images) > 1:
+            raise ConfigError(f"{place} needs a file_name: there are {len(images)} images")
+        elif not {"box", "boxes"} & row.keys():
+            raise ConfigError(f"{place} has no box")
+        values = row.get("boxes", [row["box"]] if "box" in row else [])
+        if not isinstance(values, list):
+            raise ConfigError(f"{place}: boxes takes a list of boxes; got {values!r}")
+        for owner in owners:
+            boxes.setdefault(owner, []).extend(check_box(value, f"{place}: box") for value in values)
+    boxes = {image: given for image, given in boxes.items() if given}
+    if not boxes:
+        raise ConfigError(f"{path} holds no box of {', '.join(image.name for image in images[:5])}")
     return boxes
 
 
-def _values(line: str) -> Any:
-    if not line.lstrip().startswith(("{", "[")):
-        return line.replace(",", " ").split()
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return line.strip()
-    return values.get("box") if isinstance(values, dict) else values
+def _rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The place ("FILE, line 3") and the object of each line that is not blank; what is none is taken for its box.
+
+    Raises:
+        DataError: no such file, or not UTF-8 text.
+    """
+    from ..errors import DataError
+    from ..images.metadata import place_of_line, read_lines
+
+    if not Path(path).is_file():
+        raise DataError(f"no file of boxes {path}")
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        value: Any = line.replace(",", " ").split()
+        if line.lstrip().startswith(("{", "[")):
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = line.strip()
+        yield place_of_line(Path(path), number), value if isinstance(value, dict) else {"box": value}
 
 
 def check_trained_with_frames(pipe: Any, args: argparse.Namespace) -> Box:

@@ -11,11 +11,11 @@ from .adapter_options import (
     add_adapter_arguments,
     check_adapter_arguments,
     describe_adapters,
-    load_adapters,
     without_adapters,
 )
 from .box_options import add_box_arguments, check_box_arguments, check_trained_with_frames, grid_places
 from .messages import confirm, warn
+from .pipeline_options import add_device_arguments, load_with_adapters
 
 if TYPE_CHECKING:
     from ..boxes import Box
@@ -59,8 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling("--height", type=int, help="pixels (default: the model's own size)")
     sampling("--width", type=int, help="pixels (default: the model's own size)")
     sampling("--batch-size", type=int, default=8, help="images generated at a time (default: %(default)s)")
-    sampling("--device", default=None, help="torch device (default: cuda, else mps, else cpu)")
-    sampling("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights")
+    add_device_arguments(sampling)
     output("--compare", action="store_true", help="also generate the base model's image from the same noise")
     output("--output", metavar="DIR", required=True, help="folder for the images; must be new or empty")
     output("--overwrite", action="store_true", help="replace the output folder")
@@ -151,31 +150,10 @@ def check_size(pipe: Any, args: argparse.Namespace) -> None:
 
 def load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """The pipeline with its adapters, and the settings that go into every image."""
-    import torch
-
-    from ..errors import ConfigError
-    from ..pipelines.loading import load_pipeline, recommended_guidance
-
-    pipe = load_pipeline(args.model, dtype=getattr(torch, args.dtype))
-    load_adapters(pipe, args)
-    device = args.device or default_device()
-    try:
-        pipe.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from error
-    if args.guidance_scale is None:
-        args.guidance_scale = recommended_guidance(args.model)
+    pipe = load_with_adapters(args)
     names = ("model", "geoconv", "geoconv_scale", "lora", "lora_scale", "negative_prompt", "steps", "guidance_scale")
     values = {name: getattr(args, name) for name in (*names, "dtype", "box", "boxes", "box_grid")}
     return pipe, {name: value for name, value in values.items() if value not in (None, [])}
-
-
-def default_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def generate(

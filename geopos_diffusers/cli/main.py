@@ -11,7 +11,7 @@ from importlib import import_module
 from ..command_line import Parser
 from ..errors import GeoPosError
 
-COMMANDS = ("data", "patch", "train", "generate", "evaluate", "info", "convert")
+COMMANDS = ("data", "patch", "train", "generate", "repair", "evaluate", "info", "convert")
 
 
 def build_parser() -> Parser:

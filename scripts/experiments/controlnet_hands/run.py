@@ -22,6 +22,7 @@ from typing import Any
 from PIL import Image
 
 from geopos_diffusers.command_line import Parser
+from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.files import atomic_path, write_json, write_text
 from geopos_diffusers.finetuning.controlnet import as_image, conditioned_losses
 from geopos_diffusers.finetuning.controlnet_models import add_controlnet, draw_conditioned
@@ -185,7 +186,8 @@ def measure(args: argparse.Namespace) -> dict:
     variants: dict[str, Any] = {}
     finals: dict[str, Path] = {}
     common = common_options(args, work, controlnet)
-    for arm in train_arms(ARMS[args.stage], common, work, validation, tests, args.num_seeds, base_loss, kind=KIND):
+    chosen = {name: ARMS[args.stage][name] for name in args.arms or ARMS[args.stage]}
+    for arm in train_arms(chosen, common, work, validation, tests, args.num_seeds, base_loss, kind=KIND):
         variants[arm.name], finals[arm.name] = arm.variant, arm.final(0)
         for seed, run in enumerate(arm.runs):
             scores = drawings.scores(arm.final(seed), arm.folder / f"seed-{seed}" / "joints.json")
@@ -233,7 +235,10 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=96, help="images of each test set (%(default)s)")
     parser.add_argument("--sample-steps", type=int, default=12, help="denoising steps of each image (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the images (%(default)s)")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="some of the stage's arms (all)")
     args = parser.parse_args()
+    if unknown := set(args.arms or ()) - ARMS[args.stage].keys():
+        raise ConfigError(f"{args.stage} has no arm {min(unknown)!r}; it has {', '.join(ARMS[args.stage])}")
     args.max_train_steps = args.max_train_steps or {"whole": 1000, "adapters": 200}[args.stage]
     results = measure(args)
     write_text(Path(args.results).with_suffix(".md"), page(results, Path(args.results)))

@@ -30,12 +30,12 @@ def page(results: dict, file: Path) -> str:
     settings, runs, arms = results["settings"], results["runs"], results["variants"]
     stage = settings["stage"]
     measures = {key: name for key, name in MEASURES.items() if any(key in run["scores"] for run in runs)}
-    compared = {key: measures[key] for key in COMPARED if key in measures}
+    compared = {key: measures[key] for key in COMPARED if key in measures and REFERENCE[stage] in arms}
     return f"""# {TITLES[stage]}
 
 {statements(runs, arms, REFERENCE[stage], compared)}
 
-{ABOUT[stage].format(**settings)}
+{ABOUT[stage].format(**settings)}{GEOMETRY if "whole + geometry" in arms else ""}
 The joint error is the mean distance of the 21 joints that MediaPipe finds in a drawn image from where the condition has
 them, as a share of the hand's size; "with misses" counts an image without a hand as 1. It is measured on
 {settings["test_images"]} rendered test hands and, where it says so, under the skeletons of {settings["photographs"]}
@@ -63,11 +63,12 @@ Validation loss by learning rate, as a ratio, one run each:
 ABOUT = {
     "whole": """New ControlNets of the packaged 64 px model learn {train_images:,} rendered hands in the poses that it
 knows, each with a picture of its skeleton, in {max_train_steps} steps of {batch_size}; half of the captions are left
-out. "whole" trains the ControlNet, "whole + geometry" its geometry layers too.""",
+out.""",
     "adapters": """A ControlNet that learnt skeletons gets pictures of depth instead: {train_images:,} rendered hands,
 in {max_train_steps} steps of {batch_size}; half of the captions are left out. It stays as it is, and geometry weights,
 biases of the same layers, or LoRA learn beside it.""",
 }
+GEOMETRY = """ "whole" trains the ControlNet, "whole + geometry" its geometry layers too."""
 
 
 def main() -> None:
