@@ -31,11 +31,10 @@ def page(results: dict, file: Path) -> str:
     stage = settings["stage"]
     measures = {key: name for key, name in MEASURES.items() if any(key in run["scores"] for run in runs)}
     compared = {key: measures[key] for key in COMPARED if key in measures and REFERENCE[stage] in arms}
+    said = f"{statements(runs, arms, REFERENCE[stage], compared)}\n\n" if compared else ""
     return f"""# {TITLES[stage]}
 
-{statements(runs, arms, REFERENCE[stage], compared)}
-
-{ABOUT[stage].format(**settings)}{GEOMETRY if "whole + geometry" in arms else ""}
+{said}{ABOUT[stage].format(**settings)}{GEOMETRY if "whole + geometry" in arms else ""}
 The joint error is the mean distance of the 21 joints that MediaPipe finds in a drawn image from where the condition has
 them, as a share of the hand's size; "with misses" counts an image without a hand as 1. It is measured on
 {settings["test_images"]} rendered test hands and, where it says so, under the skeletons of {settings["photographs"]}
