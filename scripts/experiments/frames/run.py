@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "train_images": args.train_images,
         "test_images": len(measuring.rows),
         "inference_steps": args.inference_steps,
-        "guidance_scale": recommended_guidance(args.model),
+        "guidance_scale": recommended_guidance(args.model) or 1.0,
         "sweep_steps": args.sweep_steps,
     }
     trained = {name: variant for name, variant in variants.items() if "parameters" in variant}

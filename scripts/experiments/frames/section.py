@@ -4,6 +4,7 @@ python -m scripts.experiments.frames.section --results docs/results
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,20 @@ AIM = {"correlation_x": 0.95, "correlation_y": 0.95, "iou": 0.6}
 
 
 def row(name: str, runs: list[Run]) -> list[str]:
-    """An arm's means over seeds; None is a dash."""
-    cells = []
-    for score in COLUMNS:
-        known = [run for run in runs if run["scores"][score] is not None]
-        cells.append(estimate_cell(mean_score(known, score)) if known else "-")
-    return [name, str(len(runs)), *cells]
+    """An arm's means over seeds."""
+    return [name, str(len(runs)), *(score_cell(runs, score) for score in COLUMNS)]
+
+
+def score_cell(runs: list[Run], score: str) -> str:
+    """The mean over the seeds whose score is known; a dash without any."""
+    known = [run for run in runs if run["scores"][score] is not None]
+    return estimate_cell(mean_score(known, score)) if known else "-"
 
 
 def aim(runs: list[Run], steps: int) -> str:
-    """Whether frames with the whole UNet reach what was aimed at."""
+    """Whether frames with the whole UNet reach what was aimed at; empty where it was not measured."""
+    if not runs or any(run["scores"][score] is None for run in runs for score in AIM):
+        return ""
     values = {score: mean_score(runs, score).value for score in AIM}
     reached = all(values[score] >= least for score, least in AIM.items())
     x, y, overlap = values.values()
@@ -76,18 +81,21 @@ def page(results: dict[str, Any]) -> str:
         for name, arm in variants.items()
     ]
     reference = select(runs, variant=REFERENCE, steps=steps[-1])
-    swept = "each arm has the best of a sweep" if settings["sweep_steps"] else "rates were not swept"
-    lacking = f" Not run yet: {', '.join(missing)}." if missing else ""
+    swept = "each arm has the best rate of a sweep" if settings["sweep_steps"] else "the rates were not swept"
+    few = " One seed of the training is suggestive, not conclusive." if len(seeds) == 1 else ""
+    lacking = f" Not run yet: {'; '.join(missing)}." if missing else ""
+    shown = [name for name in variants if select(runs, variant=name, steps=compared)]
     tail = "\n\n".join(tables)
     return f"""# Frames: does the hand go where the box is?
 
-{aim(reference, steps[-1]) if reference else ""}
+{aim(reference, steps[-1])}
 
-The packaged model has only seen hands in the middle of the image. Here it learns {settings["train_images"]:,} rendered
-hands of all places and sizes (0.35 to 0.8 of the side), in poses and colours that it knows, from captions that do not
-say where. Each arm draws the captions and boxes of {settings["test_images"]} other renders, each from its own noise, in
-{settings["inference_steps"]} steps at guidance {settings["guidance_scale"]:g}. Seeds of the trainings:
-{", ".join(map(str, seeds))}; {swept}, and the rate is constant, with a moving average of the weights.{lacking}
+The packaged model has only seen hands in the middle of the image. Here it learns
+{settings["train_images"]:,} rendered hands of all places and sizes (0.35 to 0.8 of the side), in poses and colours that
+it knows, from captions that do not say where. Each arm draws the captions and boxes of
+{settings["test_images"]} other renders, each from its own noise, in {settings["inference_steps"]} steps at guidance
+{settings["guidance_scale"]:g}. The rate is constant, with a moving average of the weights; {swept}.
+Seeds of the trainings: {", ".join(map(str, seeds))}.{few}{lacking}
 {results["date"]}, one core of a processor that was busy with other work.
 
 ```bash
@@ -96,6 +104,11 @@ python -m scripts.experiments.frames.section --results docs/results
 ```
 
 {tail}
+
+![The same captions, noise and boxes in each arm](frames.png)
+
+*The first test rows after {compared} steps, with the boxes asked for. `python -m scripts.experiments.frames.figure
+--output runs/frames --steps {compared} --arms {shlex.join(shown)} --picture docs/results/frames.png`*
 
 The place, the fingers and how well formed a hand is are judged by the package's second judge of hands, which is not
 MediaPipe: that finds few small hands at 64 pixels. Of the rendered hands themselves the judge gives the last row, which
@@ -125,7 +138,7 @@ left and right; it reads the other places letter by letter.
 
 
 def _real(scores: dict[str, float], name: str) -> str:
-    return f"{scores[name]:.3f}" if name in scores else "0"
+    return "0" if name == "kid" else f"{scores[name]:.3f}"
 
 
 def silhouettes(runs: list[Run], variants: dict[str, Any], steps: int, rendered: dict[str, float]) -> str:
@@ -134,7 +147,7 @@ def silhouettes(runs: list[Run], variants: dict[str, Any], steps: int, rendered:
     for name in variants:
         own = select(runs, variant=name, steps=steps)
         if own:
-            rows.append([name, *(estimate_cell(mean_score(own, score)) for score in names)])
+            rows.append([name, *(score_cell(own, score) for score in names)])
     rows.append([RENDERED, *(f"{rendered[score]:.3f}" for score in names)])
     return markdown_table(["arm", "middle across", "upper edge"], rows)
 

@@ -104,20 +104,31 @@ class TestConditions:
 
 
 @pytest.mark.slow
-def test_from_rendering_to_the_results(tmp_path, monkeypatch):
-    run = import_module("experiments.frames.run")
+def test_from_rendering_to_the_page(tmp_path, monkeypatch):
+    run, section, figure = (import_module(f"experiments.frames.{name}") for name in ("run", "section", "figure"))
     tiny_stable_diffusion().save_pretrained(tmp_path / "model")
-    words = ["run", "--output", tmp_path / "work", "--results", tmp_path / "frames.json", "--model", tmp_path / "model"]
+    arms = ["frames, whole", "box tokens, whole", "place words, LoRA"]  # in the order of ARMS
+    words = ["--output", tmp_path / "work", "--results", tmp_path / "frames.json", "--model", tmp_path / "model"]
     words += ["--train-images", 32, "--test-images", 40, "--inference-steps", 2, "--batch-size", 2, "--seeds", 1]
     monkeypatch.setattr(run, "VALIDATION_IMAGES", 8)
-    monkeypatch.setattr(sys, "argv", [str(word) for word in [*words, "--steps", 2, 4]])
-    run.main()
+
+    def start(program, *words) -> None:
+        monkeypatch.setattr(sys, "argv", ["program", *map(str, words)])
+        program.main()
+
+    start(run, *words, "--arms", *arms, "--steps", 2, 3)
     first = json.loads((tmp_path / "frames.json").read_text())
-    assert [(one["variant"], one["steps"]) for one in first["runs"]] == [(arm, n) for arm in run.ARMS for n in (2, 4)]
+    assert [(one["variant"], one["steps"]) for one in first["runs"]] == [(arm, n) for arm in arms for n in (2, 3)]
+    assert all(one["held_out_loss"] > 0 for one in first["runs"])
     trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
-    assert len(trained) == len(run.ARMS)
-    monkeypatch.setattr(sys, "argv", [str(word) for word in [*words, "--steps", 4, "--finished-only"]])
-    run.main()
+    assert len(trained) == len(arms)
+    start(run, *words, "--steps", 3, "--finished-only")
     again = json.loads((tmp_path / "frames.json").read_text())
-    assert again["runs"] == [one for one in first["runs"] if one["steps"] == 4]
+    assert again["runs"] == [one for one in first["runs"] if one["steps"] == 3]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == trained
+    start(section, "--results", tmp_path)
+    page = (tmp_path / "frames.md").read_text()
+    assert "| box tokens, whole | 1 |" in page
+    assert "Not run yet: image coordinates, whole; no control;" in page
+    start(figure, "--output", tmp_path / "work", "--arms", *arms, "--steps", 3, "--picture", tmp_path / "frames.png")
+    assert Image.open(tmp_path / "frames.png").width > 8 * 128
