@@ -38,9 +38,9 @@ $(DOCS_READY): $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $(DOCS_READY)
 
-# Strict: a broken link or a docstring that names a parameter which is not there stops the build.
+# Strict, which --quiet would undo: a broken link or a docstring that names a parameter which is not there stops the build.
 docs: $(DOCS_READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output runs/demo

@@ -13,7 +13,8 @@ def cohen_kappa(first: np.ndarray, second: np.ndarray) -> float:
     """Agreement of two raters beyond chance (Cohen, Educational and Psychological Measurement 20, 1960).
 
     Args:
-        first, second: [N] labels of any kind.
+        first: [N] labels of any kind, of one rater.
+        second: [N] labels of the other.
 
     Returns:
         1 for full agreement, 0 for that of chance; nan where both always give the same one label, as nothing can then

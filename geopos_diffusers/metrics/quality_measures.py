@@ -61,7 +61,8 @@ def warnings_for(
     """Sentences on what too few images do to the scores; none if there are enough.
 
     Args:
-        count, reference_count: images of the set and of the reference.
+        count: images of the set.
+        reference_count: images of the reference.
         width: D, values of one image's features.
         names: of the scores, as in `QUALITY`.
     """

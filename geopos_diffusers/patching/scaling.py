@@ -59,10 +59,10 @@ def disable_geoconv(pipe_or_model: Any) -> Iterator[None]:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
         >>> _ = apply_geoconv(model)
         >>> with disable_geoconv(model):
-        ...     [*model.state_dict()]
-        ['0.weight', '0.bias']
-        >>> [*model.state_dict()]
-        ['0.weight', '0.bias', '0.geo_weight']
+        ...     print(*model.state_dict())
+        0.weight 0.bias
+        >>> print(*model.state_dict())
+        0.weight 0.bias 0.geo_weight
     """
     scales = {layer: layer.geo_scale for layer in all_geometry_layers(pipe_or_model).values()}
     with ExitStack() as undo:

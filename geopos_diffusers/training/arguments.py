@@ -54,7 +54,9 @@ def option(
         aliases: earlier names, accepted and never shown.
         common: shown by `--help`; the others by `--help-all` alone, if there are common ones beside the required.
         recorded: whether results files hold it. False for what says where things are on a machine, and the like.
-        at_least, above, at_most: range of the number or numbers; of a text, at_least 1 is one that is not empty.
+        at_least: the least that the number or numbers may be; of a text, 1 is one that is not empty.
+        above: what they must be above.
+        at_most: the most that they may be.
     """
     if resume not in ("fixed", "free"):
         raise TypeError(f"resume must be 'fixed' or 'free'; got {resume!r}")
