@@ -123,12 +123,13 @@ def check_arguments(args: argparse.Namespace) -> "RepairOptions":
         ConfigError: values out of range, or options that exclude each other.
     """
     from ..errors import ConfigError
+    from ..metrics.measure_values import LIKELY
     from ..pipelines.loading import recommended_guidance
     from ..repair.options import RepairOptions
 
     check_adapter_arguments(args)
     if args.only_bad and args.min_score is not None:
-        raise ConfigError("give --only-bad or --min-score, not both: --only-bad is --min-score 0.5")
+        raise ConfigError(f"give --only-bad or --min-score, not both: --only-bad is --min-score {LIKELY}")
     if args.box and args.boxes is not None:
         raise ConfigError("give --box or --boxes, not both")
     if args.guidance_scale is None:
@@ -144,7 +145,7 @@ def check_arguments(args: argparse.Namespace) -> "RepairOptions":
         negative_prompt=args.negative_prompt,
         batch_size=args.batch_size,
         seed=args.seed,
-        min_score=0.5 if args.only_bad else args.min_score,
+        min_score=LIKELY if args.only_bad else args.min_score,
         allow_worse=args.allow_worse,
     )
 

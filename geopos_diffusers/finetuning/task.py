@@ -17,7 +17,7 @@ from ..training.early_stopping import BestWeights
 from ..training.gradient_step import GradientStep
 from ..training.loop import Validation
 from ..training.optimizers import SHARDED, build_optimizer
-from ..training.sharding import shard, sharding_plugin
+from ..training.sharding import check_one_model, shard, sharding_plugin
 from ..training.zero import OPTIMIZERS, ZeroStep, asks_for_zero, spread_optimizer
 from .held_out_loss import HeldOutLoss
 from .held_out_options import DEFAULT_IMAGES, DEFAULT_STEPS, HeldOutArguments
@@ -165,8 +165,7 @@ class Task(ABC, Generic[Arguments]):
     def _spread_optimizer(self) -> tuple[dict[str, Parameter], Any]:
         args: Any = self.args
         self._check_spread("DeepSpeed", OPTIMIZERS)
-        if others := self.parameters.keys() - dict(self.model.named_parameters()).keys():
-            raise ConfigError(f"DeepSpeed can train one model, and {min(others)} belongs to another")
+        check_one_model(self.model, self.parameters, "DeepSpeed")
         self.model, optimizer = spread_optimizer(
             self.model, self.optimizer(), self.accelerator, args.train_batch_size, args.max_grad_norm
         )

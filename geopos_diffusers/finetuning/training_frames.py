@@ -44,17 +44,15 @@ class TrainingFrames:
             boxes: [B, 4] in shares of the images; NaN for none.
         """
         boxes = boxes.cpu().double()
-        missing = boxes.isnan().any(1)
         if self.jitter:
             boxes = vary(boxes, self.jitter)
         if self.dropout:
-            missing = missing | (torch.rand(len(boxes)) < self.dropout)
-        set_geoconv_frames(self.model, self._frames(boxes, missing))
+            boxes = boxes.masked_fill((torch.rand(len(boxes)) < self.dropout)[:, None], torch.nan)
+        set_geoconv_frames(self.model, frames_of_boxes(self.model, boxes))
 
     def within(self, boxes: Tensor) -> AbstractContextManager[None]:
         """The frames of held-out images [B, 4] within the block, as they are."""
-        boxes = boxes.cpu().double()
-        return geoconv_frames(self.model, self._frames(boxes, boxes.isnan().any(1)))
+        return geoconv_frames(self.model, frames_of_boxes(self.model, boxes.cpu()))
 
     def of_items(self, items: Sequence[dict[str, Any]], count: int) -> list[Box]:
         """Boxes for `count` generated images: those of the items, going round, cut off at the edges of the image."""
@@ -65,10 +63,6 @@ class TrainingFrames:
         """run(step) without the frames of the last training batch."""
         set_geoconv_frames(self.model, None)
         return run(step)
-
-    def _frames(self, boxes: Tensor, missing: Tensor) -> Tensor:
-        default = torch.tensor(self.default, dtype=boxes.dtype)
-        return as_frames(torch.where(missing[:, None], default, boxes))
 
 
 def clipped(box: Tensor) -> Box:

@@ -53,9 +53,7 @@ def shard(model: nn.Module, trained: Mapping[str, Parameter], accelerator: Accel
     plugin = FullyShardedDataParallelPlugin()
     if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
         raise ConfigError("fsdp_offload_params is not supported here; leave it out")
-    own = dict(model.named_parameters())
-    if others := [name for name, value in trained.items() if own.get(name) is not value]:
-        raise ConfigError(f"FSDP can shard one model, and {others[0]} belongs to another; use plain data parallelism")
+    check_one_model(model, trained, "FSDP")
     wanted = plugin.transformer_cls_names_to_wrap or getattr(model, "_no_split_modules", None) or []
     blocks = {name: module for name, module in model.named_modules() if name and type(module).__name__ in wanted}
     if wanted and not blocks:
@@ -63,13 +61,31 @@ def shard(model: nn.Module, trained: Mapping[str, Parameter], accelerator: Accel
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     for module in [*reversed(blocks.values()), model]:  # inner ones first
         fully_shard(module, mesh=mesh, reshard_after_forward=plugin.reshard_after_forward)
-    if accelerator.native_amp:
-        # Without autocast's cache, which would keep a copy of all weights in the low precision.
-        dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float16
-        autocast = torch.autocast(accelerator.device.type, dtype, cache_enabled=False)
-        model.forward = convert_outputs_to_fp32(autocast(model.forward))
+    # Without autocast's cache, which would keep a copy of all weights in the low precision.
+    lower_precision(model, accelerator, cached=False)
     parameters = dict(model.named_parameters())
     return {name: parameters[name] for name in trained}
+
+
+def check_one_model(model: nn.Module, trained: Mapping[str, Parameter], spreader: str) -> None:
+    """Raise ConfigError unless all that is trained is in the model. spreader: what would spread it over processes."""
+    own = dict(model.named_parameters())
+    if others := [name for name, value in trained.items() if own.get(name) is not value]:
+        raise ConfigError(
+            f"{spreader} can spread one model, and {others[0]} belongs to another; use plain data parallelism"
+        )
+
+
+def lower_precision(model: nn.Module, accelerator: Accelerator, cached: bool) -> None:
+    """Have `model.forward` compute in the precision that the accelerator was given, if any, and return float32.
+
+    Args:
+        cached: whether autocast keeps the cast weights until the end of a forward pass.
+    """
+    if accelerator.native_amp:
+        dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float16
+        autocast = torch.autocast(accelerator.device.type, dtype, cache_enabled=cached)
+        model.forward = convert_outputs_to_fp32(autocast(model.forward))
 
 
 @contextmanager

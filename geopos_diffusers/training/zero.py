@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import convert_outputs_to_fp32, parse_flag_from_env
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ..errors import ConfigError
 from ..optional_packages import require_package
 from .gradient_step import GradientStep
+from .sharding import lower_precision
 
 FLAG = "ACCELERATE_USE_DEEPSPEED"
 # Of torch, and of each number by itself, with numbers of the whole parameter alone beside the moments.
@@ -74,9 +75,7 @@ def spread_optimizer(
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
-    if accelerator.native_amp:
-        dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float16
-        model.forward = convert_outputs_to_fp32(torch.autocast(accelerator.device.type, dtype)(model.forward))
+    lower_precision(model, accelerator, cached=True)
     groups = [{**group, "params": list(group["params"])} for group in optimizer.param_groups]
     config = {
         "train_micro_batch_size_per_gpu": batch_size,
