@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import refused, save_random_adapter
+from commands import refused, save_random_adapter, spoiled_hands
 from PIL import Image, ImageCms
 from tiny_models import tiny_sana
 from trained_models import trained_stable_diffusion
@@ -27,11 +27,7 @@ def image(tmp_path) -> str:
 @pytest.fixture(scope="module")
 def hands(tmp_path_factory) -> Path:
     """A folder of two rendered hands that are not well formed, of 96 pixels."""
-    folder = tmp_path_factory.mktemp("rendered") / "hands"
-    options = ["--size", "96", "--seed", "5", "--views", "palm", "--max-tilt", "12", "--max-rotation", "15", "--quiet"]
-    options += ["--defects", "1", "--defect-kinds", "melted", "--backgrounds", "plain", "--fill", "0.5", "0.6"]
-    assert main(["data", "hands", "--num-images", "2", *options, "--output", str(folder)]) == 0
-    return folder
+    return spoiled_hands(tmp_path_factory.mktemp("rendered"), 2)
 
 
 def repair(model: str, output: Path, *extra: str) -> int:

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import spoiled_hands
 from PIL import Image
 
-from geopos_diffusers.cli.main import main
 from geopos_diffusers.metrics.hand_judge import HandJudge, load_hand_judge
 from geopos_diffusers.pipelines.loading import load_pipeline
 
@@ -14,11 +14,7 @@ from geopos_diffusers.pipelines.loading import load_pipeline
 @pytest.fixture(scope="session")
 def spoiled(tmp_path_factory) -> Path:
     """A folder of three rendered hands of 96 pixels, none of them well formed."""
-    folder = tmp_path_factory.mktemp("spoiled") / "hands"
-    options = ["--size", "96", "--seed", "5", "--views", "palm", "--max-tilt", "12", "--max-rotation", "15", "--quiet"]
-    options += ["--defects", "1", "--defect-kinds", "melted", "--backgrounds", "plain", "--fill", "0.5", "0.6"]
-    assert main(["data", "hands", "--num-images", "3", *options, "--output", str(folder)]) == 0
-    return folder
+    return spoiled_hands(tmp_path_factory.mktemp("spoiled"), 3)
 
 
 @pytest.fixture(scope="session")
