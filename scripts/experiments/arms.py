@@ -1,10 +1,12 @@
 """Arms of an experiment: each at its own best learning rate, found by a sweep, then trained with several seeds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from geopos_diffusers.files import write_json
 from geopos_diffusers.finetuning.kinds import DEFAULT
 from geopos_diffusers.finetuning.learning_rate_sweep import FinishedRun, ImageSet, losses_by_rate, run_all, sweep
 from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
@@ -90,6 +92,20 @@ def train_arms(
             "bracketed": is_bracketed(losses),
         }
         yield TrainedArm(name, variant, folder, runs)
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """Options of `geopos train` as words of its command line."""
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def kept_scores(file: Path, settings: dict[str, Any], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What `measure` returns, kept in `file`: read from there where it was measured with the same settings."""
+    if file.is_file() and (found := json.loads(file.read_text(encoding="utf-8")))["settings"] == settings:
+        return found["scores"]
+    scores = measure()
+    write_json(file, {"settings": settings, "scores": scores})
+    return scores
 
 
 def mean_losses(losses: Mapping[str, Sequence[float]]) -> dict[str, float]:

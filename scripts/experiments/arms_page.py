@@ -1,10 +1,14 @@
 """Parts of the page of an experiment whose arms have rates of their own: statements, and tables of arms and sweeps."""
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from geopos_diffusers.files import write_text
+
 from .page import markdown_table
-from .results import Run, mean_score, pairs, select
+from .results import Run, mean_score, pairs, read_results, select
 from .statistics import Estimate, difference_estimate
 from .verdict import comparison_texts
 
@@ -65,3 +69,11 @@ def sweeps_table(arms: Mapping[str, Any], head: str, style: str = ".4f") -> str:
         for name, arm in arms.items()
     ]
     return markdown_table(["arm", head], rows)
+
+
+def write_pages(description: str | None, experiment: str, page: Callable[[dict, Path], str]) -> None:
+    """A program that writes the page of each results file beside it. description: of `--help`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+", help="results files; each gets its page beside it")
+    for file in parser.parse_args().results:
+        write_text(file.with_suffix(".md"), page(read_results(file, experiment), file))

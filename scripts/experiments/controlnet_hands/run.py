@@ -13,7 +13,6 @@ finished is not made again.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from PIL import Image
 
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.files import atomic_path, write_json, write_text
+from geopos_diffusers.files import write_text
 from geopos_diffusers.finetuning.controlnet import as_image, conditioned_losses
 from geopos_diffusers.finetuning.controlnet_models import add_controlnet, draw_conditioned
 from geopos_diffusers.finetuning.image_text_data import ImageTextData, load_image_text
@@ -31,12 +30,12 @@ from geopos_diffusers.finetuning.joint_scores import JointScorer, summarise
 from geopos_diffusers.finetuning.learning_rate_sweep import base_losses
 from geopos_diffusers.finetuning.records import Columns
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
-from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.images.opening import open_image
 from geopos_diffusers.pipelines.loading import load_pipeline, recommended_guidance
 from geopos_diffusers.training.processes import run_script
 
-from ..arms import SWEEP_SEED, Arm, mean_losses, train_arms
+from ..arm_pictures import write_rows
+from ..arms import SWEEP_SEED, Arm, kept_scores, mean_losses, option_words, train_arms
 from ..results import write_results
 from .data import export_photographs, render
 from .section import page
@@ -105,14 +104,14 @@ class Drawings:
 
     def scores(self, trained: Path | None, file: Path) -> dict[str, float]:
         """Joint errors by folder and name; kept in `file`."""
-        if file.is_file() and (found := json.loads(file.read_text()))["steps"] == self.steps:
-            return found["scores"]
+        return kept_scores(file, {"steps": self.steps}, lambda: self.measure(trained))
+
+    def measure(self, trained: Path | None) -> dict[str, float]:
         scores = {}
         for name, (folder, condition) in self.folders.items():
             data = load_image_text(str(folder), SIZE, columns=columns(condition), show_progress=False)
             images = self.draw(trained, data)
             scores |= {f"{name} {key}": value for key, value in self.errors(images, data).items()}
-        write_json(file, {"steps": self.steps, "scores": scores})
         return scores
 
     def close(self) -> None:
@@ -158,7 +157,7 @@ def common_options(args: argparse.Namespace, work: Path, controlnet: str | None)
         "checkpoints_total_limit": 1,
         **({} if controlnet is None else {"controlnet": controlnet}),
     }
-    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return option_words(options)
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -207,17 +206,13 @@ def measure(args: argparse.Namespace) -> dict:
 
 def draw_picture(drawings: Drawings, trained: dict[str, Path], results: str) -> None:
     """A row of conditions, of what an untrained ControlNet draws, and of what each arm draws, for each folder."""
-    images, captions = [], []
+    rows: list[tuple[str, list[Image.Image]]] = []
     for name, (folder, condition) in drawings.folders.items():
         data = load_image_text(str(folder), SIZE, columns=columns(condition), show_progress=False)
-        rows = {f"{condition}, {name}": [as_image(data.conditioning(i, data[i]["sizes"])) for i in range(SHOWN)]}
-        rows["untrained"] = drawings.draw(None, data, SHOWN)
-        rows |= {arm: drawings.draw(place, data, SHOWN) for arm, place in trained.items()}
-        for row, pictures in rows.items():
-            images += pictures
-            captions += [row if index == 0 else "" for index in range(SHOWN)]
-    with atomic_path(Path(results).with_suffix(".png")) as temporary:
-        contact_sheet(images, captions, columns=SHOWN, cell=128).save(temporary, format="PNG")
+        conditions = [as_image(data.conditioning(i, data[i]["sizes"])) for i in range(SHOWN)]
+        rows += [(f"{condition}, {name}", conditions), ("untrained", drawings.draw(None, data, SHOWN))]
+        rows += [(arm, drawings.draw(place, data, SHOWN)) for arm, place in trained.items()]
+    write_rows(Path(results).with_suffix(".png"), rows, cell=128)
 
 
 def main() -> None:

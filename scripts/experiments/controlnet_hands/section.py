@@ -3,14 +3,9 @@
 python -m scripts.experiments.controlnet_hands.section docs/results/controlnet_hands.json
 """
 
-import argparse
-import sys
 from pathlib import Path
 
-from geopos_diffusers.files import write_text
-
-from ..arms_page import arms_table, statements, sweeps_table
-from ..results import read_results
+from ..arms_page import arms_table, statements, sweeps_table, write_pages
 
 REFERENCE = {"whole": "whole + geometry", "adapters": "geometry"}
 MEASURES = {
@@ -70,12 +65,5 @@ biases of the same layers, or LoRA learn beside it.""",
 GEOMETRY = """ "whole" trains the ControlNet, "whole + geometry" its geometry layers too."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="+", help="results files; each gets its page beside it")
-    for file in parser.parse_args().results:
-        write_text(file.with_suffix(".md"), page(read_results(file, "controlnet_hands"), file))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    write_pages(__doc__, "controlnet_hands", page)

@@ -23,6 +23,7 @@ from geopos_diffusers.images.box_drawing import draw_boxes
 from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.pipelines.loading import recommended_guidance
 
+from ..arm_pictures import write_rows
 from .arms import ARMS
 from .data import read_rows
 from .drawing import draw, load_arm, prompt_of
@@ -69,12 +70,10 @@ def main() -> None:
     torch.set_num_threads(1)
     if args.prompt is not None:
         sheet = contact_sheet(nine_places(args, args.arms[0]), None, 3, CELL)
+        with atomic_path(Path(args.picture)) as temporary:
+            sheet.save(temporary, format="PNG")
     else:
-        images = [image for name in args.arms for image in drawn_images(args, name)]
-        captions = [name if place == 0 else "" for name in args.arms for place in range(DRAWN)]
-        sheet = contact_sheet(images, captions, DRAWN, CELL)
-    with atomic_path(Path(args.picture)) as temporary:
-        sheet.save(temporary, format="PNG")
+        write_rows(Path(args.picture), ((name, drawn_images(args, name)) for name in args.arms), CELL)
 
 
 if __name__ == "__main__":

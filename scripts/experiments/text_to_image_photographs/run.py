@@ -17,20 +17,18 @@ from pathlib import Path
 from PIL import Image
 
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.files import atomic_path, write_json, write_text
+from geopos_diffusers.files import write_text
 from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut, base_losses
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
-from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.images.opening import open_image
-from geopos_diffusers.metrics.extractors import extractor
-from geopos_diffusers.metrics.fid import frechet_distance
 from geopos_diffusers.metrics.hand_detection import HandDetector
-from geopos_diffusers.metrics.kid import kid
 from geopos_diffusers.pipelines.generation import generate_images
 from geopos_diffusers.pipelines.loading import load_pipeline, recommended_guidance
 from geopos_diffusers.training.processes import run_script
 
-from ..arms import SWEEP_SEED, Arm, mean_losses, train_arms
+from ..arm_pictures import write_rows
+from ..arms import SWEEP_SEED, Arm, kept_scores, mean_losses, option_words, train_arms
+from ..image_distances import ImageDistances
 from ..results import write_results
 from ..unconditional.data import export_hands
 from .section import page
@@ -57,29 +55,19 @@ class DrawnImages:
         rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
         self.captions = [rows[index * len(rows) // count]["text"] for index in range(count)]
         self.settings = {"count": count, "steps": steps}
-        self.network = extractor("mobilenet")
         self.photographs = [open_image(folder / row["file_name"]) for row in rows]
-        self.real = self.features(self.photographs)
+        self.distances = ImageDistances(self.photographs)
 
     def scores(self, trained: Path | None, file: Path) -> dict[str, float]:
         """Kept in `file`."""
-        if file.is_file() and (found := json.loads(file.read_text(encoding="utf-8")))["settings"] == self.settings:
-            return found["scores"]
-        scores = self.measure(self.draw(trained))
-        write_json(file, {"settings": self.settings, "scores": scores})
-        return scores
+        return kept_scores(file, self.settings, lambda: self.measure(self.draw(trained)))
 
     def measure(self, images: Sequence[Image.Image]) -> dict[str, float]:
-        drawn = self.features(images)
+        distance, frechet = self.distances.measure(images)
+        assert distance is not None
         with HandDetector() as detector:
             found = [bool(detector.detect(image)) for image in images]
-        distance = kid(drawn, self.real, 0).value
-        assert distance is not None
-        return {
-            "kid": float(distance),
-            "frechet": frechet_distance(drawn, self.real),
-            "hands_found": sum(found) / len(found),
-        }
+        return {"kid": float(distance), "frechet": frechet, "hands_found": sum(found) / len(found)}
 
     def draw(self, trained: Path | None, count: int | None = None) -> list[Image.Image]:
         """Of the same noise for all models."""
@@ -94,9 +82,6 @@ class DrawnImages:
             batch_size=16,
         )
         return [one.image for one in drawn]
-
-    def features(self, images: Sequence[Image.Image]):
-        return self.network.extract(image.convert("RGB") for image in images)
 
 
 def common_options(args: argparse.Namespace, work: Path, train: Path) -> list[str]:
@@ -115,7 +100,7 @@ def common_options(args: argparse.Namespace, work: Path, train: Path) -> list[st
         "ema_decay": 0.99,
         "checkpointing_steps": args.max_train_steps,
     }
-    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return option_words(options)
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -140,11 +125,7 @@ def measure(args: argparse.Namespace) -> dict:
             records.append({"variant": arm.name, "seed": seed, "scores": scores, "seconds": run.seconds})
             print(f"{arm.name}, seed {seed}: {scores}", flush=True)
         shown[arm.name] = drawn.draw(arm.final(0), SHOWN)
-    with atomic_path(Path(args.results).with_suffix(".png")) as temporary:
-        texts = [name if index == 0 else "" for name in shown for index in range(SHOWN)]
-        contact_sheet([image for row in shown.values() for image in row], texts, columns=SHOWN, cell=96).save(
-            temporary, format="PNG"
-        )
+    write_rows(Path(args.results).with_suffix(".png"), shown.items(), cell=96)
     settings = {name: getattr(args, name) for name in ("max_train_steps", "batch_size", "num_samples", "sample_steps")}
     settings |= {"model": MODEL, "seeds": [*range(args.num_seeds)], "sweep_seed": SWEEP_SEED}
     counts = {name: len([*folder.glob("*.png")]) for name, folder in folders.items()}

@@ -3,14 +3,9 @@
 python -m scripts.experiments.text_to_image_photographs.section docs/results/text_to_image_photographs.json
 """
 
-import argparse
-import sys
 from pathlib import Path
 
-from geopos_diffusers.files import write_text
-
-from ..arms_page import arms_table, statements, sweeps_table
-from ..results import read_results
+from ..arms_page import arms_table, statements, sweeps_table, write_pages
 
 REFERENCE = "geometry"
 NAMES = {"loss": "denoising loss", "kid": "kernel distance", "hands_found": "share of hands found"}
@@ -54,12 +49,5 @@ Validation loss by learning rate, as a ratio, one run each:
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="+", help="results files; each gets its page beside it")
-    for file in parser.parse_args().results:
-        write_text(file.with_suffix(".md"), page(read_results(file, "text_to_image_photographs"), file))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    write_pages(__doc__, "text_to_image_photographs", page)

@@ -20,7 +20,7 @@ from geopos_diffusers.training.arguments import read_yaml
 from geopos_diffusers.training.processes import run_script
 
 from .. import results
-from ..arms import SWEEP_SEED, Arm, TrainedArm, mean_losses, train_arms
+from ..arms import SWEEP_SEED, Arm, TrainedArm, mean_losses, option_words, train_arms
 
 CONFIG = Path(__file__).parents[3] / "configs" / "finetune_hands.yaml"
 SIZES = (64, 96, 128)
@@ -83,7 +83,7 @@ def common_options(args: argparse.Namespace, work: Path) -> list[str]:
         "latents_folder": work,
     }
     values["checkpointing_steps"] = args.max_train_steps
-    return [text for name, value in values.items() for text in (f"--{name}", str(value))]
+    return option_words(values)
 
 
 def write_results(args: argparse.Namespace, trained: list[TrainedArm], base_loss: dict[str, float]) -> dict:

@@ -12,11 +12,10 @@ denoising loss, and by the kernel distance of drawn images. What is finished is 
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from os import devnull
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from geopos_diffusers.adapters.files import WEIGHTS_NAME
 from geopos_diffusers.adapters.loading import load_geoconv_weights
 from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.files import atomic_path, write_json, write_text
+from geopos_diffusers.files import write_json, write_text
 from geopos_diffusers.finetuning.image_text_data import load_image_text
 from geopos_diffusers.finetuning.kinds import main_of
 from geopos_diffusers.finetuning.learning_rate_sweep import base_losses
@@ -35,14 +34,12 @@ from geopos_diffusers.finetuning.records import Columns
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 from geopos_diffusers.finetuning.unconditional import pixel_losses
 from geopos_diffusers.finetuning.unconditional_models import draw_images, load_unconditional
-from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.images.opening import open_image
-from geopos_diffusers.metrics.extractors import extractor
-from geopos_diffusers.metrics.fid import frechet_distance
-from geopos_diffusers.metrics.kid import kid
 from geopos_diffusers.training.processes import run_script
 
-from ..arms import SWEEP_SEED, Arm, mean_losses, train_arms
+from ..arm_pictures import write_rows
+from ..arms import SWEEP_SEED, Arm, kept_scores, mean_losses, option_words, train_arms
+from ..image_distances import ImageDistances
 from ..results import write_results
 from .data import export_faces, export_hands
 from .section import page
@@ -112,29 +109,23 @@ class Images:
     reference: Path
     count: int
     steps: int
-    _network: Any = field(default=None, init=False)
-    _real: Any = field(default=None, init=False)
+
+    @cached_property
+    def distances(self) -> ImageDistances:
+        return ImageDistances([open_image(path) for path in sorted(self.reference.glob("*.png"))])
 
     def scores(self, model: str, trained: Path | None, file: Path) -> dict[str, float]:
         """Kernel and Fréchet distance; kept in `file`."""
-        known = {"count": self.count, "steps": self.steps}
-        if file.is_file() and (found := json.loads(file.read_text()))["settings"] == known:
-            return found["scores"]
-        if self._network is None:
-            self._network = extractor("mobilenet")
-            self._real = self._features([open_image(path) for path in sorted(self.reference.glob("*.png"))])
-        drawn = self._features(self.draw(model, trained, self.count))
-        distance = kid(drawn, self._real, 0).value
-        scores = {"kid": float(distance or 0.0), "frechet": frechet_distance(drawn, self._real)}
-        write_json(file, {"settings": known, "scores": scores})
-        return scores
+
+        def measure() -> dict[str, float]:
+            distance, frechet = self.distances.measure(self.draw(model, trained, self.count))
+            return {"kid": float(distance or 0.0), "frechet": frechet}
+
+        return kept_scores(file, {"count": self.count, "steps": self.steps}, measure)
 
     def draw(self, model: str, trained: Path | None, count: int) -> list[Image.Image]:
         """Images of the same noise for all models."""
         return draw_images(load_trained(model, trained), count, SIZE, self.steps, seed=0)
-
-    def _features(self, images: Sequence[Image.Image]) -> Any:
-        return self._network.extract(image.convert("RGB") for image in images)
 
 
 def common_options(args: argparse.Namespace, dataset: Path, steps: int) -> list[str]:
@@ -152,7 +143,7 @@ def common_options(args: argparse.Namespace, dataset: Path, steps: int) -> list[
         "checkpointing_steps": max(1, steps // 4),
         "checkpoints_total_limit": 1,
     }
-    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return option_words(options)
 
 
 def make_base(args: argparse.Namespace, work: Path, config: Path) -> str:
@@ -204,7 +195,7 @@ def measure(args: argparse.Namespace) -> dict:
             records.append({"variant": arm.name, "seed": seed, "scores": scores, "seconds": run.seconds})
         shown[arm.name] = images.draw(base, arm.final(0), SHOWN)
     if args.subject == "hands":  # no picture of the faces, whose licence is not known
-        draw_picture(shown, Path(args.results).with_suffix(".png"))
+        write_rows(Path(args.results).with_suffix(".png"), shown.items(), cell=96)
     settings = {
         name: getattr(args, name)
         for name in ("subject", "max_train_steps", "batch_size", "num_samples", "sample_steps")
@@ -214,14 +205,6 @@ def measure(args: argparse.Namespace) -> dict:
         settings |= {"base_steps": args.base_steps, "base_images": args.base_images}
     counts = {name: len(list(folder.glob("*.png"))) for name, folder in folders.items()}
     return write_results(args.results, KIND, records, settings, base_loss=unit, images=counts, variants=variants)
-
-
-def draw_picture(shown: dict[str, list[Image.Image]], target: Path) -> None:
-    """A row of images for each arm, from the same noise."""
-    images = [image for row in shown.values() for image in row]
-    captions = [name if index == 0 else "" for name in shown for index in range(SHOWN)]
-    with atomic_path(target) as temporary:
-        contact_sheet(images, captions, columns=SHOWN, cell=96).save(temporary, format="PNG")
 
 
 def main() -> None:

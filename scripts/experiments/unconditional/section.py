@@ -3,14 +3,9 @@
 python -m scripts.experiments.unconditional.section docs/results/unconditional_hands.json
 """
 
-import argparse
-import sys
 from pathlib import Path
 
-from geopos_diffusers.files import write_text
-
-from ..arms_page import arms_table, statements, sweeps_table
-from ..results import read_results
+from ..arms_page import arms_table, statements, sweeps_table, write_pages
 
 REFERENCE = {"hands": "geometry", "faces": "GeoConv"}
 NAMES = {"loss": "denoising loss", "kid": "kernel distance", "frechet": "Fréchet distance"}
@@ -58,12 +53,5 @@ product channel, random shift). The photographs have no stated licence: no image
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="+", help="results files; each gets its page beside it")
-    for file in parser.parse_args().results:
-        write_text(file.with_suffix(".md"), page(read_results(file, "unconditional"), file))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    write_pages(__doc__, "unconditional", page)
