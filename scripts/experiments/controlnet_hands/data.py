@@ -1,36 +1,24 @@
 """Hands with pictures of their skeletons: rendered ones, and photographs whose key points a detector found."""
 
 import json
-import shlex
-import sys
 from pathlib import Path
 
 from PIL import Image
 
-from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.data.hand_conditions import draw_skeleton
 from geopos_diffusers.files import atomic_directory
 from geopos_diffusers.images.metadata import METADATA
 from geopos_diffusers.metrics.hand_detection import HandDetector
 
 from ..photographs import read_photographs
+from ..rendered_hands import KNOWN_HANDS, render
 
-# What the packaged model knows: it then has to learn places alone.
-KNOWN_POSES = shlex.split(
-    "--views palm back --max-tilt 12 --max-rotation 15 --poses canonical --backgrounds plain "
-    "--colours white gray black yellow green teal blue purple --fill 0.7 0.88"
-)
 CAPTION = "a photo of a hand"  # of photographs
 
 
-def render(folder: Path, count: int, size: int, seed: int) -> Path:
-    """Rendered hands in known poses, with skeletons and depth."""
-    if not folder.is_dir():
-        words = ["data", "hands", "--num-images", count, "--size", size, "--seed", seed, *KNOWN_POSES]
-        words += ["--conditioning", "skeleton", "depth", "--quiet", "--output", folder]
-        if (code := geopos([str(word) for word in words])) != 0:
-            sys.exit(code)
-    return folder
+def render_conditioned(folder: Path, count: int, size: int, seed: int) -> Path:
+    """Rendered hands that the packaged model knows, so that it has to learn places alone, with skeletons and depth."""
+    return render(folder, count, size, seed, [*KNOWN_HANDS, "--conditioning", "skeleton", "depth", "--quiet"])
 
 
 def export_photographs(source: Path, folder: Path, count: int, size: int) -> Path:

@@ -37,7 +37,7 @@ from geopos_diffusers.training.processes import run_script
 from ..arm_pictures import write_rows
 from ..arms import SWEEP_SEED, Arm, kept_scores, mean_losses, option_words, train_arms
 from ..results import write_results
-from .data import export_photographs, render
+from .data import export_photographs, render_conditioned
 from .section import page
 
 KIND, MODEL, SIZE = "controlnet", "hands64", 64
@@ -162,9 +162,9 @@ def common_options(args: argparse.Namespace, work: Path, controlnet: str | None)
 
 def measure(args: argparse.Namespace) -> dict:
     work, condition = Path(args.output), CONDITION[args.stage]
-    render(work / "train", args.train_images, SIZE, args.seed)
-    render(work / "validation", args.test_images // 2, SIZE, args.seed + 1)
-    test = render(work / "test", args.test_images, SIZE, args.seed + 2)
+    render_conditioned(work / "train", args.train_images, SIZE, args.seed)
+    render_conditioned(work / "validation", args.test_images // 2, SIZE, args.seed + 1)
+    test = render_conditioned(work / "test", args.test_images, SIZE, args.seed + 2)
     photographs = export_photographs(args.photographs / "test.parquet", work / "photographs", args.test_images, SIZE)
     controlnet = None
     if args.stage == "adapters":

@@ -1,21 +1,16 @@
 """Rendered hands at all places, whose captions do not say where; the same captions with a place in words."""
 
 import json
-import shlex
-import sys
 from pathlib import Path
 
 from geopos_diffusers.boxes import Box
-from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.files import write_text
 from geopos_diffusers.images.metadata import METADATA
 
+from ..rendered_hands import KNOWN_POSES, render
+
 SIZE = 64
-# The poses and colours that the packaged model knows: it then has to learn places and sizes alone.
-HANDS = shlex.split(
-    "--views palm back --max-tilt 12 --max-rotation 15 --poses canonical --backgrounds plain "
-    "--colours white gray black yellow green teal blue purple --placement anywhere --scale 0.35 0.8"
-)
+HANDS = (*KNOWN_POSES, "--placement", "anywhere", "--scale", "0.35", "0.8")
 PLACED_TEXT = "placed_text"  # field of the captions with a place
 ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 
@@ -31,12 +26,9 @@ def place_words(box: Box) -> str:
     return f"{ROWS[min(int(3 * y), 2)]} {COLUMNS[min(int(3 * x), 2)]}".strip() or "center"
 
 
-def render(folder: Path, count: int, seed: int) -> Path:
+def render_placed(folder: Path, count: int, seed: int) -> Path:
     """Write an image folder, or go on with one that is there."""
-    if not folder.is_dir():
-        words = ["data", "hands", "--num-images", count, "--size", SIZE, "--seed", seed, *HANDS, "--quiet"]
-        if (code := geopos([str(word) for word in [*words, "--output", folder]])) != 0:
-            sys.exit(code)
+    render(folder, count, SIZE, seed, [*HANDS, "--quiet"])
     rows = read_rows(folder)
     if any(PLACED_TEXT not in row for row in rows):
         # Before the caption: the end of a long one may be cut off.

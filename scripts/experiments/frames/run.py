@@ -39,7 +39,7 @@ from geopos_diffusers.training.rate_grid import best_rate, sweep_rates
 
 from .. import results
 from .arms import ARMS, Arm
-from .data import PLACED_TEXT, read_rows, render
+from .data import PLACED_TEXT, read_rows, render_placed
 from .drawing import draw_folder
 from .places import image_columns, measure, scores
 
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for number, (name, count) in enumerate(
         (("train", args.train_images), ("validation", VALIDATION_IMAGES), ("test", max(args.test_images, 500))), 1
     ):
-        render(work / "data" / name, count, number)
+        render_placed(work / "data" / name, count, number)
     torch.set_num_threads(args.threads)
     measuring = Measuring(args)
     real = scores(measure(measuring.images(measuring.folder), measuring.rows, measuring.judge), measuring.rows)

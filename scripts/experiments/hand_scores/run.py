@@ -11,7 +11,6 @@ Writes a JSON file and a page beside it, and the report of each group into the o
 
 import argparse
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,12 @@ from geopos_diffusers.metrics.report import JSON_FILE
 from geopos_diffusers.training.processes import run_script
 
 from ..photographs import read_photographs
+from ..rendered_hands import KNOWN_HANDS, render
 from ..results import write_results
 from .section import page
 
-KNOWN_POSES = shlex.split(
-    "--views palm back --max-tilt 12 --max-rotation 15 --poses canonical --backgrounds plain "
-    "--colours white gray black yellow green teal blue purple --fill 0.7 0.88"
-)
+SIZE = 64
+WORKERS = ["--num-workers", "2"]
 ADAPTERS = {  # name here: folder of the arm in trained_parts, options of `geopos generate`
     "geometry": ("geometry", ("--geoconv",)),
     "bias": ("bias", ("--geoconv",)),
@@ -62,13 +60,6 @@ def export_photographs(source: Path, target: Path) -> Path:
     return target
 
 
-def render(folder: Path, count: int, seed: int, options: list[str]) -> Path:
-    if not folder.exists():
-        command("data", "hands", "--num-images", count, "--size", 64, "--seed", seed, *options, "--num-workers", 2,
-                "--output", folder)  # fmt: skip
-    return folder
-
-
 def draw(folder: Path, prompts: Path, count: int, seed: int, options: list[object]) -> Path:
     """Images of the packaged model for the captions of the first `count` rendered hands of a folder."""
     if not folder.exists():
@@ -96,12 +87,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             for name in ("test", "train")
         )
         groups["photographs"] = evaluate(args, "photographs", {"test subjects": test}, train)
-    known = render(work / "known-reference", 2 * count, seed, KNOWN_POSES)
-    rendered = render(work / "known-rendered", count, seed + 1, KNOWN_POSES)
+    known = render(work / "known-reference", 2 * count, SIZE, seed, [*KNOWN_HANDS, *WORKERS])
+    rendered = render(work / "known-rendered", count, SIZE, seed + 1, [*KNOWN_HANDS, *WORKERS])
     base = draw(work / "known-base", known, count, seed, [])
     groups["known poses"] = evaluate(args, "known-poses", {"rendered hands": rendered, "packaged model": base}, known)
     if args.adapters is not None:
-        free = render(work / "free-reference", 2 * count, seed + 2, [])
+        free = render(work / "free-reference", 2 * count, SIZE, seed + 2, WORKERS)
         images = {"base": draw(work / "free-base", free, count, seed, [])}
         for name, (arm, options) in ADAPTERS.items():
             adapter = args.adapters / arm / "seed-0" / "final"
@@ -109,7 +100,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 raise DataError(f"{adapter} is missing; run the experiment trained_parts into {args.adapters} first")
             words = [word for option in options for word in (option, adapter)]
             images[name] = draw(work / f"free-{arm}", free, count, seed, words)
-        images["rendered hands"] = render(work / "free-rendered", count, seed + 3, [])
+        images["rendered hands"] = render(work / "free-rendered", count, SIZE, seed + 3, WORKERS)
         groups["free poses"] = evaluate(args, "free-poses", images, free)
     runs = [
         {"variant": name, "group": group, **scores} for group, report in groups.items() for name, scores in rows(report)

@@ -9,6 +9,7 @@ photograph that was spoiled stand beside them. Writes a JSON file and a page. Ha
 
 import argparse
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,10 +21,8 @@ import numpy as np
 from PIL import Image
 
 from geopos_diffusers.boxes import WHOLE_IMAGE, Box
-from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.data.captions import NUMBER_WORDS
-from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import write_text
 from geopos_diffusers.images.metadata import METADATA, read_rows
 from geopos_diffusers.metrics.finger_count import count_fingers
@@ -36,15 +35,13 @@ from geopos_diffusers.repair.repairing import Repair, repair_image
 from geopos_diffusers.training.processes import run_script
 
 from ..photographs import read_photographs
+from ..rendered_hands import KNOWN_POSES, render
 from ..results import write_results
 from .section import page
 from .spoiling import KINDS, spoil
 
-MODEL = "hands64"
-HANDS = (
-    "--size 64 --views palm back --max-tilt 12 --max-rotation 15 --poses canonical --backgrounds plain --fill 0.5 0.7 "
-    "--colours white gray black yellow green teal blue purple --defects 1"
-)
+MODEL, SIZE = "hands64", 64
+HANDS = (*KNOWN_POSES, "--fill", "0.5", "0.7", "--defects", "1")
 SETS = ("photographs", "rendered", "unspoiled photographs")
 
 
@@ -82,10 +79,7 @@ def photographs(path: Path, count: int, seed: int, spoiled: bool, detector: Hand
 
 def rendered(folder: Path, count: int, seed: int) -> Iterator[Example]:
     """Rendered hands that are not well formed, in the packaged model's domain."""
-    if not (folder / METADATA).is_file():
-        options = [*HANDS.split(), "--num-images", str(count), "--seed", str(seed), "--output", str(folder), "--quiet"]
-        if geopos(["data", "hands", *options]):
-            raise DataError(f"hands could not be rendered into {folder}")
+    render(folder, count, SIZE, seed, [*HANDS, "--quiet"])
     for _, row in islice(read_rows(folder / METADATA), count):
         image = Image.open(folder / row["file_name"]).convert("RGB")
         yield Example(row["file_name"], image, None, row["defect"], row["fingers"], row["text"])
@@ -177,7 +171,13 @@ def main() -> None:
     args = parser.parse_args()
     options = RepairOptions(guidance_scale=recommended_guidance(MODEL))
     runs = [run_set(name, args, options) for name in args.sets]
-    settings = {"model": MODEL, "images": args.num_images, "seed": args.seed, "options": vars(options), "hands": HANDS}
+    settings = {
+        "model": MODEL,
+        "images": args.num_images,
+        "seed": args.seed,
+        "options": vars(options),
+        "hands": shlex.join(HANDS),
+    }
     results = write_results(args.results, "repair", runs, settings)
     write_text(Path(args.results).with_suffix(".md"), page(results))
     print(f"Written: {args.results}")

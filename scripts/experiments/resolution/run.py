@@ -21,9 +21,10 @@ from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut, base_losses
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval
 from geopos_diffusers.training.processes import run_script
 
+from ..rendered_hands import render
 from ..results import read_results, select, write_results
 from ..trained_parts.run import ARMS as PARTS
-from ..trained_parts.run import common_options, render
+from ..trained_parts.run import WORKERS, common_options
 
 TRAINED_SIZE, SEED = 64, 0
 SHARED = ("steps", "train_images", "model")  # settings of trained_parts that hold here too
@@ -52,7 +53,7 @@ def measure(args: argparse.Namespace) -> dict:
     held_out = {}
     for height, width in SIZES:
         folder = work / f"test-{max(height, width)}"
-        render(folder, settings["test_images"] // 2, max(height, width), settings["data_seed"] + 1)
+        render(folder, settings["test_images"] // 2, max(height, width), settings["data_seed"] + 1, WORKERS)
         held_out[f"{height}" if height == width else f"{height}x{width}"] = HeldOut(str(folder), height, width)
     jobs = []
     for name, (part, further) in ARMS.items():

@@ -10,10 +10,8 @@ sweeps beside it. What is finished is not made again.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut, base_losses, draw_curves
 from geopos_diffusers.training.arguments import read_yaml
@@ -21,9 +19,11 @@ from geopos_diffusers.training.processes import run_script
 
 from .. import results
 from ..arms import SWEEP_SEED, Arm, TrainedArm, mean_losses, option_words, train_arms
+from ..rendered_hands import render
 
 CONFIG = Path(__file__).parents[3] / "configs" / "finetune_hands.yaml"
 SIZES = (64, 96, 128)
+WORKERS = ["--num-workers", "2"]
 
 CONVOLUTIONS = "conv_in conv1 conv2 conv conv_out"  # of the packaged model's UNet: all with 3x3 kernels
 BESIDE_LORA = ("LoRA attention r=4", "lora_learning_rate")
@@ -48,19 +48,13 @@ ARMS = {
 }
 
 
-def render(folder: Path, count: int, size: int, seed: int) -> None:
-    if not (folder / "metadata.jsonl").is_file():
-        command = ["--num-images", count, "--size", size, "--seed", seed, "--num-workers", 2, "--output", folder]
-        if (code := geopos(["data", "hands", *map(str, command)])) != 0:
-            sys.exit(code)
-
-
 def measure(args: argparse.Namespace) -> dict:
     work = Path(args.output)
-    render(work / "train", args.train_images, 64, args.seed)
-    render(work / "validation", args.test_images // 2, 64, args.seed + 2)
+    render(work / "train", args.train_images, 64, args.seed, WORKERS)
+    render(work / "validation", args.test_images // 2, 64, args.seed + 2, WORKERS)
     for size in SIZES:
-        render(work / f"test-{size}", args.test_images if size == 64 else args.test_images // 2, size, args.seed + 1)
+        count = args.test_images if size == 64 else args.test_images // 2
+        render(work / f"test-{size}", count, size, args.seed + 1, WORKERS)
     validation = {"validation": HeldOut(str(work / "validation"), 64, 64)}
     tests = {f"{size}": HeldOut(str(work / f"test-{size}"), size, size) for size in SIZES}
     base = mean_losses(base_losses(args.model, validation | tests))

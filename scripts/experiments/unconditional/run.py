@@ -12,7 +12,6 @@ denoising loss, and by the kernel distance of drawn images. What is finished is 
 """
 
 import argparse
-import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,6 @@ from PIL import Image
 
 from geopos_diffusers.adapters.files import WEIGHTS_NAME
 from geopos_diffusers.adapters.loading import load_geoconv_weights
-from geopos_diffusers.cli.main import main as geopos
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json, write_text
 from geopos_diffusers.finetuning.image_text_data import load_image_text
@@ -40,6 +38,7 @@ from geopos_diffusers.training.processes import run_script
 from ..arm_pictures import write_rows
 from ..arms import SWEEP_SEED, Arm, kept_scores, mean_losses, option_words, train_arms
 from ..image_distances import ImageDistances
+from ..rendered_hands import render
 from ..results import write_results
 from .data import export_faces, export_hands
 from .section import page
@@ -148,16 +147,13 @@ def common_options(args: argparse.Namespace, dataset: Path, steps: int) -> list[
 
 def make_base(args: argparse.Namespace, work: Path, config: Path) -> str:
     """The model that is adapted: of rendered hands, from random weights. Returns its folder."""
-    if not (work / "rendered").is_dir():
-        words = ["data", "hands", "--num-images", args.base_images, "--size", SIZE, "--seed", 7, "--output"]
-        if (code := geopos([*map(str, words), str(work / "rendered")])) != 0:
-            sys.exit(code)
+    rendered = render(work / "rendered", args.base_images, SIZE, seed=7)
     folder = work / "base"
     if not (folder / "summary.json").is_file():
         with open(devnull, "w") as quiet, redirect_stdout(quiet):
             main_of(KIND)(
                 [
-                    *common_options(args, work / "rendered", args.base_steps),
+                    *common_options(args, rendered, args.base_steps),
                     *("--model_config", str(config), "--beta_schedule", "squaredcos_cap_v2", "--train", "full"),
                     *("--learning_rate", "2e-3", "--report-to", "none", "--output", str(folder)),
                 ]
