@@ -85,7 +85,7 @@ def spread_losses(
         [count] losses, not weighted by level.
     """
     generator, losses = torch.Generator().manual_seed(seed), []
-    all_levels = (torch.arange(count) * denoising.steps // count)[torch.randperm(count, generator=generator)]
+    all_levels = spread_levels(count, denoising.steps, generator)
     for start in range(0, count, batch_size):
         part = slice(start, min(start + batch_size, count))
         samples = clean(part)
@@ -96,6 +96,11 @@ def spread_losses(
         errors = denoising.errors(prediction, noisy, samples, noise, levels)
         losses.append(errors.flatten(1).mean(1).cpu())
     return torch.cat(losses).numpy()
+
+
+def spread_levels(count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Noise levels [count] out of `steps`, spread evenly, in a random order: those of `spread_losses` with its generator."""
+    return (torch.arange(count) * steps // count)[torch.randperm(count, generator=generator)]
 
 
 def held_out_losses(scheduler: Any, *args: Any, **options: Any) -> np.ndarray:

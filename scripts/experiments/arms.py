@@ -66,32 +66,54 @@ def train_arms(
         jobs: runs at a time. kind: of fine-tuning, as `geopos train` calls it.
     """
     best: dict[str, float] = {}
-    (judge,) = validation
     for name, arm in arms.items():
-        options, folder = [*common, *arm.options.split()], work / name.replace(" ", "-")
-        if arm.beside is not None:
-            options += [f"--{arm.beside_option}", f"{best[arm.beside]:g}"]
-        swept = sweep(
-            [*options, "--seed", str(SWEEP_SEED)], arm.rates, arm.swept, validation, folder / "sweep", jobs, kind
-        )
-        losses = losses_by_rate(swept, judge)
-        rate = best[name] = best_rate(losses)
-        print(f"{name}: {', '.join(f'{key:g}: {value:.4f}' for key, value in losses.items())}", flush=True)
-        chosen = [
-            ([*options, f"--{arm.swept}", f"{rate:g}", "--seed", str(seed)], folder / f"seed-{seed}")
-            for seed in range(num_seeds)
-        ]
+        options, folder = arm_options(arm, common, best), work / arm_folder(name)
+        variant = choose_rate(arm, options, folder / "sweep", validation, base_loss, jobs, kind)
+        best[name] = variant["best_rate"]
+        print(f"{name}: {variant['sweep']}, best {best[name]:g}", flush=True)
+        chosen = [(seed_options(arm, options, best[name], seed), folder / f"seed-{seed}") for seed in range(num_seeds)]
         runs = run_all(chosen, tests, jobs, kind=kind)
         print(f"{name}: test losses {', '.join(f'{run.loss(next(iter(tests))):.4f}' for run in runs)}", flush=True)
-        variant = {
-            "options": arm.options,
-            "swept": arm.swept,
-            "parameters": swept[rate].parameters,
-            "sweep": {f"{key:g}": value / base_loss[judge] for key, value in losses.items()},
-            "best_rate": rate,
-            "bracketed": is_bracketed(losses),
-        }
         yield TrainedArm(name, variant, folder, runs)
+
+
+def arm_folder(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def arm_options(arm: Arm, common: Sequence[str], best: Mapping[str, float]) -> list[str]:
+    """Options of `geopos train` of an arm, without the swept rate and the seed. best: rates of earlier arms."""
+    options = [*common, *arm.options.split()]
+    return options if arm.beside is None else [*options, f"--{arm.beside_option}", f"{best[arm.beside]:g}"]
+
+
+def seed_options(arm: Arm, options: Sequence[str], rate: float, seed: int) -> list[str]:
+    """`options` with the rate and the seed of one run."""
+    return [*options, f"--{arm.swept}", f"{rate:g}", "--seed", str(seed)]
+
+
+def choose_rate(
+    arm: Arm,
+    options: Sequence[str],
+    folder: Path,
+    validation: Mapping[str, ImageSet],
+    base_loss: Mapping[str, float],
+    jobs: int = 1,
+    kind: str = DEFAULT,
+    seed: int = SWEEP_SEED,
+) -> dict[str, Any]:
+    """Sweep an arm's rate in `folder`. Returns its entry in a results file; the losses of the sweep are ratios."""
+    (judge,) = validation
+    swept = sweep([*options, "--seed", str(seed)], arm.rates, arm.swept, validation, folder, jobs, kind)
+    losses = losses_by_rate(swept, judge)
+    return {
+        "options": arm.options,
+        "swept": arm.swept,
+        "parameters": swept[best_rate(losses)].parameters,
+        "sweep": {f"{rate:g}": loss / base_loss[judge] for rate, loss in losses.items()},
+        "best_rate": best_rate(losses),
+        "bracketed": is_bracketed(losses),
+    }
 
 
 def option_words(options: Mapping[str, Any]) -> list[str]:
