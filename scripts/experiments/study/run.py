@@ -1,0 +1,217 @@
+"""Does geometry help a pretrained diffusion model, in what, and by how much? The main runs; see PLAN.md.
+
+    python -m scripts.experiments.study.run poses --output runs/study --results docs/results/study
+    python -m scripts.experiments.study.run photographs --photographs sign-language-digits --output runs/study \
+        --results docs/results/study
+
+For each arm of a task a sweep on validation images chooses the learning rate; then the arm is trained with other seeds
+and measured on test images, all arms with the same batches and noise. Writes TASK.json after each run. What stands in
+it is not made again, also where its folder is gone: arms and seeds can be added on another day and machine.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geopos_diffusers.command_line import Parser
+from geopos_diffusers.errors import DataError
+from geopos_diffusers.finetuning.learning_rate_sweep import FinishedRun, HeldOut, base_losses, run_arm
+from geopos_diffusers.training.processes import run_script
+
+from ..arm_pictures import write_rows
+from ..arms import arm_folder, arm_options, choose_rate, mean_losses, option_words, seed_options
+from ..results import read_results, write_results
+from .arms import ARMS
+from .measuring import ImageMeasures, band_losses, prefixed
+from .tasks import PARTS, TASKS, Counts, Sources, Task, known_hands
+
+EXPERIMENT = "study"
+BASE, REAL = "base", "held-out images"
+SWEEP_SEED = 200  # pilots had 100
+SHOWN = 8  # images of each arm in the picture
+NOISE_LEVELS = 1000
+
+
+def common_options(args: argparse.Namespace, task: Task, train: Path, work: Path) -> list[str]:
+    steps = round(args.max_train_steps * task.step_share)
+    options = {
+        "model": args.model,
+        "dataset": train,
+        "size": task.size,
+        "cache_latents": "true",
+        "latents_folder": work / "latents",
+        "cache_text_embeddings": "true",
+        "text_folder": work / "text",
+        "random_flip": "false",  # captions say which hand it is
+        "train_batch_size": task.batch_size,
+        "max_train_steps": steps,
+        "lr_scheduler": "cosine",
+        "lr_warmup_steps": steps // 15,
+        "snr_gamma": 5,
+        "use_ema": "true",
+        "ema_decay": 0.99,
+        "mixed_precision": args.mixed_precision,
+        "checkpointing_steps": steps,
+    }
+    return option_words(options)
+
+
+class Study:
+    """One task's runs, and what is known of them: `variants` by arm, and `records`, one for each arm and seed."""
+
+    def __init__(self, args: argparse.Namespace, name: str) -> None:
+        self.args, self.name, self.task = args, name, TASKS[name]
+        self.work, self.file = Path(args.output) / name, Path(args.results) / f"{name}.json"
+        counts = Counts(args.train_images, args.validation_images, args.test_images)
+        sources = Sources(self.work, counts, args.data_seed, args.photographs)
+        folders = self.task.data(sources, self.task.size)
+        size = self.task.size
+        self.validation = {"validation": HeldOut(str(folders["validation"]), size, size)}
+        self.tests = {
+            "loss": HeldOut(str(folders["test"]), size, size),
+            "forgetting": HeldOut(str(known_hands(sources)), 64, 64),
+        }
+        self.common = common_options(args, self.task, folders["train"], self.work)
+        self.settings = {name: getattr(args, name) for name in SETTINGS}
+        self.settings |= {"sweep_seed": SWEEP_SEED, "images": {part: count_images(folders[part]) for part in PARTS}}
+        self.measures = ImageMeasures(folders["test"], args.num_samples, args.sample_steps, args.model)
+        self.read()
+
+    def read(self) -> None:
+        """Take up what was measured before."""
+        self.variants: dict[str, Any] = {}
+        self.records: list[dict[str, Any]] = []
+        self.base_loss: dict[str, float] = {}
+        if self.file.is_file():
+            found = read_results(self.file, EXPERIMENT)
+            if found["settings"] != self.settings:
+                raise DataError(f"{self.file} was measured with other settings; give another folder of results")
+            self.variants, self.records, self.base_loss = found["variants"], found["runs"], found["base_loss"]
+        else:
+            losses = base_losses(self.args.model, self.validation | self.tests)
+            self.base_loss = mean_losses(losses)
+            self.base_loss |= {
+                f"loss {band}": value for band, value in band_losses(losses["loss"], NOISE_LEVELS).items()
+            }
+
+    def known(self, arm: str, seed: int) -> bool:
+        return any(record["variant"] == arm and record["seed"] == seed for record in self.records)
+
+    def add(self, arm: str, seed: int, scores: Mapping[str, Any], **more: Any) -> None:
+        """Write the results with one record more."""
+        self.records.append({"variant": arm, "seed": seed, "scores": dict(scores), **more})
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_results(
+            self.file,
+            EXPERIMENT,
+            self.records,
+            self.settings,
+            task={"name": self.name, "title": self.task.title, "question": self.task.question,
+                  "primary": self.task.primary},
+            base_loss=self.base_loss,
+            variants=self.variants,
+        )  # fmt: skip
+        shown = {name: value for name, value in scores.items() if " " not in name}
+        print(f"{self.name}: {arm}, seed {seed}: {json.dumps(shown)}", flush=True)
+
+    def image_scores(self, trained: Path | None) -> dict[str, float]:
+        scores: dict[str, float] = {}
+        for size in self.task.drawn:
+            found = self.measures.scores(self.measures.draw(trained, size))
+            scores |= prefixed(found, size, size == self.task.drawn[0])
+        return scores
+
+    def loss_scores(self, run: FinishedRun) -> dict[str, float]:
+        """Ratios to the base's losses."""
+        found = {name: run.loss(name) for name in self.tests}
+        found |= {f"loss {band}": value for band, value in band_losses(run.losses["loss"], NOISE_LEVELS).items()}
+        return {name: value / self.base_loss[name] for name, value in found.items()}
+
+    def measure_references(self) -> None:
+        """The held-out images themselves, and the base."""
+        if not self.known(REAL, 0):
+            scores = self.measures.scores(self.measures.asked_real)
+            self.add(REAL, 0, {name: value for name, value in scores.items() if name != "kid"})
+        if not self.known(BASE, 0):
+            ones = {name: 1.0 for name in self.base_loss if name != "validation"}
+            self.add(BASE, 0, ones | self.image_scores(None))
+
+    def run(self, name: str) -> None:
+        """Choose an arm's rate and run its seeds, as far as that is not known."""
+        arm, folder = ARMS[name], self.work / "arms" / arm_folder(name)
+        if arm.beside is not None and arm.beside not in self.variants:
+            self.choose(arm.beside)
+        if name not in self.variants:
+            self.choose(name)
+        rates = {known: variant["best_rate"] for known, variant in self.variants.items()}
+        for seed in self.args.seeds:
+            if self.known(name, seed):
+                continue
+            options = seed_options(arm, arm_options(arm, self.common, rates), rates[name], seed)
+            run = run_arm(options, self.tests, folder / f"seed-{seed}")
+            trained = folder / f"seed-{seed}" / "final"
+            size = sum(file.stat().st_size for file in trained.rglob("*.safetensors"))
+            scores = self.loss_scores(run) | self.image_scores(trained)
+            self.add(name, seed, scores, seconds=run.seconds, bytes=size)
+
+    def choose(self, name: str) -> None:
+        arm, folder = ARMS[name], self.work / "arms" / arm_folder(name)
+        rates = {known: variant["best_rate"] for known, variant in self.variants.items()}
+        options = arm_options(arm, self.common, rates)
+        self.variants[name] = choose_rate(
+            arm, options, folder / "sweep", self.validation, self.base_loss, seed=SWEEP_SEED
+        )
+        print(f"{self.name}: {name}: {self.variants[name]['sweep']}", flush=True)
+
+    def draw(self, arms: list[str]) -> None:
+        """A picture of the same captions and noise in each arm whose weights are at hand."""
+        size = self.task.drawn[0]
+        rows = {REAL: self.measures.asked_real[:SHOWN], BASE: self.measures.draw(None, size, SHOWN)}
+        for name in arms:
+            trained = self.work / "arms" / arm_folder(name) / f"seed-{self.args.seeds[0]}" / "final"
+            if trained.is_dir():
+                rows[name] = self.measures.draw(trained, size, SHOWN)
+        if len(rows) > 2:
+            write_rows(self.file.with_suffix(".png"), rows.items(), cell=96)
+
+
+def count_images(folder: Path) -> int:
+    return len([*folder.glob("*.png")])
+
+
+SETTINGS = ("model", "max_train_steps", "data_seed", "num_samples", "sample_steps", "mixed_precision")
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="+", choices=list(TASKS), metavar="TASK", help=f"of {', '.join(TASKS)}")
+    parser.add_argument("--output", required=True, help="folder of images and runs; what is there is used again")
+    parser.add_argument("--results", required=True, help="folder of the results files TASK.json, which are added to")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), metavar="ARM", help="(all of the task)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14], help="of the trainings (10 to 14)"
+    )
+    parser.add_argument("--photographs", type=Path, help="folder with train.parquet and test.parquet")
+    parser.add_argument("--model", default="hands64", help="pipeline to fine-tune (%(default)s)")
+    parser.add_argument("--data-seed", type=int, default=1400, help="of rendered images (%(default)s)")
+    parser.add_argument("--max-train-steps", type=int, default=300, help="of each run; half at 128 px (%(default)s)")
+    parser.add_argument("--train-images", type=int, default=3000, help="to render (%(default)s)")
+    parser.add_argument("--validation-images", type=int, default=256, help="to render (%(default)s)")
+    parser.add_argument("--test-images", type=int, default=512, help="to render (%(default)s)")
+    parser.add_argument("--num-samples", type=int, default=96, help="images drawn of each run (%(default)s)")
+    parser.add_argument("--sample-steps", type=int, default=15, help="denoising steps of each image (%(default)s)")
+    parser.add_argument("--mixed-precision", default="bf16", choices=("no", "bf16"), help="(%(default)s)")
+    args = parser.parse_args()
+    for name in args.tasks:
+        study = Study(args, name)
+        study.measure_references()
+        arms = [arm for arm in study.task.arms if args.arms is None or arm in args.arms]
+        for arm in arms:
+            study.run(arm)
+        study.draw(arms)
+
+
+if __name__ == "__main__":
+    run_script(main)
