@@ -4,7 +4,7 @@
 
 The packaged model, which has only seen hands in the middle, learns rendered hands of all places and sizes, from
 captions that do not say where. The arms differ in how they are told of the box and in what is trained; see `arms.py`.
-Each is trained at the best of three rates (--sweep-steps; else the middle one), constant, with a moving average,
+Each is trained at its best rate (--sweep-steps; else the middle one), constant, with a moving average,
 and at each of --steps draws held-out prompts in held-out boxes, which are measured by the package's own judge of hands
 and by the silhouette. Writes JSON. What is finished is not made again, and more steps, seeds or arms go on from what is
 there.
@@ -46,21 +46,27 @@ from .places import image_columns, measure, scores
 SWEEP_SEED = 100
 REFERENCE = "frames, whole"
 VALIDATION_IMAGES = 128
+SWEEP_IMAGES = 64  # drawn in validation boxes at each rate
 
 
-def train(args: argparse.Namespace, arm: Arm, folder: Path, rate: float, seed: int, steps: int) -> None:
-    """Train up to so many steps into `folder`, from where it stands."""
+def train(args: argparse.Namespace, arm: Arm, rates: dict[str, float], folder: Path, seed: int, steps: int) -> None:
+    """Train up to so many steps into `folder`, from where it stands.
+
+    Args:
+        rates: that the arm's options have places for.
+    """
     if last_step(folder) >= steps:
         return
     work = Path(args.output)
-    options = ["--model", args.model, "--dataset", work / "data" / "train", *shlex.split(arm.options.format(rate=rate))]
+    options = ["--model", args.model, "--dataset", work / "data" / "train", *shlex.split(arm.options.format(**rates))]
     options += ["--cache-latents", "--latents-folder", work / "latents"]
     options += ["--cache-text-embeddings", "--text-folder", work / "text"]
     options += ["--caption-column", PLACED_TEXT] if arm.placed_text else []
     options += ["--validation-dataset", work / "data" / "validation", "--validation-loss-images", VALIDATION_IMAGES]
     options += ["--validation-loss-steps", 1_000_000, "--train-batch-size", args.batch_size, "--max-train-steps", steps]
     options += ["--lr-warmup-steps", 20, "--use-ema", "--ema-decay", 0.99, "--seed", seed, "--report-to", "none"]
-    options += ["--checkpointing-steps", 50, "--checkpoints-total-limit", 1, "--output", folder]
+    options += ["--checkpointing-steps", 50, "--checkpoints-total-limit", 1, "--mixed-precision", args.mixed_precision]
+    options += ["--output", folder]
     with open(devnull, "w") as quiet, redirect_stdout(quiet):
         finetune(arm.task, [str(word) for word in options])
 
@@ -80,25 +86,49 @@ def held_out_loss(folder: Path) -> float:
     return read_losses(folder / VALIDATION_LOSSES)[-1]["validation_loss"]
 
 
-def swept_rate(args: argparse.Namespace, name: str) -> tuple[float, dict[str, float | None]]:
-    """The best rate of an arm on validation images, and the losses by rate; the middle rate without a sweep."""
-    arm, folder = ARMS[name], Path(args.output) / "sweeps" / slug(name)
-    if not args.sweep_steps:
-        return sorted(arm.rates)[len(arm.rates) // 2], {}
+class Rates:
+    """The learning rates of the arms, each swept once.
 
-    def losses(rates: list[float]) -> list[float]:
-        found = []
-        for rate in rates:
-            target = folder / f"rate-{rate:g}-{args.sweep_steps}"
-            try:
-                train(args, arm, target, rate, SWEEP_SEED, args.sweep_steps)
-                found.append(held_out_loss(target))
-            except DivergedError:
-                found.append(math.nan)
-        return found
+    An arm that is told of the box has the rate at which hands overlap most with validation boxes: the denoising loss
+    hardly depends on whether a hand is where it was asked for. An arm that is not told has the rate of the least loss.
+    """
 
-    found = sweep_rates(arm.rates, losses)
-    return best_rate(found), {f"{rate:g}": None if math.isnan(loss) else loss for rate, loss in found.items()}
+    def __init__(self, args: argparse.Namespace, validation: "Measuring") -> None:
+        self.args, self.validation = args, validation
+        self._found: dict[str, tuple[dict[str, float], dict[str, float | None]]] = {}
+
+    def of(self, name: str) -> dict[str, float]:
+        """By their places in the arm's options."""
+        return self._swept(name)[0]
+
+    def sweep(self, name: str) -> dict[str, float | None]:
+        """What each rate was judged by, lower is better: 1 - overlap, or the loss; None where it diverged."""
+        return self._swept(name)[1]
+
+    def _swept(self, name: str) -> tuple[dict[str, float], dict[str, float | None]]:
+        if name not in self._found:
+            arm = ARMS[name]
+            fixed = {} if arm.beside is None else {"beside": self.of(arm.beside)["rate"]}
+            if not self.args.sweep_steps:
+                self._found[name] = fixed | {"rate": sorted(arm.rates)[len(arm.rates) // 2]}, {}
+            else:
+                found = sweep_rates(arm.rates, lambda rates: [self._judge(name, fixed, rate) for rate in rates])
+                shown = {f"{rate:g}": None if math.isnan(value) else value for rate, value in found.items()}
+                self._found[name] = fixed | {"rate": best_rate(found)}, shown
+                print(f"{name}: {self._found[name]}", flush=True)
+        return self._found[name]
+
+    def _judge(self, name: str, fixed: dict[str, float], rate: float) -> float:
+        arm, label = ARMS[name], f"rate-{rate:g}-{self.args.sweep_steps}"
+        folder = Path(self.args.output) / "sweeps" / slug(name) / label
+        try:
+            train(self.args, arm, fixed | {"rate": rate}, folder, SWEEP_SEED, self.args.sweep_steps)
+        except DivergedError:
+            return math.nan
+        if not arm.told:
+            return held_out_loss(folder)
+        measured = self.validation.measured(arm, folder / "final", f"sweep-{slug(name)}-{label}")
+        return 1 - float(image_columns(measured["images"], self.validation.rows)["iou"].mean())
 
 
 def image_intervals(columns: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, dict]:
@@ -120,12 +150,11 @@ def image_intervals(columns: dict[str, list[dict[str, np.ndarray]]]) -> dict[str
 
 
 class Measuring:
-    """The test rows and what images are measured with; loaded once."""
+    """The first `count` rows of a folder of rendered hands, and what images are measured with; loaded once."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.work = args, Path(args.output)
-        self.folder = self.work / "data" / "test"
-        self.rows = read_rows(self.folder)[: args.test_images]
+    def __init__(self, args: argparse.Namespace, folder: Path, count: int) -> None:
+        self.args, self.work, self.folder = args, Path(args.output), folder
+        self.rows = read_rows(self.folder)[:count]
         self.judge, self.network = load_hand_judge(), load_mobilenet()
         self.reference = self.features(self.folder)
 
@@ -163,7 +192,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     ):
         render_placed(work / "data" / name, count, number)
     torch.set_num_threads(args.threads)
-    measuring = Measuring(args)
+    measuring = Measuring(args, work / "data" / "test", args.test_images)
+    rates = Rates(args, Measuring(args, work / "data" / "validation", SWEEP_IMAGES))
     real = scores(measure(measuring.images(measuring.folder), measuring.rows, measuring.judge), measuring.rows)
     records, variants = [], {}
     columns: dict[int, dict[str, list]] = {}  # by steps and arm
@@ -171,8 +201,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for name in args.arms:
             arm, folder = ARMS[name], work / "runs" / slug(name) / f"seed-{seed}"
             if name not in variants:
-                rate, losses = swept_rate(args, name)
-                variants[name] = {"options": arm.options, "rate": rate, "sweep": losses}
+                variants[name] = {"options": arm.options, **rates.of(name), "sweep": rates.sweep(name)}
             for steps in sorted(args.steps):
                 label = f"{folder.parent.name}-seed-{seed}-step-{steps}"
                 measured = work / "measured" / f"{label}-{args.test_images}.json"
@@ -180,7 +209,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                     print(f"{name}, seed {seed}: left out after {steps} steps, which are not measured", flush=True)
                     continue
                 if not measured.is_file():
-                    train(args, arm, folder, variants[name]["rate"], seed, steps)
+                    train(args, arm, rates.of(name), folder, seed, steps)
                 found = measuring.measured(arm, folder / "final", label)
                 values = found["scores"]
                 own = columns.setdefault(steps, {}).setdefault(name, [])
@@ -200,6 +229,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "inference_steps": args.inference_steps,
         "guidance_scale": recommended_guidance(args.model) or 1.0,
         "sweep_steps": args.sweep_steps,
+        "mixed_precision": args.mixed_precision,
     }
     trained = {name: variant for name, variant in variants.items() if "parameters" in variant}
     # After the most steps that most arms have.
@@ -222,6 +252,9 @@ def main() -> None:
     parser.add_argument("--train-images", type=int, default=5000, help="images to render (default: %(default)s)")
     parser.add_argument("--test-images", type=int, default=500, help="images to draw an arm (default: %(default)s)")
     parser.add_argument("--inference-steps", type=int, default=12, help="of each image (default: %(default)s)")
+    parser.add_argument(
+        "--mixed-precision", default="no", choices=("no", "bf16"), help="of the trainings (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the processor (default: %(default)s)")
     parser.add_argument("--finished-only", action="store_true", help="write what is measured, and run nothing")
     run(parser.parse_args())
