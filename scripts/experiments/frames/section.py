@@ -14,6 +14,7 @@ from geopos_diffusers.files import write_text
 from ..arms_page import estimate_cell
 from ..page import markdown_table
 from ..results import Run, mean_score, read_results, select
+from ..verdict import LEAST_SEEDS
 from .arms import ARMS
 from .run import REFERENCE
 
@@ -63,7 +64,54 @@ def differences(found: dict[str, Any]) -> str:
     return markdown_table(["frames, whole minus", "fingers right", "well formed", "IoU"], rows)
 
 
-def page(results: dict[str, Any]) -> str:
+def rates(settings: dict[str, Any]) -> str:
+    if not settings["sweep_steps"]:
+        return "the rates were not swept"
+    return (
+        f"each arm has the best rate of a sweep of\n{settings['sweep_steps']} steps: arms that are told the box by the "
+        "overlap with validation boxes, the others by the held-out loss"
+    )
+
+
+def arms_table(variants: dict[str, Any]) -> str:
+    rows = []
+    for name, arm in variants.items():
+        options = arm["options"].replace("{rate}", "RATE").replace("{beside}", f"{arm.get('beside', 0):g}")
+        swept = ", ".join(
+            f"{rate}: {'diverged' if value is None else f'{value:.3f}'}" for rate, value in arm["sweep"].items()
+        )
+        rows.append([name, f"{arm['parameters']:,}", f"{arm['rate']:g}", swept, f"`{options}`"])
+    return markdown_table(["arm", "parameters", "rate", "sweep", "options of geopos train"], rows)
+
+
+def generalisation(results: dict[str, Any] | None) -> str:
+    """What the frames do beyond what was trained; empty where it was not measured."""
+    if results is None:
+        return ""
+    settings, runs = results["settings"], results["runs"]
+    names = ("correlation_x", "correlation_y", "iou", "centre_error", "found", "fingers")
+    rows = []
+    for name in dict.fromkeys(run["variant"] for run in runs):
+        own = select(runs, variant=name)
+        before = score_cell(own, "first_iou") if "first_iou" in own[0]["scores"] else ""
+        rows.append([name, *(score_cell(own, score) for score in names), before])
+    head = ["boxes and images", *(COLUMNS[name] for name in names), "IoU with the first box"]
+    return f"""
+## Beyond what was trained
+
+"frames, whole" after {settings["steps"]} steps draws {settings["test_images"]} test rows in other boxes and sizes. Of a
+box that reaches outside the image, the part inside is what is asked for. A box that moves lies on the other side of the
+image, across and down, until it moves to where the scores expect it.
+
+```bash
+{results["command"]}
+```
+
+{markdown_table(head, rows)}
+"""
+
+
+def page(results: dict[str, Any], beyond: dict[str, Any] | None = None) -> str:
     runs, settings, variants = results["runs"], results["settings"], results["variants"]
     steps = sorted({run["steps"] for run in runs})
     seeds = sorted({run["seed"] for run in runs})
@@ -76,13 +124,8 @@ def page(results: dict[str, Any]) -> str:
         if number == steps[-1]:
             rows.append([RENDERED, "", *(_real(results["rendered"], score) for score in COLUMNS)])
         tables.append(f"**{number} steps**\n\n{markdown_table(['arm', 'seeds', *COLUMNS.values()], rows)}")
-    arms = [
-        [name, f"{arm['parameters']:,}", f"{arm['rate']:g}", f"`{arm['options'].replace('{rate}', 'RATE')}`"]
-        for name, arm in variants.items()
-    ]
     reference = select(runs, variant=REFERENCE, steps=steps[-1])
-    swept = "each arm has the best rate of a sweep" if settings["sweep_steps"] else "the rates were not swept"
-    few = " One seed of the training is suggestive, not conclusive." if len(seeds) == 1 else ""
+    few = " So few seeds of the training are suggestive, not conclusive." if len(seeds) < LEAST_SEEDS else ""
     lacking = f" Not run yet: {'; '.join(missing)}." if missing else ""
     shown = [name for name in variants if select(runs, variant=name, steps=compared)]
     tail = "\n\n".join(tables)
@@ -94,7 +137,7 @@ The packaged model has only seen hands in the middle of the image. Here it learn
 {settings["train_images"]:,} rendered hands of all places and sizes (0.35 to 0.8 of the side), in poses and colours that
 it knows, from captions that do not say where. Each arm draws the captions and boxes of
 {settings["test_images"]} other renders, each from its own noise, in {settings["inference_steps"]} steps at guidance
-{settings["guidance_scale"]:g}. The rate is constant, with a moving average of the weights; {swept}.
+{settings["guidance_scale"]:g}. The rate is constant, with a moving average of the weights; {rates(settings)}.
 Seeds of the trainings: {", ".join(map(str, seeds))}.{few}{lacking}
 {results["date"]}, one core of a processor that was busy with other work.
 
@@ -125,10 +168,10 @@ and how much more probable it is that the hand is well formed, with 95% interval
 They say what other images would give, not other seeds of the training.
 
 {differences(results["image_differences"])}
-
+{generalisation(beyond)}
 ## The arms
 
-{markdown_table(["arm", "parameters", "rate", "options of geopos train"], arms)}
+{arms_table(variants)}
 
 "image coordinates" patches the same layers and counts from the image. "box channel" draws the box as one more channel
 of the UNet's input, "box tokens" gives the cross-attention one token more, of Fourier features of the box. "place
@@ -156,7 +199,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", required=True, help="folder of frames.json, and of the page")
     folder = Path(parser.parse_args().results)
-    write_text(folder / "frames.md", page(read_results(folder / "frames.json", "frames")))
+    file = folder / "frames_generalisation.json"
+    beyond = read_results(file, "frames_generalisation") if file.is_file() else None
+    write_text(folder / "frames.md", page(read_results(folder / "frames.json", "frames"), beyond))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,15 @@ import torch
 from PIL import Image
 from tiny_models import tiny_stable_diffusion
 
+from geopos_diffusers import apply_geoconv
 from geopos_diffusers.data.hands import render_hands
 from geopos_diffusers.metrics.hand_judge import load_hand_judge
+from geopos_diffusers.patching.frames import box_frames
+from geopos_diffusers.patching.patched_model import frames_holder
 
 conditions = import_module("experiments.frames.box_conditions")
 data = import_module("experiments.frames.data")
+generalisation = import_module("experiments.frames.generalisation")
 places = import_module("experiments.frames.places")
 KINDS = (conditions.BoxTokens, conditions.BoxChannel)
 BOXES = torch.tensor([[0.0, 0.25, 0.5, 1.0], [0.5, 0.0, 1.0, 0.5]])
@@ -132,3 +136,44 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     assert "Not run yet: image coordinates, whole; no control;" in page
     start(figure, "--output", tmp_path / "work", "--arms", *arms, "--steps", 3, "--picture", tmp_path / "frames.png")
     assert Image.open(tmp_path / "frames.png").width > 8 * 128
+
+
+def centres(frames):
+    return (-frames.offset / (1 + frames.stretch)).float()
+
+
+class TestGeneralisation:
+    BOXES = np.array([[0.1, 0.2, 0.4, 0.8], [0.5, 0.1, 0.9, 0.5]])
+
+    def test_boxes_are_scaled_within_the_image(self):
+        scaled = generalisation.scaled(1.5)(self.BOXES)
+        assert (scaled[:, 2:] - scaled[:, :2]) == pytest.approx(1.5 * (self.BOXES[:, 2:] - self.BOXES[:, :2]))
+        assert scaled.min() >= 0
+        assert scaled.max() <= 1
+
+    def test_boxes_reach_over_the_nearer_edge(self):
+        over = generalisation.beyond_the_edge(0.25)(self.BOXES)
+        assert over[0] == pytest.approx([-0.075, 0.2, 0.225, 0.8])
+        assert over[1] == pytest.approx([0.7, 0.1, 1.1, 0.5])
+        assert generalisation.visible(over)[1] == pytest.approx([0.7, 0.1, 1.0, 0.5])
+
+    def test_frames_are_those_of_boxes(self):
+        expected = box_frames(torch.tensor(self.BOXES))
+        assert torch.allclose(generalisation.frames_of(self.BOXES), expected.float())
+
+    @pytest.mark.parametrize(("share", "first"), [(1 / 4, 1), (1 / 2, 2)])
+    def test_boxes_move_while_drawing(self, share, first):
+        """The denoiser sees the mirrored boxes for a share of the steps, then the boxes themselves."""
+        pipe = tiny_stable_diffusion()
+        pipe.set_progress_bar_config(disable=True)
+        apply_geoconv(pipe)
+        rows = [{"text": "a hand", "box": tuple(box)} for box in self.BOXES]
+        seen = []
+        unet = pipe.unet
+        unet.register_forward_pre_hook(lambda *_: seen.append(centres(frames_holder(unet).frames)))
+        condition = generalisation.Condition(generalisation.mirrored, moved_after=share)
+        images = generalisation.draw(pipe, rows, condition, 4, 2.0)
+        assert len(images) == 2
+        asked = generalisation.frames_of(self.BOXES)[:, 0]
+        assert [torch.allclose(one, asked, atol=1e-6) for one in seen] == [False] * first + [True] * (4 - first)
+        assert all(torch.allclose(one, -asked, atol=1e-6) for one in seen[:first])
