@@ -99,7 +99,7 @@ def spread_losses(
 
 
 def spread_levels(count: int, steps: int, generator: torch.Generator) -> Tensor:
-    """Noise levels [count] out of `steps`, spread evenly, in a random order: those of `spread_losses` with its generator."""
+    """Noise levels [count] out of `steps`, spread evenly, in a random order: those of `spread_losses`."""
     return (torch.arange(count) * steps // count)[torch.randperm(count, generator=generator)]
 
 
