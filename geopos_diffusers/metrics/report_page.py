@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,29 @@ AGREEMENT = {
 
 def build_page(document: dict[str, Any]) -> str:
     """The HTML of a report's document (`evaluation_to_dict`). Images that are gone are left out and counted."""
-    script = "\n".join((WEB / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    data = json.dumps(page_data(document), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # Nothing but this very script runs, and nothing is loaded.
+    return self_contained_page(WEB, SCRIPTS, page_data(document))
+
+
+def self_contained_page(
+    folder: Path, scripts: Sequence[str], data: dict[str, Any], images: str = "data:", **parts: str
+) -> str:
+    """One HTML file with its data as JSON and its scripts, of the files page.html, page.css and `scripts` of a folder.
+
+    Args:
+        images: where the page may take images from, as the content security policy says it.
+        parts: further HTML, for "{name}" in page.html.
+    """
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in scripts)
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # Nothing but this very script runs, and nothing else is loaded.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    parts = {
-        "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        "style": (WEB / "page.css").read_text(encoding="utf-8"),
-        "data": escaped_surrogates(data.translate(ESCAPES)),
+    parts |= {
+        "policy": f"default-src 'none'; img-src {images}; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        "style": (folder / "page.css").read_text(encoding="utf-8"),
+        "data": escaped_surrogates(text.translate(ESCAPES)),
         "script": script,
     }
-    page = (WEB / "page.html").read_text(encoding="utf-8")
+    page = (folder / "page.html").read_text(encoding="utf-8")
     return re.sub(r"\{(\w+)\}", lambda match: parts[match[1]], page)
 
 

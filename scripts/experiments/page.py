@@ -186,15 +186,16 @@ def markdown_blocks(blocks: Sequence[Block], folder: str) -> list[str]:
 
 def html_page(title: str, blocks: Sequence[Block], sections: Sequence[Section]) -> str:
     """The blocks and all sections on one page."""
-    parts = [f"<h1>{html.escape(title)}</h1>", *_html_blocks(blocks)]
+    parts = [f"<h1>{html.escape(title)}</h1>", *html_blocks(blocks)]
     for section in sections:
-        parts += [f"<h2>{html.escape(section.title)}</h2>", *_html_blocks(section.all_blocks())]
+        parts += [f"<h2>{html.escape(section.title)}</h2>", *html_blocks(section.all_blocks())]
     parts += ["<h2>Commands</h2>", _html_table(runs_table(sections))]
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
 
-def _html_blocks(blocks: Sequence[Block]) -> list[str]:
+def html_blocks(blocks: Sequence[Block]) -> list[str]:
+    """HTML of the blocks; their text is escaped."""
     parts = []
     for block in blocks:
         if isinstance(block, Table):
