@@ -22,18 +22,16 @@ def mechanism_section(results: Mapping[str, Any], pictures: str = "study/mechani
     """
     settings, runs = results["settings"], results["runs"]
     tasks = dict.fromkeys(run["task"] for run in runs if run["variant"] == REMOVAL)
-    return f"""## Why it works
-
-Adapters of the arm "geometry" are taken apart. Loss: denoising loss on at most {settings["test_images"]} test images,
-with the same noise for all, as a ratio to that of the base. Energy: mean square of what the geometry weights add to a
-layer's output, over its filters and pixels; "{RELATIVE}": its root, by that of the convolution's own output at the
-middle noise level. A layer that is dropped has no geometry weights; "alone" it is the only one that has some. Place:
-R^2 of a ridge regression of a pixel's coordinate from the features after a block of the UNet, at the middle noise
-level, fitted on one half of at most {settings["probe_images"]} test images and scored on the other; images of twice the
-size are the same ones, enlarged. A learnt field depends on the place alone, so that features hold the place is what
-geometry does by construction; whether the model uses it shows in the losses with other terms and with shifted
-coordinates. In brackets: 95% intervals (Student's t over seeds). Comparisons are paired by seed and corrected by Holm's
-method within a task.
+    return f"""Adapters of the arm "geometry" are taken apart. Loss: denoising loss on at most {settings["test_images"]}
+test images, with the same noise for all, as a ratio to that of the base. Energy: mean square of what the geometry
+weights add to a layer's output, over its filters and pixels; "{RELATIVE}": its root, by that of the convolution's own
+output at the middle noise level. A layer that is dropped has no geometry weights; "alone" it is the only one that has
+some. Place: R^2 of a ridge regression of a pixel's coordinate from the features after a block of the UNet, at the
+middle noise level, fitted on one half of at most {settings["probe_images"]} test images and scored on the other; images
+of twice the size are the same ones, enlarged. A learnt field depends on the place alone, so that features hold the
+place is what geometry does by construction; whether the model uses it shows in the losses with other terms and with
+shifted coordinates. In brackets: 95% intervals (Student's t over seeds). Comparisons are paired by seed and corrected
+by Holm's method within a task.
 
 ```bash
 {results["command"]}

@@ -11,6 +11,7 @@ it is not made again, also where its folder is gone: arms and seeds can be added
 
 import argparse
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -150,11 +151,13 @@ class Study:
             if self.known(name, seed):
                 continue
             options = seed_options(arm, arm_options(arm, self.common, rates), rates[name], seed)
+            began = time.process_time()
             run = run_arm(options, self.tests, folder / f"seed-{seed}")
             trained = folder / f"seed-{seed}" / "final"
             size = sum(file.stat().st_size for file in trained.rglob("*.safetensors"))
             scores = self.loss_scores(run) | self.image_scores(trained)
-            self.add(name, seed, scores, seconds=run.seconds, bytes=size)
+            cost = {"seconds": run.seconds, "bytes": size, "cpu_seconds": time.process_time() - began}
+            self.add(name, seed, scores, **cost)
 
     def choose(self, name: str) -> None:
         arm, folder = ARMS[name], self.work / "arms" / arm_folder(name)
