@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy import ndimage
+from torch import nn
 
 from geopos_diffusers.finetuning.denoising_loss import spread_levels
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
@@ -48,6 +49,13 @@ def silhouette_parts(image: Image.Image) -> int:
     return int((sizes >= LEAST_PART * labels.size).sum())
 
 
+def set_padding(model: nn.Module, mode: str) -> None:
+    """Have all convolutions of a model pad their input in another mode: "circular", "replicate" or "reflect"."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.padding_mode = mode
+
+
 class ImageMeasures:
     """Scores of images that were drawn from the captions of held-out ones.
 
@@ -65,9 +73,17 @@ class ImageMeasures:
         self.real_features = self.network.extract(image.convert("RGB") for image in self.real)
         self.asked_real = [self.real[index * len(rows) // count] for index in range(len(self.rows))]
 
-    def draw(self, trained: Path | None, size: tuple[int, int], count: int | None = None) -> list[Image.Image]:
-        """Of the same noise for all arms. trained: what a run saved. size: height and width in pixels."""
+    def draw(
+        self, trained: Path | None, size: tuple[int, int], count: int | None = None, padding: str | None = None
+    ) -> list[Image.Image]:
+        """Of the same noise for all arms.
+
+        Args:
+            trained: what a run saved. size: height and width in pixels. padding: mode of the UNet's convolutions.
+        """
         pipe = load_pipeline(self.model)
+        if padding is not None:
+            set_padding(pipe.unet, padding)
         if trained is not None:
             load_trained_parts(pipe, trained, "unet")
         drawn = generate_images(

@@ -117,10 +117,10 @@ class Study:
         shown = {name: value for name, value in scores.items() if " " not in name}
         print(f"{self.name}: {arm}, seed {seed}: {json.dumps(shown)}", flush=True)
 
-    def image_scores(self, trained: Path | None) -> dict[str, float]:
+    def image_scores(self, trained: Path | None, padding: str | None = None) -> dict[str, float]:
         scores: dict[str, float] = {}
         for size in self.task.drawn:
-            found = self.measures.scores(self.measures.draw(trained, size))
+            found = self.measures.scores(self.measures.draw(trained, size, padding=padding))
             scores |= prefixed(found, size, size == self.task.drawn[0])
         return scores
 
@@ -138,6 +138,9 @@ class Study:
         if not self.known(BASE, 0):
             ones = {name: 1.0 for name in self.base_loss if name != "validation"}
             self.add(BASE, 0, ones | self.image_scores(None))
+        for padding in self.task.paddings:
+            if not self.known(name := f"{BASE}, {padding} padding", 0):
+                self.add(name, 0, self.image_scores(None, padding))
 
     def run(self, name: str) -> None:
         """Choose an arm's rate and run its seeds, as far as that is not known."""

@@ -40,6 +40,7 @@ class Task:
     data: makes the folders PARTS. size: of the images, in pixels. drawn: (height, width) of what is drawn from the test
     captions; scores of the first have no prefix. primary: the score that the main comparisons are made by.
     arms: which are run, the most important first. batch_size: of the training. step_share: of the other tasks' steps.
+    paddings: modes of the UNet's convolutions, as torch calls them, that the base is drawn with too, without training.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Task:
     arms: tuple[str, ...] = tuple(ARMS)
     batch_size: int = 16
     step_share: float = 1.0
+    paddings: tuple[str, ...] = ()
 
 
 def rendered(*hands: str) -> Callable[[Sources, int], Folders]:
@@ -82,6 +84,7 @@ MAIN_ARMS = (
     "bias", "geometry", "LoRA r=2", "LoRA r=4", "LoRA r=4 + bias", "LoRA r=4 + geometry", "whole UNet",
     "whole UNet + geometry",
 )  # fmt: skip
+PADDINGS = ("circular", "replicate")
 TASKS = {
     "poses": Task(
         "Free poses and views",
@@ -106,6 +109,7 @@ TASKS = {
         arms=(*MAIN_ARMS, "geometry, shift 0.25", "taps", "CoordConv terms"),
         batch_size=8,
         step_share=0.5,
+        paddings=PADDINGS,
     ),
     "enlarged": Task(
         "Drawn larger than trained",
@@ -113,6 +117,7 @@ TASKS = {
         rendered(*KNOWN_HANDS),
         "one_hand",
         drawn=((128, 128), (64, 128), (64, 64)),
+        paddings=PADDINGS,
         arms=("bias", "geometry", "LoRA r=2", "geometry, shift 0.25", "taps"),
     ),
     "handedness": Task(
