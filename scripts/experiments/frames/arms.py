@@ -34,11 +34,9 @@ WHOLE = (1e-4, 3e-4, 1e-3)
 LORA = (3e-3, 1e-2, 3e-2)
 COEFFICIENTS = (3e-2, 1e-1, 3e-1)
 BESIDE_WHOLE = "--learning-rate {beside} --geoconv-learning-rate {rate}"
-# The best rate of the coefficients beside the UNet's at 3e-4, of 0.03, 0.1, 0.3 and 0.95; then the UNet's is swept.
-WITH_WHOLE = f"{FRAMES} --learning-rate {{rate}} --geoconv-learning-rate 0.3"
 BESIDE_LORA = "--lora-rank 8 --lora-learning-rate {beside} --geoconv-learning-rate {rate}"
 ARMS = {
-    "frames, whole": Arm(f"--train geoconv+full {WITH_WHOLE}", WHOLE, framed=True),
+    "frames, whole": Arm(f"--train geoconv+full {FRAMES} {BESIDE_WHOLE}", COEFFICIENTS, "no control", framed=True),
     "image coordinates, whole": Arm(f"--train geoconv+full --shift-range 0 {BESIDE_WHOLE}", COEFFICIENTS, "no control"),
     "no control": Arm("--train full --learning-rate {rate}", WHOLE),
     "place words, whole": Arm("--train full --learning-rate {rate}", WHOLE, placed_text=True),
@@ -47,6 +45,10 @@ ARMS = {
     "place words, LoRA": Arm("--train lora --lora-rank 8 --lora-learning-rate {rate}", LORA, placed_text=True),
     "frames, LoRA": Arm(f"--train geoconv+lora {FRAMES} {BESIDE_LORA}", COEFFICIENTS, "place words, LoRA", framed=True),
     "frames alone": Arm(f"--train geoconv {FRAMES} --geoconv-learning-rate {{rate}}", (1e-1, 3e-1, 1.0), framed=True),
-    "frames, taps, whole": Arm(f"--train geoconv+full --basis taps {WITH_WHOLE}", WHOLE, framed=True),
-    "frames, CoordConv, whole": Arm(f"--train geoconv+full --encoding cartesian {WITH_WHOLE}", WHOLE, framed=True),
+    "frames, taps, whole": Arm(
+        f"--train geoconv+full --basis taps {FRAMES} {BESIDE_WHOLE}", COEFFICIENTS, "no control", framed=True
+    ),
+    "frames, CoordConv, whole": Arm(
+        f"--train geoconv+full --encoding cartesian {FRAMES} {BESIDE_WHOLE}", COEFFICIENTS, "no control", framed=True
+    ),
 }

@@ -69,7 +69,7 @@ class TaskResults:
 
     @property
     def trained(self) -> list[str]:
-        return [name for name in self.measured if name not in (self.real, self.base)]
+        return [name for name in self.measured if name in self.variants]
 
     @property
     def missing(self) -> list[str]:

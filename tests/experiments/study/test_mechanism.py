@@ -195,7 +195,7 @@ def test_from_adapters_to_the_section(folder, tmp_path, monkeypatch):
     tiny_stable_diffusion().save_pretrained(tmp_path / "model")
     (tmp_path / "study" / "poses").mkdir(parents=True)
     (tmp_path / "study" / "poses" / "test").symlink_to(folder)
-    results = tmp_path / "results" / "mechanism.json"
+    results = tmp_path / "results" / "study" / "mechanism.json"
 
     def start(*seeds):
         words = ["mechanism", "poses", "--output", tmp_path / "study", "--results", results, "--seeds", *seeds]
@@ -228,3 +228,7 @@ def test_from_adapters_to_the_section(folder, tmp_path, monkeypatch):
     assert "| mid_block | 128 px |" in text
     assert "mechanism-poses-layers.png" in text
     assert "nan" not in text
+    import_module("experiments.study.page").write_pages(tmp_path / "results")
+    for name in ("study.md", "study.html"):
+        page = (tmp_path / "results" / name).read_text(encoding="utf-8")
+        assert "Adapters of the arm" in page.split("Why: the mechanism")[1]

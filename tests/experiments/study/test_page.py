@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from experiments.page import Picture, Table
-from experiments.results import read_results, write_results
+from experiments.results import read_results
 from experiments.statistics import difference_estimate
 from experiments.study.comparisons import primary_comparisons
 from experiments.study.markdown_reading import read_markdown
@@ -132,17 +132,9 @@ class TestOtherExperiments:
         write_pages(tmp_path)
         assert "L1 error of **geometry**: " in (tmp_path / "study.md").read_text(encoding="utf-8")
 
-    def test_mechanism(self, tmp_path):
-        runs = [{"variant": "energy", "seed": 10, "scores": {"share": 0.5}}]
-        write_results(tmp_path / "study" / "mechanism.json", "study_mechanism", runs, {})
-        write_pages(tmp_path)
-        for name in ("study.md", "study.html"):
-            text = (tmp_path / name).read_text(encoding="utf-8")
-            assert "energy" in text.split("Why: the mechanism")[1]
-
     def test_without_any_results(self, tmp_path):
         write_pages(tmp_path)
-        assert (tmp_path / "study.md").read_text(encoding="utf-8").count("is not there.") == 6
+        assert (tmp_path / "study.md").read_text(encoding="utf-8").count("is not there.") == 7
         assert "was not run yet with poses, photographs" in (tmp_path / "study.html").read_text(encoding="utf-8")
 
 
