@@ -29,6 +29,8 @@ COLUMNS = {
     "kid": "KID",
 }
 RENDERED = "the rendered hands"
+FOLLOWS, IGNORES = 0.8, 0.2  # correlations
+SHOWN = ("frames, whole", "frames alone", "box channel, whole", "place words, whole", "no control")  # in the picture
 AIM = {"correlation_x": 0.95, "correlation_y": 0.95, "iou": 0.6}
 
 
@@ -54,6 +56,22 @@ def aim(runs: list[Run], steps: int) -> str:
         f"After {steps} steps of 16 images, frames with the whole UNet have correlations of {x:.3f} and {y:.3f} and a\n"
         f"median IoU of {overlap:.3f}. The aim was 0.95 on both axes and 0.6: it is {'' if reached else 'not '}reached."
     )
+
+
+def followers(runs: list[Run], steps: int) -> str:
+    """Which arms that are told the box put hands where it is, by the correlation across."""
+    values = {
+        name: mean_score(own, "correlation_x").value
+        for name, arm in ARMS.items()
+        if arm.told and (own := select(runs, variant=name, steps=steps))
+    }
+    groups = (
+        ("follow the box", [name for name, value in values.items() if value >= FOLLOWS]),
+        ("follow it a little", [name for name, value in values.items() if FOLLOWS > value > IGNORES]),
+        ("do not follow it", [name for name, value in values.items() if value <= IGNORES]),
+    )
+    said = [f"{'; '.join(f'{name} ({values[name]:.2f})' for name in names)} {verb}" for verb, names in groups if names]
+    return f"Of the arms that are told the box (correlation across after {steps} steps): {'. '.join(said)}."
 
 
 def differences(found: dict[str, Any]) -> str:
@@ -128,11 +146,13 @@ def page(results: dict[str, Any], beyond: dict[str, Any] | None = None) -> str:
     reference = select(runs, variant=REFERENCE, steps=steps[-1])
     few = " So few seeds of the training are suggestive, not conclusive." if len(seeds) < LEAST_SEEDS else ""
     lacking = f" Not run yet: {'; '.join(missing)}." if missing else ""
-    shown = [name for name in variants if select(runs, variant=name, steps=compared)]
+    shown = [name for name in SHOWN if select(runs, variant=name, steps=compared)]
     tail = "\n\n".join(tables)
     return f"""# Frames: does the hand go where the box is?
 
 {aim(reference, steps[-1])}
+
+{followers(runs, compared)}
 
 The packaged model has only seen hands in the middle of the image. Here it learns
 {settings["train_images"]:,} rendered hands of all places and sizes (0.35 to 0.8 of the side), in poses and colours that
@@ -140,7 +160,8 @@ it knows, from captions that do not say where. Each arm draws the captions and b
 {settings["test_images"]} other renders, each from its own noise, in {settings["inference_steps"]} steps at guidance
 {settings["guidance_scale"]:g}. The rate is constant, with a moving average of the weights; {rates(settings)}.
 Seeds of the trainings: {", ".join(map(str, seeds))}.{few}{lacking}
-{results["date"]}, one core of a processor that was busy with other work.
+{results["date"]}, one core of a processor that was busy with other work. Without `--finished-only` the command also
+makes what is not there.
 
 ```bash
 {results["command"]}
