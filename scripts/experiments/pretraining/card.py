@@ -42,8 +42,8 @@ Parameters: {counts}.
 
 ## How it was made
 - Data: {summary["images"]:,} images, the last {args.validation_count} of them held out. {args.data_note}
-- Training: `accelerate launch -m scripts.experiments.pretraining.run
-  --config configs/experiments/pretraining.yaml --dataset DATA --output RUN`,
+- Training: `accelerate launch -m scripts.experiments.pretraining.run --config CONFIG --dataset DATA --output RUN`, with
+  the file of configs/experiments whose `model_name` is {args.model_name},
   seed {args.seed}, torch {summary["torch"]}, on {summary["machine"]}.
 - Autoencoder: {vae["steps"]:,} steps of {args.vae_batch_size} crops of {args.vae_crop} pixels (whole images in the last
   {args.vae_full_steps:,}), {vae["seconds"] / 60:.0f} minutes.{warm} It restores held-out images at
