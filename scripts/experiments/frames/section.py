@@ -160,8 +160,7 @@ it knows, from captions that do not say where. Each arm draws the captions and b
 {settings["test_images"]} other renders, each from its own noise, in {settings["inference_steps"]} steps at guidance
 {settings["guidance_scale"]:g}. The rate is constant, with a moving average of the weights; {rates(settings)}.
 Seeds of the trainings: {", ".join(map(str, seeds))}.{few}{lacking}
-{results["date"]}, one core of a processor that was busy with other work. Without `--finished-only` the command also
-makes what is not there.
+{results["date"]}, one core of a processor that was busy with other work.
 
 ```bash
 {results["command"]}

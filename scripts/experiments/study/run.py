@@ -36,7 +36,7 @@ NOISE_LEVELS = 1000
 
 
 def common_options(args: argparse.Namespace, task: Task, train: Path, work: Path) -> list[str]:
-    steps = round(args.max_train_steps * task.step_share)
+    steps = task.steps(args.max_train_steps)
     options = {
         "model": args.model,
         "dataset": train,

@@ -107,7 +107,8 @@ def study_task(name: str, folder: Path) -> TaskResults:
     if not file.is_file():
         return TaskResults(*planned)
     results = read_results(file, EXPERIMENT)
-    return TaskResults(*planned, results, results["runs"], results["settings"]["max_train_steps"], base=BASE, real=REAL)
+    steps = task.steps(results["settings"]["max_train_steps"])
+    return TaskResults(*planned, results, results["runs"], steps, base=BASE, real=REAL)
 
 
 def place_task(folder: Path) -> TaskResults:

@@ -54,6 +54,10 @@ class Task:
     step_share: float = 1.0
     paddings: tuple[str, ...] = ()
 
+    def steps(self, most: int) -> int:
+        """Of each training. most: of the tasks whose share is 1."""
+        return round(most * self.step_share)
+
 
 def rendered(*hands: str) -> Callable[[Sources, int], Folders]:
     """Folders of rendered hands. hands: options of `geopos data hands`."""

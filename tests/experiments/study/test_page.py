@@ -46,7 +46,7 @@ class TestMarkdown:
         assert first == (
             "**By the primary score of each task, geometry helps beside some controls with poses (better in 1 of 4 "
             "comparisons, worse in 1); has too few seeds to tell with handedness (n = 3); was not run yet with "
-            "photographs, sizes, place and decoding.**"
+            "photographs, sizes, enlarged, place and decoding.**"
         )
 
     def test_a_sentence_for_each_pair(self, text):
