@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: help setup test test-slow lint docs demo paper-quick clean
+.PHONY: help setup test test-slow lint docs demo paper-quick study-quick clean
 
 help:
 	@echo "make demo       fine-tune the packaged model with GeoConv and two controls, score them, write runs/demo/index.html"
 	@echo "make test       lint and the fast tests"
 	@echo "make paper-quick  the paper's experiments at a small size, and their page in runs/paper-quick/results"
+	@echo "make study-quick  the study's whole way at a small size, and its page in runs/study-quick/results"
 	@echo "make test-slow  the long tests too"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the pages and the API reference in site/"
@@ -72,6 +73,15 @@ paper-quick: $(READY)
 		--samples 64 --pairs 50 --no-mobilenet --publish-samples
 	$(BIN)/python -m scripts.experiments.cost.run --rounds 3 --steps 3 --results $(QUICK)/results/paper_cost.json
 	$(BIN)/python -m scripts.experiments.report --results $(QUICK)/results --output $(QUICK)/results
+
+# The whole way of the study, from rendering to its page, in a few minutes.
+STUDY = runs/study-quick
+study-quick: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.experiments.study.run poses sizes --output $(STUDY) --results $(STUDY)/results/study \
+		--arms bias geometry --seeds 10 11 --train-images 64 --validation-images 16 --test-images 32 --num-samples 8 \
+		--sample-steps 4 --max-train-steps 10
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.experiments.study.mechanism poses --output $(STUDY) --results $(STUDY)/results/study/mechanism.json
+	$(BIN)/python -m scripts.experiments.study.page --results $(STUDY)/results
 
 clean:
 	rm -rf $(VENV) build *.egg-info
