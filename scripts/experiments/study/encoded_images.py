@@ -18,6 +18,12 @@ from geopos_diffusers.pipelines.generation import denoiser_of
 BATCH = 16  # that of `image_losses`, whose noise is drawn by the batch
 
 
+def evenly_spread(count: int, total: int) -> list[int]:
+    """`count` of the indices below `total`, or all of them where there are no more."""
+    count = min(count, total)
+    return [index * total // count for index in range(count)]
+
+
 class EncodedImages:
     """Images of a folder with metadata.jsonl, for one pipeline, whose adapters may change meanwhile.
 
@@ -29,8 +35,7 @@ class EncodedImages:
     @torch.no_grad()
     def __init__(self, pipe: Any, folder: Path, size: int, count: int) -> None:
         pixels, captions = load_images(folder, size, size)
-        count = min(count, len(captions))
-        chosen = [index * len(captions) // count for index in range(count)]
+        chosen = evenly_spread(count, len(captions))
         self.model, self.denoising = denoiser_of(pipe).eval(), default_denoising(pipe)
         self.encoder = CaptionEncoder(pipe, torch.device("cpu"))
         self.captions, pixels = [captions[index] for index in chosen], pixels[chosen]

@@ -1,6 +1,5 @@
 """What is measured of an arm: losses on held-out images, and what its images show."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 
 from geopos_diffusers.finetuning.denoising_loss import spread_levels
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
-from geopos_diffusers.images.metadata import METADATA
+from geopos_diffusers.images.metadata import METADATA, read_rows
 from geopos_diffusers.images.opening import open_image
 from geopos_diffusers.metrics.extractors import extractor
 from geopos_diffusers.metrics.hand_attributes import attributes_of_row
@@ -25,6 +24,7 @@ from geopos_diffusers.pipelines.generation import generate_images
 from geopos_diffusers.pipelines.loading import load_pipeline, recommended_guidance
 
 from ..frames.places import silhouette
+from .encoded_images import evenly_spread
 
 BANDS = 4  # of noise levels
 LEAST_PART = 0.01  # of the image, of a part of the silhouette that counts
@@ -64,14 +64,15 @@ class ImageMeasures:
     """
 
     def __init__(self, folder: Path, count: int, steps: int, model: str) -> None:
-        rows = [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]
-        self.rows = [rows[index * len(rows) // count] for index in range(min(count, len(rows)))]
+        rows = [row for _, row in read_rows(folder / METADATA)]
+        chosen = evenly_spread(count, len(rows))
+        self.rows = [rows[index] for index in chosen]
         self.asked = [attributes_of_row(row) for row in self.rows]
         self.steps, self.model = steps, model
         self.judge, self.network = load_hand_judge(), extractor("mobilenet")
         self.real = [open_image(folder / row["file_name"]) for row in rows]
         self.real_features = self.network.extract(image.convert("RGB") for image in self.real)
-        self.asked_real = [self.real[index * len(rows) // count] for index in range(len(self.rows))]
+        self.asked_real = [self.real[index] for index in chosen]
 
     def draw(
         self, trained: Path | None, size: tuple[int, int], count: int | None = None, padding: str | None = None

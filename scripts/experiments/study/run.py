@@ -142,20 +142,29 @@ class Study:
             if not self.known(name := f"{BASE}, {padding} padding", 0):
                 self.add(name, 0, self.image_scores(None, padding))
 
+    @property
+    def best_rates(self) -> dict[str, float]:
+        """Of the arms that are swept."""
+        return {name: variant["best_rate"] for name, variant in self.variants.items()}
+
+    def folder(self, name: str) -> Path:
+        """Of an arm's runs."""
+        return self.work / "arms" / arm_folder(name)
+
     def run(self, name: str) -> None:
         """Choose an arm's rate and run its seeds, as far as that is not known."""
-        arm, folder = ARMS[name], self.work / "arms" / arm_folder(name)
+        arm, folder = ARMS[name], self.folder(name)
         if arm.beside is not None and arm.beside not in self.variants:
             self.choose(arm.beside)
         if name not in self.variants:
             self.choose(name)
-        rates = {known: variant["best_rate"] for known, variant in self.variants.items()}
+        options = arm_options(arm, self.common, self.best_rates)
         for seed in self.args.seeds:
             if self.known(name, seed):
                 continue
-            options = seed_options(arm, arm_options(arm, self.common, rates), rates[name], seed)
             began = time.process_time()
-            run = run_arm(options, self.tests, folder / f"seed-{seed}")
+            of_seed = seed_options(arm, options, self.best_rates[name], seed)
+            run = run_arm(of_seed, self.tests, folder / f"seed-{seed}")
             trained = folder / f"seed-{seed}" / "final"
             size = sum(file.stat().st_size for file in trained.rglob("*.safetensors"))
             scores = self.loss_scores(run) | self.image_scores(trained)
@@ -163,12 +172,9 @@ class Study:
             self.add(name, seed, scores, **cost)
 
     def choose(self, name: str) -> None:
-        arm, folder = ARMS[name], self.work / "arms" / arm_folder(name)
-        rates = {known: variant["best_rate"] for known, variant in self.variants.items()}
-        options = arm_options(arm, self.common, rates)
-        self.variants[name] = choose_rate(
-            arm, options, folder / "sweep", self.validation, self.base_loss, seed=SWEEP_SEED
-        )
+        arm, folder = ARMS[name], self.folder(name) / "sweep"
+        options = arm_options(arm, self.common, self.best_rates)
+        self.variants[name] = choose_rate(arm, options, folder, self.validation, self.base_loss, seed=SWEEP_SEED)
         print(f"{self.name}: {name}: {self.variants[name]['sweep']}", flush=True)
 
     def draw(self, arms: list[str]) -> None:
@@ -176,7 +182,7 @@ class Study:
         size = self.task.drawn[0]
         rows = {REAL: self.measures.asked_real[:SHOWN], BASE: self.measures.draw(None, size, SHOWN)}
         for name in arms:
-            trained = self.work / "arms" / arm_folder(name) / f"seed-{self.args.seeds[0]}" / "final"
+            trained = self.folder(name) / f"seed-{self.args.seeds[0]}" / "final"
             if trained.is_dir():
                 rows[name] = self.measures.draw(trained, size, SHOWN)
         if len(rows) > 2:

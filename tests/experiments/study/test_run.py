@@ -66,6 +66,10 @@ class TestMeasures:
         measuring.set_padding(unet, "circular")
         assert change() < 1e-4 < zeros
 
+    @pytest.mark.parametrize(("count", "total", "expected"), [(3, 9, [0, 3, 6]), (4, 4, [0, 1, 2, 3]), (96, 2, [0, 1])])
+    def test_captions_are_spread_evenly(self, count, total, expected):
+        assert measuring.evenly_spread(count, total) == expected
+
     def test_only_the_first_size_has_no_prefix(self):
         assert measuring.prefixed({"kid": 1}, (64, 128), True) == {"kid": 1}
         assert measuring.prefixed({"kid": 1}, (64, 128), False) == {"64x128 kid": 1}
