@@ -33,6 +33,13 @@ ARMS = {
     "geometry, middle": Arm(r"--train geoconv --shift_range 0 --target_modules mid_block\..*conv\d?$", GEOMETRY),
     "geometry, decoder": Arm(r"--train geoconv --shift_range 0 --target_modules up_blocks\..*conv\d?$", GEOMETRY),
 }
+# What the pilots (`trained_parts`, `text_to_image_photographs`) call arms of other names.
+PILOT_NAMES = {
+    "LoRA r=2": "LoRA attention r=2",
+    LORA_4: "LoRA attention r=4",
+    "LoRA r=4 + bias": "LoRA attention r=4 + bias",
+    "LoRA r=4 + geometry": "LoRA attention r=4 + geometry",
+}
 # What the primary analysis compares, whatever else is run: geometry beside the cheapest control that could explain it,
 # alone, under LoRA and under the whole UNet.
 PRIMARY = (

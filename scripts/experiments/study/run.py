@@ -24,7 +24,7 @@ from geopos_diffusers.training.processes import run_script
 from ..arm_pictures import write_rows
 from ..arms import arm_folder, arm_options, choose_rate, mean_losses, option_words, seed_options
 from ..results import read_results, write_results
-from .arms import ARMS
+from .arms import ARMS, PILOT_NAMES
 from .measuring import ImageMeasures, band_losses, prefixed
 from .tasks import PARTS, TASKS, Counts, Sources, Task, known_hands
 
@@ -77,6 +77,7 @@ class Study:
         self.common = common_options(args, self.task, folders["train"], self.work)
         self.settings = {name: getattr(args, name) for name in SETTINGS}
         self.settings |= {"sweep_seed": SWEEP_SEED, "images": {part: count_images(folders[part]) for part in PARTS}}
+        self.pilot = {} if args.pilot is None else pilot_variants(args.pilot)
         self.measures = ImageMeasures(folders["test"], args.num_samples, args.sample_steps, args.model)
         self.read()
 
@@ -173,8 +174,11 @@ class Study:
 
     def choose(self, name: str) -> None:
         arm, folder = ARMS[name], self.folder(name) / "sweep"
-        options = arm_options(arm, self.common, self.best_rates)
-        self.variants[name] = choose_rate(arm, options, folder, self.validation, self.base_loss, seed=SWEEP_SEED)
+        if name in self.pilot:
+            self.variants[name] = self.pilot[name]
+        else:
+            options = arm_options(arm, self.common, self.best_rates)
+            self.variants[name] = choose_rate(arm, options, folder, self.validation, self.base_loss, seed=SWEEP_SEED)
         print(f"{self.name}: {name}: {self.variants[name]['sweep']}", flush=True)
 
     def draw(self, arms: list[str]) -> None:
@@ -193,6 +197,14 @@ def count_images(folder: Path) -> int:
     return len([*folder.glob("*.png")])
 
 
+def pilot_variants(file: Path) -> dict[str, Any]:
+    """What the results of an earlier experiment, after which their file is named, say of the study's arms: parameters,
+    sweep and best rate."""
+    found = read_results(file, file.stem)["variants"]
+    named = {name: found[PILOT_NAMES.get(name, name)] for name in ARMS if PILOT_NAMES.get(name, name) in found}
+    return {name: {**variant, "options": ARMS[name].options, "pilot": file.stem} for name, variant in named.items()}
+
+
 SETTINGS = ("model", "max_train_steps", "data_seed", "num_samples", "sample_steps", "mixed_precision")
 
 
@@ -206,6 +218,9 @@ def main() -> None:
         "--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14], help="of the trainings (10 to 14)"
     )
     parser.add_argument("--photographs", type=Path, help="folder with train.parquet and test.parquet")
+    parser.add_argument(
+        "--pilot", type=Path, help="results file of an earlier experiment: arms that it swept take its rates"
+    )
     parser.add_argument("--model", default="hands64", help="pipeline to fine-tune (%(default)s)")
     parser.add_argument("--data-seed", type=int, default=1400, help="of rendered images (%(default)s)")
     parser.add_argument("--max-train-steps", type=int, default=300, help="of each run; half at 128 px (%(default)s)")

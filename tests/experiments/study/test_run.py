@@ -3,6 +3,7 @@
 import json
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from geopos_diffusers.errors import DataError
 measuring = import_module("experiments.study.measuring")
 study_arms = import_module("experiments.study.arms")
 tasks = import_module("experiments.study.tasks")
+RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
 
 class TestArms:
@@ -23,6 +25,20 @@ class TestArms:
         named = {arm for pair in study_arms.PRIMARY for arm in pair}
         named |= {arm for task in tasks.TASKS.values() for arm in task.arms}
         assert named <= {*study_arms.ARMS}
+
+    def test_pilots_name_arms_and_their_best_rates(self):
+        """Those whose results are in the repository."""
+        run = import_module("experiments.study.run")
+        found = run.pilot_variants(RESULTS / "trained_parts.json")
+        assert {*found} == {"bias", "geometry", "taps", *study_arms.PILOT_NAMES} - {"LoRA r=2"}
+        assert found["LoRA r=4 + geometry"]["best_rate"] == 0.32
+        assert found["geometry"]["options"] == study_arms.ARMS["geometry"].options
+        assert {one["pilot"] for one in found.values()} == {"trained_parts"}
+        assert {*run.pilot_variants(RESULTS / "text_to_image_photographs.json")} == {
+            "bias", "geometry", "LoRA r=2", "whole UNet"
+        }  # fmt: skip
+        with pytest.raises(DataError, match="must hold"):
+            run.pilot_variants(RESULTS / "paper_depth.json")
 
     def test_an_arm_comes_after_that_beside_which_it_stands(self):
         names = [*study_arms.ARMS]
@@ -107,3 +123,7 @@ def test_runs_are_added_to_results(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "work" / "poses" / "arms" / "bias" / "sweep").exists()
     with pytest.raises(DataError, match="other settings"):
         start("--arms", "bias", "--data-seed", 5)
+    # A pilot's rate is taken instead of a sweep.
+    third = start("--arms", "geometry", "--seeds", 1, "--pilot", RESULTS / "trained_parts.json")
+    assert third["variants"]["geometry"]["best_rate"] == 0.3
+    assert not (tmp_path / "work" / "poses" / "arms" / "geometry" / "sweep").exists()
