@@ -43,7 +43,8 @@ ARMS = {
     "box channel, whole": Arm("--train full --learning-rate {rate}", WHOLE, condition=BoxChannel, task=ChannelTraining),
     "box tokens, whole": Arm("--train full --learning-rate {rate}", WHOLE, condition=BoxTokens, task=TokenTraining),
     "place words, LoRA": Arm("--train lora --lora-rank 8 --lora-learning-rate {rate}", LORA, placed_text=True),
-    "frames, LoRA": Arm(f"--train geoconv+lora {FRAMES} {BESIDE_LORA}", COEFFICIENTS, "place words, LoRA", framed=True),
+    "no control, LoRA": Arm("--train lora --lora-rank 8 --lora-learning-rate {rate}", LORA),
+    "frames, LoRA": Arm(f"--train geoconv+lora {FRAMES} {BESIDE_LORA}", COEFFICIENTS, "no control, LoRA", framed=True),
     "frames alone": Arm(f"--train geoconv {FRAMES} --geoconv-learning-rate {{rate}}", (1e-1, 3e-1, 1.0), framed=True),
     "frames, taps, whole": Arm(
         f"--train geoconv+full --basis taps {FRAMES} {BESIDE_WHOLE}", COEFFICIENTS, "no control", framed=True

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from geopos_diffusers.metrics.hand_detection import HandDetector
 from geopos_diffusers.metrics.hand_judge import HandJudge, Judgement
 
 MARGIN = 0.04  # of `geopos data boxes` around key points
@@ -54,9 +55,11 @@ def silhouette_place(image: Image.Image, asked_height: float) -> tuple[float | N
 def measure(images: Sequence[Image.Image], rows: Sequence[dict[str, Any]], judge: HandJudge) -> list[dict[str, Any]]:
     """What is found of each image, by name; rows hold the asked "box" and number of "fingers"."""
     found = []
-    for image, row, judged in zip(images, rows, judge.judge(images), strict=True):
-        x, top = silhouette_place(image, row["box"][3] - row["box"][1])
-        found.append(describe(judged, image) | {"silhouette_x": x, "silhouette_top": top})
+    with HandDetector() as detector:
+        for image, row, judged in zip(images, rows, judge.judge(images), strict=True):
+            x, top = silhouette_place(image, row["box"][3] - row["box"][1])
+            seen = {"mediapipe": bool(detector.detect(image)), "silhouette_x": x, "silhouette_top": top}
+            found.append(describe(judged, image) | seen)
     return found
 
 
@@ -79,7 +82,8 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def scores(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """Means over the images: of all, and of those in which a hand is found where that is needed; None of too few.
 
-    `found`: share of images with a hand. `centre_error`: mean distance of the boxes' middles, in shares of the image.
+    `found`: share of images with a hand; `mediapipe_found`: by MediaPipe, which misses small ones.
+    `centre_error`: mean distance of the boxes' middles, in shares of the image.
     `iou`: median. `correlation_x`, `_y`: of the middles. `width_correlation`, `height_correlation`: of the sizes.
     `fingers`: share of the found with the asked number. `silhouette_x`, `silhouette_top`: correlations of its place
     with the box's middle and upper edge.
@@ -93,6 +97,7 @@ def scores(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> d
     seen = np.isfinite(places).all(1)
     return {
         "found": float(present.mean()),
+        "mediapipe_found": float(np.mean([one["mediapipe"] for one in found])),
         "centre_error": mean(np.linalg.norm(middles[0] - middles[1], axis=1)[present]),
         "iou": float(np.median(overlap(asked, got)[present])) if present.any() else None,
         "correlation_x": correlation(middles[0][present, 0], middles[1][present, 0]),

@@ -7,13 +7,16 @@ captions that do not say where. The arms differ in how they are told of the box 
 Each is trained at its best rate (--sweep-steps; else the middle one), constant, with a moving average,
 and at each of --steps draws held-out prompts in held-out boxes, which are measured by the package's own judge of hands
 and by the silhouette. Writes JSON. What is finished is not made again, and more steps, seeds or arms go on from what is
-there.
+there. The runs of a results file that stands already are kept, and its rates are used, also where the folder of its
+trainings is gone.
 """
 
 import argparse
 import json
 import math
 import shlex
+import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from os import devnull
@@ -25,7 +28,7 @@ import torch
 from PIL import Image
 
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.errors import DivergedError
+from geopos_diffusers.errors import DataError, DivergedError
 from geopos_diffusers.files import write_json
 from geopos_diffusers.finetuning.engine import finetune
 from geopos_diffusers.metrics.bootstrap import bootstrap_means
@@ -38,6 +41,7 @@ from geopos_diffusers.training.processes import run_script
 from geopos_diffusers.training.rate_grid import best_rate, sweep_rates
 
 from .. import results
+from ..reported_command import reported_command
 from .arms import ARMS, Arm
 from .data import PLACED_TEXT, read_rows, render_placed
 from .drawing import draw_folder
@@ -94,9 +98,15 @@ class Rates:
     for hands that stay in the middle. An arm that is not told has the rate of the least loss.
     """
 
-    def __init__(self, args: argparse.Namespace, validation: "Measuring") -> None:
+    def __init__(
+        self, args: argparse.Namespace, validation: "Measuring", variants: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """variants: what a results file says of arms that were swept before."""
         self.args, self.validation = args, validation
-        self._found: dict[str, tuple[dict[str, float], dict[str, float | None]]] = {}
+        self._found: dict[str, tuple[dict[str, float], dict[str, float | None]]] = {
+            name: ({place: known[place] for place in ("beside", "rate") if place in known}, known["sweep"])
+            for name, known in variants.items()
+        }
 
     def of(self, name: str) -> dict[str, float]:
         """By their places in the arm's options."""
@@ -186,7 +196,31 @@ class Measuring:
         return {"scores": values, "images": found}
 
 
+def read_known(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+    """The results file as it stands; an empty one where there is none.
+
+    Raises:
+        DataError: it was measured with other settings.
+    """
+    if not Path(args.results).is_file():
+        return {"commands": [], "variants": {}, "image_differences": {"steps": 0, "arms": {}}, "runs": []}
+    known = results.read_results(args.results, "frames")
+    if known["settings"] != settings:
+        raise DataError(f"{args.results} was measured with other settings; give another file")
+    return known
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    settings = {
+        "model": args.model,
+        "batch_size": args.batch_size,
+        "train_images": args.train_images,
+        "test_images": args.test_images,
+        "inference_steps": args.inference_steps,
+        "guidance_scale": recommended_guidance(args.model) or 1.0,
+        "sweep_steps": args.sweep_steps,
+    }
+    known = read_known(args, settings)
     work = Path(args.output)
     for number, (name, count) in enumerate(
         (("train", args.train_images), ("validation", VALIDATION_IMAGES), ("test", max(args.test_images, 500))), 1
@@ -194,18 +228,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         render_placed(work / "data" / name, count, number)
     torch.set_num_threads(args.threads)
     measuring = Measuring(args, work / "data" / "test", args.test_images)
-    rates = Rates(args, Measuring(args, work / "data" / "validation", SWEEP_IMAGES))
+    rates = Rates(args, Measuring(args, work / "data" / "validation", SWEEP_IMAGES), known["variants"])
     real = scores(measure(measuring.images(measuring.folder), measuring.rows, measuring.judge), measuring.rows)
-    records, variants = [], {}
+    records = {(one["variant"], one["seed"], one["steps"]): one for one in known["runs"]}
+    variants = dict(known["variants"])
     columns: dict[int, dict[str, list]] = {}  # by steps and arm
     for seed in args.seeds:
         for name in args.arms:
             arm, folder = ARMS[name], work / "runs" / slug(name) / f"seed-{seed}"
-            if name not in variants:
-                variants[name] = {"options": arm.options, **rates.of(name), "sweep": rates.sweep(name)}
             for steps in sorted(args.steps):
                 label = f"{folder.parent.name}-seed-{seed}-step-{steps}"
                 measured = work / "measured" / f"{label}-{args.test_images}.json"
+                if not measured.is_file() and (name, seed, steps) in records:
+                    continue
                 if not measured.is_file() and (args.finished_only or last_step(folder) > steps):
                     print(f"{name}, seed {seed}: left out after {steps} steps, which are not measured", flush=True)
                     continue
@@ -216,28 +251,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 own = columns.setdefault(steps, {}).setdefault(name, [])
                 own.append(image_columns(found["images"], measuring.rows))
                 summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+                variants[name] = {"options": arm.options, **rates.of(name), "sweep": rates.sweep(name)}
                 variants[name]["parameters"] = summary["trained_parameters"]
                 losses_at = {line["step"]: line["validation_loss"] for line in read_losses(folder / VALIDATION_LOSSES)}
-                record = {"variant": name, "seed": seed, "steps": steps, "scores": values}
-                records.append(record | {"held_out_loss": losses_at.get(steps)})
+                record = {"variant": name, "seed": seed, "steps": steps, "mixed_precision": args.mixed_precision}
+                records[name, seed, steps] = record | {"scores": values, "held_out_loss": losses_at.get(steps)}
                 shown = ", ".join(f"{key} {value:.3f}" for key, value in values.items() if value is not None)
                 print(f"{name}, seed {seed}, {steps} steps: {shown}", flush=True)
-    settings = {
-        "model": args.model,
-        "batch_size": args.batch_size,
-        "train_images": args.train_images,
-        "test_images": len(measuring.rows),
-        "inference_steps": args.inference_steps,
-        "guidance_scale": recommended_guidance(args.model) or 1.0,
-        "sweep_steps": args.sweep_steps,
-        "mixed_precision": args.mixed_precision,
-    }
-    trained = {name: variant for name, variant in variants.items() if "parameters" in variant}
     # After the most steps that most arms have.
     compared = max(columns, key=lambda steps: (len(columns[steps]), steps), default=0)
     differences = {"steps": compared, "arms": image_intervals(columns.get(compared, {}))}
-    more = {"variants": trained, "rendered": real, "image_differences": differences}
-    return results.write_results(args.results, "frames", records, settings, **more)
+    if known["image_differences"]["steps"] in (0, compared):
+        differences["arms"] = known["image_differences"]["arms"] | differences["arms"]
+    elif not differences["arms"]:
+        differences = known["image_differences"]
+    ordered = {name: variants[name] for name in ARMS if name in variants}
+    runs = sorted(records.values(), key=lambda one: (one["seed"], list(ARMS).index(one["variant"]), one["steps"]))
+    commands = dict.fromkeys([*known["commands"], reported_command(sys.argv)])
+    more = {"commands": [*commands], "variants": ordered, "rendered": real, "image_differences": differences}
+    return results.write_results(args.results, "frames", runs, settings, **more)
 
 
 def main() -> None:

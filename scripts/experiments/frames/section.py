@@ -24,6 +24,7 @@ COLUMNS = {
     "iou": "IoU",
     "centre_error": "centre error",
     "found": "found",
+    "mediapipe_found": "found by MediaPipe",
     "fingers": "fingers right",
     "well_formed": "well formed",
     "kid": "KID",
@@ -41,7 +42,7 @@ def row(name: str, runs: list[Run]) -> list[str]:
 
 def score_cell(runs: list[Run], score: str) -> str:
     """The mean over the seeds whose score is known; a dash without any."""
-    known = [run for run in runs if run["scores"][score] is not None]
+    known = [run for run in runs if run["scores"].get(score) is not None]
     return estimate_cell(mean_score(known, score)) if known else "-"
 
 
@@ -90,6 +91,15 @@ def rates(settings: dict[str, Any]) -> str:
         "correlation with the places\nof validation boxes (1 - its mean over both axes stands in the last table), the "
         "others by the held-out loss"
     )
+
+
+def precisions(runs: list[Run]) -> str:
+    """Which arms were trained in which precision."""
+    names = {"no": "float32", "bf16": "bfloat16"}
+    groups: dict[str, dict[str, None]] = {}
+    for run in runs:
+        groups.setdefault(names[run["mixed_precision"]], {})[run["variant"]] = None
+    return " ".join(f"Trained in {name}: {'; '.join(arms)}." for name, arms in groups.items())
 
 
 def arms_table(variants: dict[str, Any]) -> str:
@@ -147,7 +157,7 @@ def page(results: dict[str, Any], beyond: dict[str, Any] | None = None) -> str:
     few = " So few seeds of the training are suggestive, not conclusive." if len(seeds) < LEAST_SEEDS else ""
     lacking = f" Not run yet: {'; '.join(missing)}." if missing else ""
     shown = [name for name in SHOWN if select(runs, variant=name, steps=compared)]
-    tail = "\n\n".join(tables)
+    tail, commands = "\n\n".join(tables), "\n".join(results["commands"])
     return f"""# Frames: does the hand go where the box is?
 
 {aim(reference, steps[-1])}
@@ -160,10 +170,10 @@ it knows, from captions that do not say where. Each arm draws the captions and b
 {settings["test_images"]} other renders, each from its own noise, in {settings["inference_steps"]} steps at guidance
 {settings["guidance_scale"]:g}. The rate is constant, with a moving average of the weights; {rates(settings)}.
 Seeds of the trainings: {", ".join(map(str, seeds))}.{few}{lacking}
-{results["date"]}, one core of a processor that was busy with other work.
+{precisions(runs)} {results["date"]}, one core of a processor that was busy with other work.
 
 ```bash
-{results["command"]}
+{commands}
 python -m scripts.experiments.frames.section --results docs/results
 ```
 

@@ -36,6 +36,7 @@ MEASURES = {
     "width_correlation": Measure("correlation of the width", HIGHER),
     "height_correlation": Measure("correlation of the height", HIGHER),
     "found": Measure("hand found", HIGHER),
+    "mediapipe_found": Measure("hand found by MediaPipe", HIGHER),
     "judge_found": Measure("hand found by the second judge", HIGHER),
     "one_hand": Measure("one hand", HIGHER),
     "more_hands": Measure("more than one hand", LOWER),

@@ -1,6 +1,7 @@
 """The experiment on frames: its measures on rendered hands, its other conditions, and a run with a tiny pipeline."""
 
 import json
+import shutil
 import sys
 from importlib import import_module
 
@@ -12,6 +13,7 @@ from tiny_models import tiny_stable_diffusion
 
 from geopos_diffusers import apply_geoconv
 from geopos_diffusers.data.hands import render_hands
+from geopos_diffusers.errors import DataError
 from geopos_diffusers.metrics.hand_judge import load_hand_judge
 from geopos_diffusers.patching.frames import box_frames
 from geopos_diffusers.patching.patched_model import frames_holder
@@ -128,8 +130,18 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     assert len(trained) == len(arms)
     start(run, *words, "--steps", 3, "--finished-only")
     again = json.loads((tmp_path / "frames.json").read_text())
-    assert again["runs"] == [one for one in first["runs"] if one["steps"] == 3]
+    assert again["runs"] == first["runs"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == trained
+    # Another machine: what was trained is gone, and another arm is added to the results.
+    shutil.rmtree(tmp_path / "work" / "runs")
+    shutil.rmtree(tmp_path / "work" / "measured")
+    start(run, *words, "--arms", "frames, whole", "frames alone", "--steps", 3)
+    added = json.loads((tmp_path / "frames.json").read_text())
+    assert [one["variant"] for one in added["runs"] if one["steps"] == 3] == [arms[0], arms[1], arms[2], "frames alone"]
+    assert [one for one in added["runs"] if one["variant"] != "frames alone"] == first["runs"]
+    assert added["image_differences"] == first["image_differences"]  # nothing is known of the other arm's images
+    with pytest.raises(DataError, match="other settings"):
+        start(run, *words, "--sweep-steps", 1)
     start(section, "--results", tmp_path)
     page = (tmp_path / "frames.md").read_text()
     assert "| box tokens, whole | 1 |" in page
