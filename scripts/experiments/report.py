@@ -19,12 +19,14 @@ from geopos_diffusers.training.processes import run_script
 from .center_of_mass import section as center_of_mass
 from .cost import section as cost
 from .depth import section as depth
+from .diffusion import section as diffusion
 from .gan import section as gan
 from .own_rates import section as own_rates
 from .page import Paragraph, Place, Section, html_page, markdown, markdown_sections, minutes, summary_table
 from .positional_bias import section as positional_bias
 from .results import read_results
 from .sensitivity import section as sensitivity
+from .study import claims as study_claims
 from .vae import section as vae
 from .verdict import LEAST_SEEDS, LEVEL
 
@@ -42,7 +44,8 @@ INTRODUCTION = (
         f"value is below {LEVEL}, corrected by Holm's method for all tests of its table on the experiment's page (the "
         "intervals are not corrected). **Reproduced**: the effect is there and the paper's figure does not lie beyond "
         "the interval; **in part**: it is there but smaller; **opposite**: it goes the other way; **not reproduced**: "
-        "none was shown."
+        "none was shown. Questions that the paper leaves open are answered **yes**, **the other way**, or **no**: none "
+        "was shown."
     ),
 )
 # What each page holds, in the order of the claims.
@@ -54,6 +57,7 @@ PAGES = {
     "vae": "VAEs (C4, Q2)",
     "cost": "Parameters and time (C5)",
     "depth": "Depth (C6)",
+    "diffusion": "Diffusion models from random weights (C6, N2)",
     "own_rates": "Each variant at its own best learning rate (C1, C2, C4, C6)",
 }
 SECTIONS = {
@@ -94,20 +98,30 @@ def build_pages(results: Path, figures: Path) -> dict[str, list[Section]]:
         points = next(iter(found["center_of_mass"].values()))
         numerals = max(found["positional_bias"].values(), key=positional_bias.normalised)
         pages["sensitivity"] = [sensitivity.build_section(points, numerals, figures)]
+    pages["diffusion"] = [
+        diffusion.build_section(values, place)
+        for place, values in found["own_rates"].items()
+        if values["task"] == "diffusion"
+    ]
     pages["own_rates"] = [
         own_rates.build_section(values, place, common_rate_results(found, values["task"]))
         for place, values in found["own_rates"].items()
+        if values["task"] != "diffusion"
     ]
     return {name: pages[name] for name in PAGES if pages.get(name)}
 
 
-def write_pages(pages: dict[str, list[Section]], output: Path) -> None:
-    """Write paper.md, paper.html and paper/*.md into the folder `output`."""
+def write_pages(pages: dict[str, list[Section]], output: Path, study: list[Section]) -> None:
+    """Write paper.md, paper.html and paper/*.md into the folder `output`.
+
+    Args:
+        study: what the study of pretrained models, which has a page of its own, says of the paper's questions.
+    """
     sections = [section for page in pages.values() for section in page]
     total = minutes(sum(section.cpu_seconds for section in sections))
     summary = [
         *INTRODUCTION,
-        summary_table({f"paper/{name}.md": page for name, page in pages.items()}),
+        summary_table({f"paper/{name}.md": page for name, page in pages.items()} | {"study.md": study}),
         Paragraph(
             f"All runs took {total} of processor time, of one thread on a machine that other work shared. The pages "
             "of the experiments name their commands."
@@ -138,7 +152,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder of the pages and figures")
     args = parser.parse_args()
     pages = build_pages(args.results, args.output)
-    write_pages(pages, args.output)
+    write_pages(pages, args.output, study_claims.build_sections(args.results))
     print(f"wrote {args.output / 'paper.md'}, paper.html and {len(pages)} pages in {args.output / 'paper'}")
 
 

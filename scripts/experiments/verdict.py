@@ -17,6 +17,7 @@ from .statistics import Estimate, holm
 LEAST_SEEDS, LEVEL = 5, 0.05
 REPRODUCED, IN_PART, NOT_REPRODUCED, OPPOSITE = "reproduced", "in part", "not reproduced", "opposite"
 MEASURED = "measured"  # of questions and next checks, which claim nothing
+YES, NO, OTHER_WAY = "yes", "no", "the other way"  # of questions that have an answer
 FREE_OF_BIAS = 0.1  # of accuracy, same minus swapped places
 STEP_AIM = 1.03  # this project's own, of a plain convolution's training step
 
@@ -51,6 +52,14 @@ class Effect:
             return OPPOSITE
         reached = self.paper is None or (estimate.low <= self.paper if less else estimate.high >= self.paper)
         return REPRODUCED if reached else IN_PART
+
+
+class Question(Effect):
+    """The same of what nobody claimed: whether the effect is there."""
+
+    def verdict(self, p: float) -> str:
+        answers = {REPRODUCED: YES, IN_PART: YES, OPPOSITE: OTHER_WAY, NOT_REPRODUCED: NO}
+        return answers[super().verdict(p)]
 
 
 @dataclass(frozen=True)

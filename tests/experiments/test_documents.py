@@ -87,8 +87,8 @@ def test_a_changed_cell_is_found():
 
 
 def test_the_stored_pages_are_made_of_the_stored_results(tmp_path):
-    report = import_module("experiments.report")
-    report.write_pages(report.build_pages(RESULTS, tmp_path), tmp_path)
+    report, claims = import_module("experiments.report"), import_module("experiments.study.claims")
+    report.write_pages(report.build_pages(RESULTS, tmp_path), tmp_path, claims.build_sections(RESULTS))
     pages = [
         Path("paper.md"),
         Path("paper.html"),

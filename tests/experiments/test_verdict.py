@@ -8,6 +8,7 @@ from experiments.statistics import Estimate, mean_estimate
 from experiments.verdict import (
     Bias,
     Effect,
+    Question,
     aim_verdict,
     collapse_verdict,
     cost_verdict,
@@ -40,6 +41,15 @@ def verdicts(*tests):
 )
 def test_a_smaller_ratio(low, high, p, expected):
     assert verdicts(Effect(estimate(low, high, p), "less", 1, 0.54)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "expected"),
+    [(0.4, 0.6, 0.01, "yes"), (0.4, 1.1, 0.06, "no"), (1.2, 1.4, 0.01, "the other way")],
+)
+def test_a_question(low, high, p, expected):
+    assert verdicts(Question(estimate(low, high, p), "less", 1)) == [expected]
+    assert verdicts(Question(estimate(low, high, p, count=3), "less", 1)) == ["suggestive, n = 3"]
 
 
 @pytest.mark.parametrize(

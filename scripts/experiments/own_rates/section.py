@@ -14,17 +14,24 @@ from ..positional_bias.section import claim_row, learnt
 from ..results import Run, by_variant, paired, select
 from ..statistics import Estimate, difference_estimate, mean_estimate, ratio_estimate
 from ..vae.claims import SMALLER_LOSS, change_text, loss_row
-from ..verdict import Effect
+from ..verdict import Effect, Question
 
 TITLES = {
     "center_of_mass": "Centre of mass at own rates, {steps} steps (C1)",
     "positional_bias": "Positional bias at own rates, {steps} steps (C2)",
     "depth": "Depth at own rates, {steps} steps (C6)",
     "vae": "VAE at own rates, {steps} steps (C4)",
+    "diffusion": "Diffusion from random weights: {network}, {steps} steps",
 }
 OTHERS = ("convolution", "convolution, matched", "CoordConv")  # that all variants are compared with, where they are
 PLAIN = ("convolution", "CoordConv")  # that the claims speak of
 SHIFTED = {"GeoConv": "", "GeoConv, multilinear": ", multilinear"}  # the default channel in both bases, in a headline
+
+# What is said of denoisers by two of their measures: in words, which way, and the value without an effect.
+DIFFUSION_CLAIMS = {
+    "test loss": ("a smaller denoising loss", "less", 1),
+    "well formed": ("better hands (second judge)", "more", 0),
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,13 @@ MEASURES = {
     ),
     "depth": (_score("AbsRel, hands", "abs_rel", "hands"), _score("AbsRel, heads", "abs_rel", "heads")),
     "vae": (_score("test loss", "test"),),
+    "diffusion": (
+        _score("test loss", "test"),
+        Measure("well formed", lambda run: run["sample_scores"]["well_formed"], relative=False),
+        Measure("hand found", lambda run: run["sample_scores"]["found"], relative=False),
+        Measure("KID", lambda run: run["sample_scores"]["kid"], relative=False),
+        Measure("Vendi score", lambda run: run["sample_scores"]["vendi"]),
+    ),
 }
 
 
@@ -167,10 +181,14 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
         variants = by_variant(results["runs"], variant_names(results))
         places = {"GeoConv": "own rates", "GeoConv, multilinear": "own rates, multilinear"}
         return [claim_row(results, variants, name, place, place) for name, place in places.items() if name in variants]
-    build = {"center_of_mass": center_of_mass_row, "depth": depth_row, "vae": vae_row}[results["task"]]
+    rows = {
+        "center_of_mass": center_of_mass_row, "depth": depth_row, "vae": vae_row, "diffusion": diffusion_row,
+    }  # fmt: skip
+    build = rows[results["task"]]
     return [
         build(results, measure, name, other, found)
         for measure in MEASURES[results["task"]]
+        if results["task"] != "diffusion" or measure.label in DIFFUSION_CLAIMS
         for name in variant_names(results)
         if name.startswith("GeoConv") and (results["task"] == "center_of_mass" or name in SHIFTED)
         for other in PLAIN
@@ -209,10 +227,24 @@ def vae_row(results: dict[str, Any], measure: Measure, name: str, other: str, fo
     return loss_row(f"VAE: test loss of {name} against {other}", found, setting(results, data), headline)
 
 
+def diffusion_row(results: dict[str, Any], measure: Measure, name: str, other: str, found: Estimate) -> ClaimRow:
+    """Claim C6 of a UNet, next check N2 of a transformer, of which the paper claims nothing."""
+    network, figures = results["settings"]["network"], format_interval(found)
+    where = f"{network}; {results['settings']['steps']} steps"
+    words, *expected = DIFFUSION_CLAIMS[measure.label]
+    claim = f"diffusion from random weights: {words} than {other}"
+    if network == "unet":
+        number, paper, test = "C6", "stated, no figure in the digest", Effect(found, *expected)
+    else:
+        number, paper, test = "N2", "named as a next check", Question(found, *expected)
+    headline = Headline(claim, f"{network}{SHIFTED[name]}", figures)
+    return ClaimRow(number, f"{claim}, {name}", paper, figures, found.count, where, test, headline)
+
+
 def build_section(results: dict[str, Any], place: Place, common: dict[str, Any] | None = None) -> Section:
     """`common`: the results of the same experiment at one rate for all, to show beside."""
     settings, figure = results["settings"], place.figure("_sweeps.png")
-    title = TITLES[results["task"]].format(steps=settings["steps"])
+    title = TITLES[results["task"]].format(**settings)
     section = Section(title, results["command"], results["date"], results["cpu_seconds"], claim_rows(results))
     draw_sweeps(results, figure)
     header = ("measure", "variant", "parameters", "seeds", "learning rate", "mean")

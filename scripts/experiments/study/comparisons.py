@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..statistics import Estimate, difference_estimate
-from ..verdict import LEAST_SEEDS, NOT_REPRODUCED, OPPOSITE, REPRODUCED, Effect, comparison_texts, judge
+from ..verdict import LEAST_SEEDS, NO, OTHER_WAY, YES, Question, comparison_texts, judge
 from .measures import LOWER, measure_of
 from .task_results import Pair, TaskResults
 
-YES, NO, OTHER_WAY, TOO_FEW, NOT_RUN = "yes", "no", "the other way", "too few seeds", "not run yet"
+TOO_FEW, NOT_RUN = "too few seeds", "not run yet"
 IN_PART = "in part"  # of a task: some pairs are "yes", others are not
-VERDICTS = {REPRODUCED: YES, NOT_REPRODUCED: NO, OPPOSITE: OTHER_WAY}
+DECIDED = (YES, NO, OTHER_WAY)
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,9 @@ def effect_size(first: Sequence[float], second: Sequence[float]) -> float | None
 
 def primary_comparisons(task: TaskResults) -> list[Comparison]:
     """A task's pairs by its primary score."""
-    measure = measure_of(task.primary)
     values = [task.paired(pair, task.primary) for pair in task.pairs]
     estimates = [difference_estimate(*both) for both in values]
-    judged = judge([Effect(one, "less" if measure.better == LOWER else "more", 0.0) for one in estimates])
+    judged = judge([better(task, one) for one in estimates])
     texts = comparison_texts(estimates, [control for _, control in task.pairs])
     return [
         Comparison(
@@ -55,11 +54,16 @@ def primary_comparisons(task: TaskResults) -> list[Comparison]:
             estimate,
             effect_size(*both),
             judgement.p,
-            VERDICTS.get(judgement.verdict, TOO_FEW if estimate.count else NOT_RUN),
+            judgement.verdict if judgement.verdict in DECIDED else TOO_FEW if estimate.count else NOT_RUN,
             text,
         )
         for pair, both, estimate, judgement, text in zip(task.pairs, values, estimates, judged, texts, strict=True)
     ]
+
+
+def better(task: TaskResults, difference: Estimate) -> Question:
+    """Whether the first of two arms is better by the task's primary score."""
+    return Question(difference, "less" if measure_of(task.primary).better == LOWER else "more", 0.0)
 
 
 def task_verdict(comparisons: Sequence[Comparison]) -> str:
@@ -74,7 +78,7 @@ def task_verdict(comparisons: Sequence[Comparison]) -> str:
 
 def counts_text(comparisons: Sequence[Comparison]) -> str:
     """ "better in 2 of 4 comparisons, worse in 1", of those with five seeds; else the number of seeds."""
-    decided = [one.verdict for one in comparisons if one.verdict in VERDICTS.values()]
+    decided = [one.verdict for one in comparisons if one.verdict in DECIDED]
     if not decided:
         return f"n = {max(one.estimate.count for one in comparisons)}"
     worse = decided.count(OTHER_WAY)
