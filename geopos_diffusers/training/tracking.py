@@ -1,10 +1,12 @@
 """accelerate and its experiment trackers, set up from a script's options with one clear line for what cannot work."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
@@ -21,6 +23,7 @@ from .zero import asks_for_zero, hidden_from_accelerate
 
 # What spreads optimizer states over the processes in other ways than `sharding.py` and `zero.py` do.
 UNSUPPORTED = (DistributedType.MEGATRON_LM, DistributedType.XLA)
+logger = logging.getLogger(__name__)
 
 
 def build_accelerator(
@@ -61,9 +64,19 @@ def build_accelerator(
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         # accelerate lets this pass without autocast and without loss scaling.
         raise ConfigError("mixed_precision fp16 needs a GPU; on a CPU give bf16 or no")
+    if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu" and not computes_bfloat16():
+        logger.warning(
+            "this processor has no instructions for bfloat16: steps take several times as long as with "
+            "mixed_precision no"
+        )
     if accelerator.distributed_type in UNSUPPORTED:
         raise ConfigError(f"{accelerator.distributed_type.value} is not supported here; shard with FSDP2")
     return accelerator
+
+
+def computes_bfloat16() -> bool:
+    """Whether the CPU has instructions for bfloat16 (AVX-512 or AMX, NEON), as torch's convolutions use them."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _check_trackers(names: Sequence[str]) -> None:
