@@ -117,6 +117,20 @@ def read_results(path: str | Path, experiment: str) -> dict[str, Any]:
     return results
 
 
+def read_standing(path: str | Path, experiment: str, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What stands in a results file that is to be added to; None where there is no file.
+
+    Raises:
+        DataError: as `read_results`, or it was measured with other settings.
+    """
+    if not Path(path).is_file():
+        return None
+    results = read_results(path, experiment)
+    if results["settings"] != settings:
+        raise DataError(f"{path} was measured with other settings; give another file of results")
+    return results
+
+
 def merge_results(results: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """One file's content with the runs of another one of the same experiment and settings, such as those of new seeds.
 

@@ -13,6 +13,7 @@ from experiments.results import (
     mean_score,
     merge_results,
     read_results,
+    read_standing,
     score_ratio,
     scores,
     select,
@@ -55,6 +56,14 @@ def test_other_versions_are_refused_in_one_line(tmp_path, version):
     with pytest.raises(DataError, match="must hold") as error:
         read_results(tmp_path / "a.json", "gan")
     assert "\n" not in str(error.value)
+
+
+def test_a_file_is_added_to_under_its_own_settings(tmp_path):
+    written = results(tmp_path, [run("GeoConv", 0)], width=8)
+    assert read_standing(tmp_path / "a.json", "gan", {"steps": 5, "width": 8}) == written
+    assert read_standing(tmp_path / "b.json", "gan", {"steps": 5}) is None
+    with pytest.raises(DataError, match="measured with other settings"):
+        read_standing(tmp_path / "a.json", "gan", {"steps": 5, "width": 9})
 
 
 def test_runs_must_name_their_variant(tmp_path):

@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.errors import DataError, DivergedError
+from geopos_diffusers.errors import DivergedError
 from geopos_diffusers.files import write_json
 from geopos_diffusers.finetuning.engine import finetune
 from geopos_diffusers.metrics.bootstrap import bootstrap_means
@@ -51,6 +51,7 @@ SWEEP_SEED = 100
 REFERENCE = "frames, whole"
 VALIDATION_IMAGES = 128
 SWEEP_IMAGES = 64  # drawn in validation boxes at each rate
+EMPTY: dict[str, Any] = {"commands": [], "variants": {}, "image_differences": {"steps": 0, "arms": {}}, "runs": []}
 
 
 def train(args: argparse.Namespace, arm: Arm, rates: dict[str, float], folder: Path, seed: int, steps: int) -> None:
@@ -196,20 +197,6 @@ class Measuring:
         return {"scores": values, "images": found}
 
 
-def read_known(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    """The results file as it stands; an empty one where there is none.
-
-    Raises:
-        DataError: it was measured with other settings.
-    """
-    if not Path(args.results).is_file():
-        return {"commands": [], "variants": {}, "image_differences": {"steps": 0, "arms": {}}, "runs": []}
-    known = results.read_results(args.results, "frames")
-    if known["settings"] != settings:
-        raise DataError(f"{args.results} was measured with other settings; give another file")
-    return known
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     settings = {
         "model": args.model,
@@ -220,7 +207,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "guidance_scale": recommended_guidance(args.model) or 1.0,
         "sweep_steps": args.sweep_steps,
     }
-    known = read_known(args, settings)
+    known = results.read_standing(args.results, "frames", settings) or EMPTY
     work = Path(args.output)
     for number, (name, count) in enumerate(
         (("train", args.train_images), ("validation", VALIDATION_IMAGES), ("test", max(args.test_images, 500))), 1

@@ -1,8 +1,10 @@
 """Does `geopos repair` make hands better? Spoiled photographs and rendered hands with defects, before and after.
 
     python -m scripts.experiments.repair.run --photographs sign-language-digits --output runs/repair
+    python -m scripts.experiments.repair.run --photographs sign-language-digits --model hands64-v2 \
+        --output runs/repair_second --results docs/results/repair_second.json
 
-Each hand is repaired with the defaults of `geopos repair` by the packaged model. The second judge chooses, so its own
+Each hand is repaired with the defaults of `geopos repair` by a packaged model. The second judge chooses, so its own
 figures are flattered: the mean of all variants, which nobody chose, the detector's, and the distance from the
 photograph that was spoiled stand beside them. Writes a JSON file and a page. Hands that are done are not done again.
 """
@@ -40,7 +42,12 @@ from ..results import write_results
 from .section import page
 from .spoiling import KINDS, spoil
 
-MODEL, SIZE = "hands64", 64
+SIZE = 64
+# How each packaged model was told of photographs, or of what it knew instead.
+PHOTOGRAPH_PROMPTS = {
+    "hands64": "a photo of the palm of a right hand, {fingers} raised",
+    "hands64-v2": "a photograph of a right hand, {fingers} up",
+}
 HANDS = (*KNOWN_POSES, "--fill", "0.5", "0.7", "--defects", "1")
 SETS = ("photographs", "rendered", "unspoiled photographs")
 
@@ -57,7 +64,9 @@ class Example:
     prompt: str
 
 
-def photographs(path: Path, count: int, seed: int, spoiled: bool, detector: HandDetector) -> Iterator[Example]:
+def photographs(
+    path: Path, count: int, seed: int, spoiled: bool, prompt: str, detector: HandDetector
+) -> Iterator[Example]:
     """Photographs of one to five fingers in which the detector finds a hand, each with one finger spoiled or none."""
     generator = np.random.default_rng(seed)
     rows = [row for row in read_photographs(path) if 1 <= row["label"] <= 5]
@@ -71,14 +80,13 @@ def photographs(path: Path, count: int, seed: int, spoiled: bool, detector: Hand
         kind = KINDS[made % len(KINDS)] if spoiled else "none"
         own = np.random.default_rng((seed, int(place)))
         image = spoil(row["image"], found[0].landmarks[:, :2], kind, own) if spoiled else row["image"]
-        word = NUMBER_WORDS[row["label"]]
-        prompt = f"a photo of the palm of a right hand, {word} finger{'s' if row['label'] > 1 else ''} raised"
-        yield Example(f"{place}", image, row["image"], kind, row["label"], prompt)
+        fingers = f"{NUMBER_WORDS[row['label']]} finger{'s' if row['label'] > 1 else ''}"
+        yield Example(f"{place}", image, row["image"], kind, row["label"], prompt.format(fingers=fingers))
         made += 1
 
 
 def rendered(folder: Path, count: int, seed: int) -> Iterator[Example]:
-    """Rendered hands that are not well formed, in the packaged model's domain."""
+    """Rendered hands that are not well formed, in the packaged models' domain."""
     render(folder, count, SIZE, seed, [*HANDS, "--quiet"])
     for _, row in islice(read_rows(folder / METADATA), count):
         image = Image.open(folder / row["file_name"]).convert("RGB")
@@ -142,13 +150,15 @@ def run_set(name: str, args: argparse.Namespace, options: RepairOptions) -> dict
 
 def repair_set(name: str, folder: Path, files: list[Path], args: argparse.Namespace, options: RepairOptions) -> None:
     """Write the files of a set that are missing, and the images beside them."""
-    judge, pipe = load_hand_judge(), load_pipeline(MODEL)
+    judge, pipe = load_hand_judge(), load_pipeline(args.model)
     test = Path(args.photographs) / "test.parquet"
     with HandDetector(presence=False) as detector:
         examples = (
             rendered(folder / "hands", args.num_images, args.seed)
             if name == "rendered"
-            else photographs(test, args.num_images, args.seed, name == "photographs", detector)
+            else photographs(
+                test, args.num_images, args.seed, name == "photographs", PHOTOGRAPH_PROMPTS[args.model], detector
+            )
         )
         for file, example in zip(files, examples, strict=True):
             if file.is_file():
@@ -163,23 +173,27 @@ def repair_set(name: str, folder: Path, files: list[Path], args: argparse.Namesp
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", required=True, help="folder with test.parquet: image, label")
+    parser.add_argument(
+        "--model", choices=[*PHOTOGRAPH_PROMPTS], default="hands64", help="that repairs them (%(default)s)"
+    )
     parser.add_argument("--output", default="runs/repair", help="folder of the images (%(default)s)")
     parser.add_argument("--results", default="docs/results/repair.json", help="results file (%(default)s)")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="which sets (all)")
     parser.add_argument("--num-images", type=int, default=40, help="hands of each set (%(default)s)")
     parser.add_argument("--seed", type=int, default=6000, help="of hands and spoiling (%(default)s)")
     args = parser.parse_args()
-    options = RepairOptions(guidance_scale=recommended_guidance(MODEL))
+    options = RepairOptions(guidance_scale=recommended_guidance(args.model))
     runs = [run_set(name, args, options) for name in args.sets]
     settings = {
-        "model": MODEL,
+        "model": args.model,
         "images": args.num_images,
         "seed": args.seed,
         "options": vars(options),
         "hands": shlex.join(HANDS),
     }
     results = write_results(args.results, "repair", runs, settings)
-    write_text(Path(args.results).with_suffix(".md"), page(results))
+    file = Path(args.results)
+    write_text(file.with_suffix(".md"), page(results, file.stem))
     print(f"Written: {args.results}")
 
 

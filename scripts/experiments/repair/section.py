@@ -66,7 +66,8 @@ def by_kind(rows: list[Row]) -> str:
     return markdown_table(["what is wrong", "hands", "replaced", "well-formedness before", "after"], lines)
 
 
-def page(results: dict[str, Any]) -> str:
+def page(results: dict[str, Any], name: str) -> str:
+    """name: of the results file."""
     settings = results["settings"]
     parts = []
     for run in results["runs"]:
@@ -89,8 +90,8 @@ Does `geopos repair` with the packaged model `{settings["model"]}` make hands be
 {results["cpu_seconds"] / sum(len(run["hands"]) for run in results["runs"]):.1f} s of processor time a hand.
 
 ```bash
-python -m scripts.experiments.repair.run --photographs sign-language-digits --output runs/repair \\
-    --num-images {settings["images"]} --seed {settings["seed"]}
+python -m scripts.experiments.repair.run --photographs sign-language-digits --model {settings["model"]} \\
+    --output runs/{name} --results docs/results/{name}.json --num-images {settings["images"]} --seed {settings["seed"]}
 ```
 
 {options["candidates"]} variants a hand, strength {options["strength"]:g}, margin {options["margin"]:g},

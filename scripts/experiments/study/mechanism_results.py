@@ -4,9 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from geopos_diffusers.errors import DataError
-
-from ..results import Run, read_results, select, write_results
+from ..results import Run, read_standing, select, write_results
 
 EXPERIMENT = "study_mechanism"
 # Variants: the model without an adapter, and what is measured of one.
@@ -19,12 +17,8 @@ class ResultsFile:
 
     def __init__(self, file: Path, settings: dict[str, Any]) -> None:
         self.file, self.settings = file, settings
-        self.records: list[dict[str, Any]] = []
-        if file.is_file():
-            found = read_results(file, EXPERIMENT)
-            if found["settings"] != settings:
-                raise DataError(f"{file} was measured with other settings; give another file")
-            self.records = found["runs"]
+        standing = read_standing(file, EXPERIMENT, settings)
+        self.records: list[dict[str, Any]] = [] if standing is None else standing["runs"]
 
     def known(self, task: str, **wanted: Any) -> list[dict[str, Any]]:
         return select(self.records, task=task, **wanted)

@@ -13,17 +13,17 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.errors import DataError
 from geopos_diffusers.finetuning.learning_rate_sweep import FinishedRun, HeldOut, base_losses, run_arm
 from geopos_diffusers.training.processes import run_script
 
 from ..arm_pictures import write_rows
 from ..arms import arm_folder, arm_options, choose_rate, mean_losses, option_words, seed_options
-from ..results import read_results, write_results
+from ..results import read_results, read_standing, write_results
 from .arms import ARMS, PILOT_NAMES
 from .measuring import ImageMeasures, band_losses, prefixed
 from .tasks import PARTS, TASKS, Counts, Sources, Task, known_hands
@@ -78,18 +78,19 @@ class Study:
         self.settings = {name: getattr(args, name) for name in SETTINGS}
         self.settings |= {"sweep_seed": SWEEP_SEED, "images": {part: count_images(folders[part]) for part in PARTS}}
         self.pilot = {} if args.pilot is None else pilot_variants(args.pilot)
-        self.measures = ImageMeasures(folders["test"], args.num_samples, args.sample_steps, args.model)
+        self.test_folder = folders["test"]
         self.read()
+
+    @cached_property
+    def measures(self) -> ImageMeasures:
+        return ImageMeasures(self.test_folder, self.args.num_samples, self.args.sample_steps, self.args.model)
 
     def read(self) -> None:
         """Take up what was measured before."""
         self.variants: dict[str, Any] = {}
         self.records: list[dict[str, Any]] = []
         self.base_loss: dict[str, float] = {}
-        if self.file.is_file():
-            found = read_results(self.file, EXPERIMENT)
-            if found["settings"] != self.settings:
-                raise DataError(f"{self.file} was measured with other settings; give another folder of results")
+        if (found := read_standing(self.file, EXPERIMENT, self.settings)) is not None:
             self.variants, self.records, self.base_loss = found["variants"], found["runs"], found["base_loss"]
         else:
             losses = base_losses(self.args.model, self.validation | self.tests)
@@ -183,14 +184,13 @@ class Study:
 
     def draw(self, arms: list[str]) -> None:
         """A picture of the same captions and noise in each arm whose weights are at hand."""
+        folders = {name: self.folder(name) / f"seed-{self.args.seeds[0]}" / "final" for name in arms}
+        if not (at_hand := {name: folder for name, folder in folders.items() if folder.is_dir()}):
+            return
         size = self.task.drawn[0]
         rows = {REAL: self.measures.asked_real[:SHOWN], BASE: self.measures.draw(None, size, SHOWN)}
-        for name in arms:
-            trained = self.folder(name) / f"seed-{self.args.seeds[0]}" / "final"
-            if trained.is_dir():
-                rows[name] = self.measures.draw(trained, size, SHOWN)
-        if len(rows) > 2:
-            write_rows(self.file.with_suffix(".png"), rows.items(), cell=96)
+        rows |= {name: self.measures.draw(folder, size, SHOWN) for name, folder in at_hand.items()}
+        write_rows(self.file.with_suffix(".png"), rows.items(), cell=96)
 
 
 def count_images(folder: Path) -> int:

@@ -51,7 +51,7 @@ def test_the_page_tells_before_from_after():
     settings = {"model": "hands64", "images": 4, "seed": 0, "options": options}
     runs = [{"variant": "photographs", "hands": rows}]
     results = {"date": "2026-01-01", "cpu_seconds": 8.0, "settings": settings, "runs": runs}
-    text = page(json.loads(json.dumps(results)))
+    text = page(json.loads(json.dumps(results)), "repair_second")
     assert "3 were replaced, and 1 kept" in text
     assert "found 4 by the detector" in text
     assert "2.0 s" in text
