@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from diffusers import DDIMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_models import tiny_stable_diffusion
+from two_processes import PARALLEL, SHARDED, ZERO, train_on_two
 
 from geopos_diffusers import geoconv_parameters, load_geoconv_weights, save_geoconv_weights
 from geopos_diffusers.adapters.files import geometry_config, read_adapter
@@ -350,20 +349,23 @@ def test_controlnet(images, model, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes(images, model, tmp_path):
-    """Each sets the frames of its own images; both know one mean box."""
-    options = {
-        **OPTIONS,
-        "model": model,
-        "dataset": images,
-        "validation_dataset": images,
-        "output_dir": tmp_path / "run",
-    }
-    options |= {"frame_jitter": 0.1, "train_batch_size": 2, "max_train_steps": 4, "report_to": "none"}
-    command = [sys.executable, "-m", "geopos_diffusers.cli.main", "train", "--cpu", "--num_processes", "2"]
-    command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    subprocess.run(command, check=True, capture_output=True, timeout=600)
-    assert default_frame(tmp_path / "run" / "final") == pytest.approx(DEFAULT)
-    lines = read_losses(tmp_path / "run" / "losses.jsonl")
-    assert len(lines) == 4
-    assert all(math.isfinite(line["loss"]) for line in lines)
+@pytest.mark.parametrize("launcher", [SHARDED, ZERO], ids=["fsdp2", "zero2"])
+def test_two_processes(launcher, images, model, tmp_path):
+    """Each sets the frames of its own images, and both know one mean box, also where weights are spread."""
+    if launcher is ZERO:
+        pytest.importorskip("deepspeed")
+    options = OPTIONS | {"model": model, "dataset": images, "validation_dataset": images, "frame_jitter": 0.1}
+    parallel = train_on_two("text-to-image", tmp_path / "parallel", PARALLEL, **options)
+    assert len(parallel) == 4
+    assert all(math.isfinite(line["loss"]) for line in parallel)
+    spread = train_on_two("text-to-image", tmp_path / "spread", launcher, **options)
+    for one, other in zip(spread, parallel, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+    held_out = [read_losses(tmp_path / name / "validation_losses.jsonl")[-1] for name in ("parallel", "spread")]
+    assert held_out[0]["validation_loss"] == pytest.approx(held_out[1]["validation_loss"], rel=1e-5)
+    for name in ("parallel", "spread"):
+        assert default_frame(tmp_path / name / "final") == pytest.approx(DEFAULT)
+    other = load_file(tmp_path / "parallel" / "final" / "geoconv_weights.safetensors")
+    for name, values in load_file(tmp_path / "spread" / "final" / "geoconv_weights.safetensors").items():
+        assert torch.allclose(values, other[name], atol=1e-3)  # AdamW's first steps are of the rate's size

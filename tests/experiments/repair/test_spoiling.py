@@ -40,6 +40,8 @@ def test_the_page_tells_before_from_after():
             "before": look(0.1, 2),
             "after": look(0.6, 3),
             "variants": [0.2, 0.4],
+            "count_before": False,
+            "counts": [True, False],
             "square_before": 0.1,
             "square_after": 0.6,
             "distance_before": 20.0,
@@ -58,5 +60,6 @@ def test_the_page_tells_before_from_after():
     assert "| well-formedness (2nd judge, which chose) | 0.10 [0.10, 0.10] | 0.60 [0.60, 0.60] | +0.50" in text
     assert "| well-formedness of all variants, unchosen | 0.10 [0.10, 0.10] | 0.30" in text
     assert "| fingers right (2nd judge) | 0.00 [0.00, 0.00] | 1.00 [1.00, 1.00] |" in text
+    assert "| found and fingers right of all variants, unchosen (detector) | 0.00 [0.00, 0.00] | 0.50 [0.50" in text
     assert "20.0 [20.0, 20.0] | 30.0 [30.0, 30.0] | +10.0" in text
     assert "| erased | 2 | 1 | 0.10 | 0.60 |" in text
