@@ -188,7 +188,8 @@ class Study:
         if not (at_hand := {name: folder for name, folder in folders.items() if folder.is_dir()}):
             return
         size = self.task.drawn[0]
-        rows = {REAL: self.measures.asked_real[:SHOWN], BASE: self.measures.draw(None, size, SHOWN)}
+        rows = {REAL: self.measures.asked_real[:SHOWN]} if self.task.shows_held_out else {}
+        rows[BASE] = self.measures.draw(None, size, SHOWN)
         rows |= {name: self.measures.draw(folder, size, SHOWN) for name, folder in at_hand.items()}
         write_rows(self.file.with_suffix(".png"), rows.items(), cell=96)
 

@@ -113,14 +113,16 @@ def secondary_table(task: TaskResults, comparisons: Sequence[Comparison]) -> Tab
 
 
 def sweeps(task: TaskResults) -> list[Block]:
-    """The losses of the sweeps by rate; nothing where no rates were swept."""
-    swept = {name: arm["sweep"] for name, arm in task.variants.items() if arm["sweep"]}
-    if not swept:
-        return []
+    """The losses of the sweeps by rate, and which pilots they are from; nothing where no rates were swept."""
     rows = [
-        [name, ", ".join(f"{rate}: {_loss(loss)}" for rate, loss in found.items())] for name, found in swept.items()
+        [
+            f"{name} (pilot `{arm['pilot']}`)" if "pilot" in arm else name,
+            ", ".join(f"{rate}: {_loss(loss)}" for rate, loss in arm["sweep"].items()),
+        ]
+        for name, arm in task.variants.items()
+        if arm["sweep"]
     ]
-    return [Table(["arm", "validation loss, by rate"], rows)]
+    return [Table(["arm", "validation loss, by rate"], rows)] if rows else []
 
 
 def _loss(value: float | None) -> str:

@@ -41,6 +41,7 @@ class Task:
     captions; scores of the first have no prefix. primary: the score that the main comparisons are made by.
     arms: which are run, the most important first. batch_size: of the training. step_share: of the other tasks' steps.
     paddings: modes of the UNet's convolutions, as torch calls them, that the base is drawn with too, without training.
+    shows_held_out: whether the picture has a row of held-out images; photographs of people stay out of the repository.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Task:
     batch_size: int = 16
     step_share: float = 1.0
     paddings: tuple[str, ...] = ()
+    shows_held_out: bool = True
 
     def steps(self, most: int) -> int:
         """Of each training. most: of the tasks whose share is 1."""
@@ -102,6 +104,7 @@ TASKS = {
         photographed,
         "loss",
         arms=MAIN_ARMS,
+        shows_held_out=False,
     ),
     "sizes": Task(
         "Twice the size",
