@@ -20,22 +20,20 @@ if TYPE_CHECKING:
     from ..repair.repaired_folder import RepairTask
 
 SUMMARY = "repair the hands of images by inpainting"
+REPAIR_MODEL = "hands64-v2"  # of the packaged models the one that knows photographs
 PROMPT = "a hand"
 BY_HAND = "given"
 MUCH = 0.9  # of the square under the mask
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..pipelines.loading import DEFAULT_MODEL
     from ..repair.options import DEFAULT_SHARE, RepairOptions
 
     where, drawing, choice, output = (
         partial(parser.add_argument, group=title) for title in ("where the hands are", "drawing", "choosing", "output")
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, of 8 bits a channel")
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, help="packaged model, folder or Hub id (default: %(default)s)"
-    )
+    parser.add_argument("--model", default=REPAIR_MODEL, help="packaged model, folder or Hub id (default: %(default)s)")
     add_adapter_arguments(parser)
     where(
         "--box",
@@ -91,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice("--only-bad", action="store_true", help="leave hands alone that the judge calls well formed")
     choice("--min-score", type=float, metavar="S", help="leave hands alone to which the judge gives S or more, 0 to 1")
     choice("--allow-worse", action="store_true", help="take the best variant even if the old hand scores better")
+    choice("--any-number", action="store_true", help="do not look whether the prompt's number of fingers is raised")
     output("--output", metavar="DIR", required=True, help="folder for the repaired images; must be new or empty")
     output("--overwrite", action="store_true", help="replace the output folder")
     output("--dry-run", action="store_true", help="print the hands that are found, and write nothing")
@@ -147,6 +146,7 @@ def check_arguments(args: argparse.Namespace) -> "RepairOptions":
         seed=args.seed,
         min_score=LIKELY if args.only_bad else args.min_score,
         allow_worse=args.allow_worse,
+        any_number=args.any_number,
     )
 
 

@@ -26,6 +26,7 @@ class RepairOptions:
         batch_size: variants made at a time. The last digits of an image may depend on it.
         min_score: hands to which the judge gives so much, [0, 1], stay as they are; None to try all.
         allow_worse: take the best variant even where the judge finds the old hand better.
+        any_number: do not look whether as many fingers are raised as the prompt says.
 
     Example:
         >>> RepairOptions(candidates=8, min_score=0.5).strength
@@ -44,6 +45,7 @@ class RepairOptions:
     seed: int = 0
     min_score: float | None = None
     allow_worse: bool = False
+    any_number: bool = False
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""

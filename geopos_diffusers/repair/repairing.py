@@ -9,6 +9,7 @@ from PIL import Image
 from ..boxes import Box, check_box
 from ..errors import DataError
 from ..images.opening import on_white
+from ..metrics.hand_attributes import parse_fingers
 from ..metrics.hand_detection import HandDetector
 from ..metrics.hand_judge import HandJudge, load_hand_judge
 from ..metrics.measure_values import LIKELY
@@ -23,10 +24,20 @@ LARGEST_SHOWN = 512  # pixels a side of the squares that are kept to be shown
 
 @dataclass(frozen=True)
 class HandScore:
-    """What the judge says of a hand: that there is one, and that it is well formed, each a probability."""
+    """What the judge says of a hand, each a probability.
+
+    present: that there is one. well_formed: that it is well formed. number_right: that as many fingers are raised as
+    the prompt asks for; 1 where it names no number.
+    """
 
     present: float
     well_formed: float
+    number_right: float = 1.0
+
+    @property
+    def good(self) -> float:
+        """That it is well formed and has the right number of fingers, as if the two were independent."""
+        return self.well_formed * self.number_right
 
     @property
     def seen(self) -> bool:
@@ -35,7 +46,7 @@ class HandScore:
     @property
     def rank(self) -> tuple[bool, float]:
         """What shows no hand is worse than every hand."""
-        return self.seen, self.well_formed
+        return self.seen, self.good
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,8 @@ def repair_image(
 ) -> Repair:
     """Draw the hands of an image anew and keep what the judge finds best of the old hand and its variants.
 
-    One hand after the other is cut out in a square, inpainted in `options.candidates` variants and pasted back. All
+    One hand after the other is cut out in a square, inpainted in `options.candidates` variants and pasted back. Where
+    the prompt says how many fingers are raised, the judge looks for that number too. All
     pixels outside the masks stay as they are, bitwise, and an alpha channel everywhere: transparent parts are shown to
     the model on white. Components of `pipe` whose adapters were trained with frames get the hand's box as their frame.
 
@@ -120,11 +132,12 @@ def repair_image(
     share, size = options.share or share_of_hand(made), options.size or region_size(made)
     judge = judge or load_hand_judge()
     checked = _find(canvas, judge) if boxes is None else [check_box(box) for box in boxes]
+    fingers = None if options.any_number else parse_fingers(prompt)
     regions = [hand_region(box, canvas.size, options.margin, share) for box in checked]
     hands = []
     for box, region in zip(checked, regions, strict=True):
         square = canvas.square(region)
-        before = score_hand(judge, square)
+        before = score_hand(judge, square, fingers)
         hand = RepairedHand(box, region, before, shown(square), [])
         hands.append(hand)
         if options.min_score is not None and before.rank >= (True, options.min_score):
@@ -135,7 +148,7 @@ def repair_image(
         for seed, drawn in inpaint(made, resized(square, size), mask, region.frame, prompt, options):
             squares.append(drawn)
             seen = canvas.square_with(region, canvas.blend(region, drawn))
-            hand.candidates.append(Candidate(seed, score_hand(judge, seen), shown(seen)))
+            hand.candidates.append(Candidate(seed, score_hand(judge, seen, fingers), shown(seen)))
             advance(1)
         hand.chosen = choose(before, [candidate.score for candidate in hand.candidates], options.allow_worse)
         if hand.chosen is not None:
@@ -157,10 +170,11 @@ def choose(before: HandScore, candidates: Sequence[HandScore], allow_worse: bool
     return best if allow_worse or candidates[best].rank > before.rank else None
 
 
-def score_hand(judge: HandJudge, square: Image.Image) -> HandScore:
-    """The judge's scores of the hand in a square of an image."""
+def score_hand(judge: HandJudge, square: Image.Image, fingers: int | None = None) -> HandScore:
+    """The judge's scores of the hand in a square of an image. fingers: how many are asked for, 0 to 5; None for any."""
     (judgement,) = judge.judge([square])
-    return HandScore(judgement.present, judgement.well_formed)
+    number_right = 1.0 if fingers is None else float(judgement.finger_probabilities[fingers])
+    return HandScore(judgement.present, judgement.well_formed, number_right)
 
 
 def shown(square: Image.Image) -> Image.Image:

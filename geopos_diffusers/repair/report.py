@@ -44,7 +44,7 @@ def sheet_of_hands(hands: Sequence[tuple[str, RepairedHand]]) -> Image.Image:
 
 
 def _shown(score: HandScore) -> str:
-    return f"{score.well_formed:.2f}" if score.seen else "no hand"
+    return f"{score.good:.2f}" if score.seen else "no hand"
 
 
 def record_of(hand: RepairedHand) -> dict[str, Any]:

@@ -30,8 +30,18 @@ def hands(tmp_path_factory) -> Path:
     return spoiled_hands(tmp_path_factory.mktemp("rendered"), 2)
 
 
-def repair(model: str, output: Path, *extra: str) -> int:
-    options = ["--model", model, "--steps", "2", "--num-candidates", "2", "--quiet", "--output", str(output)]
+def repair(model: str | None, output: Path, *extra: str) -> int:
+    """model: None for the default."""
+    options = [
+        *([] if model is None else ["--model", model]),
+        "--steps",
+        "2",
+        "--num-candidates",
+        "2",
+        "--quiet",
+        "--output",
+        str(output),
+    ]
     return main(["repair", *extra, *options])
 
 
@@ -47,7 +57,7 @@ class TestWritten:
     def test_the_packaged_model_repairs_hands_that_the_detector_finds(self, hands, tmp_path, capsys):
         files = [str(hands / f"{index:06d}.png") for index in (0, 1)]
         options = ["--prompt", "a photo of the palm of a left hand, an open hand", "--steps", "6", "--seed", "1"]
-        assert repair("hands64", tmp_path / "out", *files, *options) == 0
+        assert repair(None, tmp_path / "out", *files, *options) == 0
         assert "2 hands in 2 images" in capsys.readouterr().out
         names = {path.name for path in (tmp_path / "out").iterdir()}
         assert names == {"000000.png", "000001.png", "contact_sheet.png", "hands.png", "repair.json"}
@@ -56,8 +66,9 @@ class TestWritten:
             assert row["found_by"] in ("detector", "second judge")
             (hand,) = row["hands"]
             scores = [hand["before"], *hand["candidates"]]
-            best = max(scores, key=lambda score: (score["present"] > 0.5, score["well_formed"]))
-            assert hand["after"]["well_formed"] == best["well_formed"]
+            good = [score["well_formed"] * score["number_right"] for score in scores]
+            best = max(zip([score["present"] > 0.5 for score in scores], good, strict=True))
+            assert hand["after"]["well_formed"] * hand["after"]["number_right"] == best[1]
             assert [candidate["seed"] for candidate in hand["candidates"]] == [1, 2]
             left, upper, right, lower = hand["mask"]
             before, after = pixels(Path(file)), pixels(tmp_path / "out" / row["written"])
@@ -67,6 +78,7 @@ class TestWritten:
             assert not changed.any()
         saved = json.loads(Image.open(tmp_path / "out" / "000001.png").text["geopos"])
         assert saved["repair"] == record(tmp_path / "out")[1]
+        assert saved["settings"]["model"] == "hands64-v2"
         assert saved["settings"]["guidance_scale"] == 2.5
 
     def test_boxes_by_hand_alpha_and_profile(self, model, tmp_path):

@@ -124,6 +124,22 @@ class TestChoice:
         assert choose(HandScore(1.0, 0.7), scores, allow_worse=True) == 2
         assert choose(HandScore(0.3, 1.0), scores) == 2  # any hand is better than none
 
+    def test_a_hand_with_the_wrong_number_of_fingers_is_worse(self):
+        before = HandScore(0.9, 0.8, 0.1)
+        assert choose(before, [HandScore(0.9, 0.9, 0.2), HandScore(0.9, 0.5, 0.8)]) == 1
+        assert choose(before, [HandScore(0.9, 0.9, 0.05), HandScore(0.1, 1.0, 1.0)]) is None
+
+    @pytest.mark.parametrize(
+        ("prompt", "any_number", "fingers"),
+        [(PROMPT, False, 5), (PROMPT, True, None), ("a hand", False, None), ("two fingers up", False, 2)],
+    )
+    def test_the_prompt_says_the_number(self, judge, hand, box, prompt, any_number, fingers):
+        pipe, options = tiny_models.tiny_stable_diffusion(), RepairOptions(candidates=1, steps=2, any_number=any_number)
+        (done,) = repair_image(pipe, hand, [box], prompt, options, judge=judge).hands
+        assert done.before == score_hand(judge, done.square, fingers)
+        assert (done.before.number_right == 1) == (fingers is None)
+        assert done.before.good == done.before.well_formed * done.before.number_right
+
     def test_a_spoiled_hand_becomes_the_best_of_its_variants(self, packaged, judge, hand, box):
         options = RepairOptions(candidates=3, steps=8, guidance_scale=2.5, seed=1)
         repair = repair_image(packaged, hand, [box], PROMPT, options, judge=judge)
@@ -131,12 +147,12 @@ class TestChoice:
         scores = [candidate.score for candidate in done.candidates]
         assert done.chosen is not None
         assert done.after == max(scores, key=lambda score: score.rank)
-        assert done.after.well_formed > done.before.well_formed + 0.1
+        assert done.after.good > done.before.good + 0.1
         assert done.after.seen
         # What is in the image is what was judged.
         region = done.region
         square = repair.image.crop((region.left, region.top, region.left + region.side, region.top + region.side))
-        assert score_hand(judge, square) == done.after
+        assert score_hand(judge, square, 5) == done.after
         kept = outside(hand, repair)
         assert (np.asarray(repair.image)[kept] == np.asarray(hand.convert("RGB"))[kept]).all()
 

@@ -36,6 +36,7 @@ from geopos_diffusers.repair.options import RepairOptions
 from geopos_diffusers.repair.repairing import Repair, repair_image
 from geopos_diffusers.training.processes import run_script
 
+from ..arm_pictures import write_rows
 from ..photographs import read_photographs
 from ..rendered_hands import KNOWN_POSES, render
 from ..results import write_results
@@ -49,6 +50,7 @@ PHOTOGRAPH_PROMPTS = {
     "hands64-v2": "a photograph of a right hand, {fingers} up",
 }
 HANDS = (*KNOWN_POSES, "--fill", "0.5", "0.7", "--defects", "1")
+SHOWN = 12  # hands in the picture
 SETS = ("photographs", "rendered", "unspoiled photographs")
 
 
@@ -106,6 +108,12 @@ def look(image: Image.Image, judge: HandJudge, detector: HandDetector) -> dict[s
     }
 
 
+def count_right(image: Image.Image, example: Example, detector: HandDetector) -> bool:
+    """Whether the detector finds a hand with the number of fingers that was asked for."""
+    found = detector.detect(image)
+    return bool(found) and count_fingers(found[0].landmarks) == example.fingers
+
+
 def distance(first: Image.Image, second: Image.Image, repair: Repair) -> float:
     """Root mean squared difference under the masks, of values from 0 to 255."""
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
@@ -130,6 +138,8 @@ def repair_example(
     row |= {"before": look(example.image, judge, detector), "after": look(repair.image, judge, detector)}
     row["variants"] = [candidate.score.well_formed for candidate in hand.candidates]
     row["square_before"], row["square_after"] = hand.before.well_formed, hand.after.well_formed
+    row["count_before"] = count_right(hand.square, example, detector)
+    row["counts"] = [count_right(candidate.square, example, detector) for candidate in hand.candidates]
     if example.clean is not None:
         row["distance_before"] = distance(example.image, example.clean, repair)
         row["distance_after"] = distance(repair.image, example.clean, repair)
@@ -137,9 +147,22 @@ def repair_example(
     return row, repair.image
 
 
+def set_folder(args: argparse.Namespace, name: str) -> Path:
+    return Path(args.output) / name.replace(" ", "_")
+
+
+def write_picture(folder: Path, target: Path) -> None:
+    """The first hands of a set, before and after."""
+    rows = []
+    for when in ("before", "after"):
+        files = sorted(folder.glob(f"*_{when}.png"))[:SHOWN]
+        rows.append((when, [Image.open(file) for file in files]))
+    write_rows(target, rows, cell=SIZE)
+
+
 def run_set(name: str, args: argparse.Namespace, options: RepairOptions) -> dict[str, Any]:
     """Repair all hands of a set; rows and images are kept in the output folder as they are done."""
-    folder = Path(args.output) / name.replace(" ", "_")
+    folder = set_folder(args, name)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:03d}.json" for index in range(args.num_images)]
     if not all(file.is_file() for file in files):
@@ -193,7 +216,9 @@ def main() -> None:
     }
     results = write_results(args.results, "repair", runs, settings)
     file = Path(args.results)
-    write_text(file.with_suffix(".md"), page(results, file.stem))
+    if "rendered" in args.sets:
+        write_picture(set_folder(args, "rendered"), file.with_suffix(".png"))
+    write_text(file.with_suffix(".md"), page(results, file.stem, file.with_suffix(".png").is_file()))
     print(f"Written: {args.results}")
 
 

@@ -28,9 +28,14 @@ MEASURES: dict[str, Values] = {
     "well-formedness (2nd judge, which chose)": of_looks(lambda row, look: look["well_formed"]),
     "called well formed (2nd judge, which chose)": of_looks(lambda row, look: float(look["well_formed"] > 0.5)),
     "well-formedness of all variants, unchosen": lambda row: (row["square_before"], float(np.mean(row["variants"]))),
-    "fingers right (2nd judge)": of_looks(lambda row, look: float(look["judge_fingers"] == row["fingers"])),
+    "fingers right (2nd judge, which chose)": of_looks(
+        lambda row, look: float(look["judge_fingers"] == row["fingers"])
+    ),
     "hand found (detector)": of_looks(lambda row, look: float(look["found"])),
     "found and fingers right (detector)": of_looks(lambda row, look: float(look["detector_fingers"] == row["fingers"])),
+    "found and fingers right of all variants, unchosen (detector)": lambda row: (
+        (float(row["count_before"]), float(np.mean(row["counts"]))) if "counts" in row else (NOTHING, NOTHING)
+    ),
     "distance from the unspoiled photograph (0 to 255)": lambda row: (
         row.get("distance_before", NOTHING),
         row.get("distance_after", NOTHING),
@@ -66,8 +71,8 @@ def by_kind(rows: list[Row]) -> str:
     return markdown_table(["what is wrong", "hands", "replaced", "well-formedness before", "after"], lines)
 
 
-def page(results: dict[str, Any], name: str) -> str:
-    """name: of the results file."""
+def page(results: dict[str, Any], name: str, picture: bool = False) -> str:
+    """name: of the results file. picture: whether there is one of rendered hands beside it."""
     settings = results["settings"]
     parts = []
     for run in results["runs"]:
@@ -83,6 +88,8 @@ def page(results: dict[str, Any], name: str) -> str:
         )
         if len({row["kind"] for row in rows}) > 1:
             parts.append(f"{by_kind(rows)}\n")
+        if run["variant"] == "rendered" and picture:
+            parts.append(f"![The first of these hands, before and after]({name}.png)\n")
     options = settings["options"]
     return f"""# Repaired hands
 
@@ -95,14 +102,14 @@ python -m scripts.experiments.repair.run --photographs sign-language-digits --mo
 ```
 
 {options["candidates"]} variants a hand, strength {options["strength"]:g}, margin {options["margin"]:g},
-{options["steps"]} steps, guidance {options["guidance_scale"]:g}; the prompt says the number of fingers. A hand that
-nobody finds is repaired over the whole image. The photographs are of sign language digits (Mavi et al., arXiv
-2011.08927, Apache-2.0), of people that no judge was trained on, with one to five fingers; a raised finger of each is
-erased, smeared or doubled.
+{options["steps"]} steps, guidance {options["guidance_scale"]:g}. The prompt says the number of fingers, for which the
+second judge looks when it chooses. A hand that nobody finds is repaired over the whole image. The photographs are of
+sign language digits (Mavi et al., arXiv 2011.08927, Apache-2.0), of people that no judge was trained on, with one to
+five fingers; a raised finger of each is erased, smeared or doubled.
 
-The second judge chooses the variant, so **its own figures are flattered**: the best of several by a noisy judge scores
-well even where nothing is better. Read beside them the mean of all variants, the detector's figures, and the distance
-from the photograph before it was spoiled (root mean square under the mask). In brackets: 95% intervals (paired
-bootstrap over the hands).
+The second judge chooses the variant that is most probably well formed with this number, so **its own figures are
+flattered**: the best of several by a noisy judge scores well even where nothing is better. Read beside them the mean of
+all variants, the detector's figures, and the distance from the photograph before it was spoiled (root mean square under
+the mask). In brackets: 95% intervals (paired bootstrap over the hands).
 
 {chr(10).join(parts)}"""

@@ -59,7 +59,7 @@ def test_the_page_tells_before_from_after():
     assert "2.0 s" in text
     assert "| well-formedness (2nd judge, which chose) | 0.10 [0.10, 0.10] | 0.60 [0.60, 0.60] | +0.50" in text
     assert "| well-formedness of all variants, unchosen | 0.10 [0.10, 0.10] | 0.30" in text
-    assert "| fingers right (2nd judge) | 0.00 [0.00, 0.00] | 1.00 [1.00, 1.00] |" in text
+    assert "| fingers right (2nd judge, which chose) | 0.00 [0.00, 0.00] | 1.00 [1.00, 1.00] |" in text
     assert "| found and fingers right of all variants, unchosen (detector) | 0.00 [0.00, 0.00] | 0.50 [0.50" in text
     assert "20.0 [20.0, 20.0] | 30.0 [30.0, 30.0] | +10.0" in text
     assert "| erased | 2 | 1 | 0.10 | 0.60 |" in text
