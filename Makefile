@@ -71,9 +71,9 @@ paper-quick: $(READY)
 		--test-dataset $(QUICK)/hands_test --output $(QUICK)/vae --results $(QUICK)/results/paper_vae_hands.json --size 32 \
 		--num-seeds 2 --num-matched-seeds 1 --latent-sizes 4 8 --widths 8 16 32 --max-train-steps 40 --validation-steps 10 --validation-images 32 \
 		--samples 64 --pairs 50 --no-mobilenet --publish-samples
-	for network in unet transformer transformer-without-positions; do $(BIN)/python -m scripts.experiments.diffusion.run \
+	for network in unet transformer-without-positions; do $(BIN)/python -m scripts.experiments.diffusion.run \
 		--config configs/experiments/diffusion_$${network%%-*}.yaml --network $$network --output $(QUICK)/diffusion-$$network \
-		--results $(QUICK)/results/paper_own_rates_diffusion_$$network.json --num-seeds 2 --max-train-steps 10 --train-images 32 \
+		--results $(QUICK)/results/paper_own_rates_diffusion_$$network.json --num-seeds 2 --max-train-steps 3 --train-images 32 \
 		--test-images 32 --samples 16 --sample-steps 2 --learning-rates 1e-3 2e-3 || exit 1; done
 	$(BIN)/python -m scripts.experiments.cost.run --rounds 3 --steps 3 --results $(QUICK)/results/paper_cost.json
 	$(BIN)/python -m scripts.experiments.report --results $(QUICK)/results --output $(QUICK)/results
