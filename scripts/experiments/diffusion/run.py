@@ -40,6 +40,7 @@ from ..baselines.kinds import KINDS
 from ..comparison import ComparisonArguments, Task, run_folder
 from ..gan.training import write_sheet
 from ..own_rates.comparison import run_at_own_rates
+from ..own_rates.section import draws_hands
 from ..rendered_hands import KNOWN_HANDS, render
 from .network import CHANNELS, NETWORKS, SIDE, TOGETHER, Denoiser, DiffusionTrial, held_out_error, noise_error
 
@@ -156,7 +157,7 @@ def main() -> None:
     task = build_task(args, hands, score)
     head = {"autoencoder": AUTOENCODER, "real": score(hands.decode(hands.latents["validation"][: args.samples]))}
     records = run_at_own_rates("diffusion", partial(trials, args), task, args, accelerator, **head)
-    if accelerator.is_main_process and len(records) == args.seeds * len(KINDS):
+    if accelerator.is_main_process and len(records) == args.seeds * len(KINDS) and draws_hands(records):
         write_samples(records, args)
     end_run(accelerator)
 

@@ -1,8 +1,9 @@
 """Comparisons in which each variant trained at its own best learning rate: what was chosen, and what came of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from geopos_diffusers.errors import DataError
@@ -28,8 +29,9 @@ PLAIN = ("convolution", "CoordConv")  # that the claims speak of
 SHIFTED = {"GeoConv": "", "GeoConv, multilinear": ", multilinear"}  # the default channel in both bases, in a headline
 
 # What is said of denoisers by two of their measures: in words, which way, and the value without an effect.
+LEAST_FOUND = 0.1  # share of drawn images with a hand, below which they are not worth a comparison
 DIFFUSION_CLAIMS = {
-    "test loss": ("a smaller denoising loss", "less", 1),
+    "test loss x 100": ("a smaller denoising loss", "less", 1),
     "well formed": ("better hands (second judge)", "more", 0),
 }
 
@@ -68,7 +70,7 @@ MEASURES = {
     "depth": (_score("AbsRel, hands", "abs_rel", "hands"), _score("AbsRel, heads", "abs_rel", "heads")),
     "vae": (_score("test loss", "test"),),
     "diffusion": (
-        _score("test loss", "test"),
+        _score("test loss x 100", "test", scale=100),
         Measure("well formed", lambda run: run["sample_scores"]["well_formed"], relative=False),
         Measure("hand found", lambda run: run["sample_scores"]["found"], relative=False),
         Measure("KID", lambda run: run["sample_scores"]["kid"], relative=False),
@@ -229,7 +231,7 @@ def vae_row(results: dict[str, Any], measure: Measure, name: str, other: str, fo
 
 def diffusion_row(results: dict[str, Any], measure: Measure, name: str, other: str, found: Estimate) -> ClaimRow:
     """Claim C6 of a UNet, next check N2 of a transformer, of which the paper claims nothing."""
-    network, figures = results["settings"]["network"], format_interval(found)
+    network, figures = results["settings"]["network"].replace("-", " "), format_interval(found)
     where = f"{network}; {results['settings']['steps']} steps"
     words, *expected = DIFFUSION_CLAIMS[measure.label]
     claim = f"diffusion from random weights: {words} than {other}"
@@ -237,14 +239,21 @@ def diffusion_row(results: dict[str, Any], measure: Measure, name: str, other: s
         number, paper, test = "C6", "stated, no figure in the digest", Effect(found, *expected)
     else:
         number, paper, test = "N2", "named as a next check", Question(found, *expected)
+    if measure.relative is False and not draws_hands(results["runs"]):
+        test = "not tested: no network draws hands yet"
     headline = Headline(claim, f"{network}{SHIFTED[name]}", figures)
     return ClaimRow(number, f"{claim}, {name}", paper, figures, found.count, where, test, headline)
+
+
+def draws_hands(runs: Sequence[Run]) -> bool:
+    """Whether the images of denoisers show hands often enough to be compared."""
+    return fmean(run["sample_scores"]["found"] for run in runs) >= LEAST_FOUND
 
 
 def build_section(results: dict[str, Any], place: Place, common: dict[str, Any] | None = None) -> Section:
     """`common`: the results of the same experiment at one rate for all, to show beside."""
     settings, figure = results["settings"], place.figure("_sweeps.png")
-    title = TITLES[results["task"]].format(**settings)
+    title = TITLES[results["task"]].format(**settings).replace("-", " ")
     section = Section(title, results["command"], results["date"], results["cpu_seconds"], claim_rows(results))
     draw_sweeps(results, figure)
     header = ("measure", "variant", "parameters", "seeds", "learning rate", "mean")

@@ -6,7 +6,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 REPOSITORY = Path(__file__).parents[3]
 TINY = {
@@ -32,14 +31,14 @@ def test_denoisers_and_their_page(network, widths, tmp_path, monkeypatch):
     assert all(0 <= run["sample_scores"]["found"] <= 1 for run in found["runs"])
     assert found["real"]["found"] == 1  # rendered hands, through the autoencoder
     assert found["real"]["well_formed"] > 0.6
-    with Image.open(results.with_suffix(".png")) as picture:
-        assert picture.width > 16 * 64
+    assert not results.with_suffix(".png").exists()  # two steps draw no hands
 
     monkeypatch.setattr(sys, "argv", ["report.py", "--results", str(tmp_path), "--output", str(tmp_path)])
     import_module("experiments.report").main()
     page = (tmp_path / "paper" / "diffusion.md").read_text()
     claim = "C6" if network == "unet" else "N2"
     assert page.count(f"| {claim} | diffusion from random weights") == 8
-    assert "paper_own_rates_diffusion.png" in page
+    assert page.count("not tested: no network draws hands yet") == 4
+    assert "the images show no hands" in page
     assert f"| {claim} |" in (tmp_path / "paper.md").read_text()
     assert not (tmp_path / "paper" / "own_rates.md").exists()
