@@ -27,6 +27,7 @@ PROGRAMS = {
     "center_of_mass": "center_of_mass.run:CenterOfMassArguments",
     "positional_bias": "positional_bias.run:PositionalBiasArguments",
     "depth": "depth.run:DepthArguments",
+    "diffusion": "diffusion.run:DiffusionArguments",
     "vae": "vae.run:VaeArguments",
     "gan": "gan.arguments:GanArguments",
     "pretraining": "pretraining.arguments:PretrainingArguments",
