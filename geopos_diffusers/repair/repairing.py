@@ -102,9 +102,9 @@ def repair_image(
     """Draw the hands of an image anew and keep what the judge finds best of the old hand and its variants.
 
     One hand after the other is cut out in a square, inpainted in `options.candidates` variants and pasted back. Where
-    the prompt says how many fingers are raised, the judge looks for that number too. All
-    pixels outside the masks stay as they are, bitwise, and an alpha channel everywhere: transparent parts are shown to
-    the model on white. Components of `pipe` whose adapters were trained with frames get the hand's box as their frame.
+    the prompt says how many fingers are raised, the judge looks for that number too. All pixels outside the masks stay
+    as they are, bitwise, and an alpha channel everywhere: transparent parts are shown to the model on white. Components
+    of `pipe` whose adapters were trained with frames get the hand's box as their frame.
 
     Args:
         pipe: a diffusers pipeline that inpaints, or for which diffusers has one that does, with its adapters loaded.

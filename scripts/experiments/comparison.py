@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -32,6 +33,7 @@ from geopos_diffusers.training.learning_rate import cosine_schedule
 from geopos_diffusers.training.loss_log import read_losses
 from geopos_diffusers.training.resuming import discard_run
 from geopos_diffusers.training.stage import Stage, train_stage
+from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from . import results
 from .baselines.kinds import parameter_count
@@ -177,6 +179,14 @@ class TaskLoss(nn.Module):
 
     def forward(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return self.loss(self.network(images), targets)
+
+
+def begin(args: ComparisonArguments, name: str) -> Accelerator:
+    """The accelerator of a comparison, with its trackers open under `name` and the global generators seeded."""
+    accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
+    start_trackers(accelerator, name, args.training_settings())
+    set_seed(0)
+    return accelerator
 
 
 def run_trials(

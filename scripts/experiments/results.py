@@ -131,6 +131,11 @@ def read_standing(path: str | Path, experiment: str, settings: dict[str, Any]) -
     return results
 
 
+def rounded(scores: dict[str, float]) -> dict[str, float]:
+    """Scores to five digits, which is more than seeds agree in."""
+    return {name: float(f"{value:.5g}") for name, value in scores.items()}
+
+
 def merge_results(results: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """One file's content with the runs of another one of the same experiment and settings, such as those of new seeds.
 

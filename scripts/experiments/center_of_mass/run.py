@@ -21,18 +21,16 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from accelerate.utils import set_seed
 from torch.nn.functional import mse_loss
 
 from geopos_diffusers.patching.config import GeoPosConfig
 from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.processes import end_run, run_script
-from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.position_network import PositionNetwork, PositionTrial
 from ..baselines.sensitivity import geometry_sweep
 from ..baselines.trial import match_parameters, variant_name
-from ..comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
+from ..comparison import ComparisonArguments, Task, begin, run_trials, score_sets, write_results
 from ..own_rates.comparison import run_at_own_rates
 from .data import DENSITIES, REGIONS, draw_points
 
@@ -153,9 +151,7 @@ def choose_geometry(records: list[dict[str, Any]], data: str, head: str, widths:
 
 def main() -> None:
     args = parse_arguments(CenterOfMassArguments)
-    accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
-    start_trackers(accelerator, "paper_center_of_mass", args.training_settings())
-    set_seed(0)
+    accelerator = begin(args, "paper_center_of_mass")
     task, chosen = build_task(args), {}
     if args.learning_rates:
         run_at_own_rates("center_of_mass", partial(own_rate_trials, args), task, args, accelerator)

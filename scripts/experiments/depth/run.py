@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -26,10 +25,9 @@ from geopos_diffusers.files import atomic_path
 from geopos_diffusers.patching.config import GeoPosConfig
 from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.processes import end_run, run_script
-from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.trial import Trial, match_parameters
-from ..comparison import ComparisonArguments, Task, run_folder, run_trials, write_results
+from ..comparison import ComparisonArguments, Task, begin, run_folder, run_trials, write_results
 from ..own_rates.comparison import run_at_own_rates
 from .data import FOCAL, UNITS, load_depth
 from .errors import depth_errors
@@ -157,9 +155,7 @@ def write_samples(args: DepthArguments, images: Images, target: Path) -> None:
 
 def main() -> None:
     args = parse_arguments(DepthArguments)
-    accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
-    start_trackers(accelerator, "paper_depth", args.training_settings())
-    set_seed(0)
+    accelerator = begin(args, "paper_depth")
     torch.set_flush_denormal(True)
     images = image_sets(args, accelerator)
     means, constant = {}, {}

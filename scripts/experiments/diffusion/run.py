@@ -20,29 +20,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import set_seed
 from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 
 from geopos_diffusers.finetuning.image_text_data import load_image_text
 from geopos_diffusers.finetuning.latents import mean_latents, scale_latents
-from geopos_diffusers.metrics.features import load_mobilenet
+from geopos_diffusers.finetuning.vae_scores import picture
+from geopos_diffusers.metrics.features import SMALL_EXTRACTOR, load_mobilenet
 from geopos_diffusers.metrics.hand_judge import HandJudge, load_hand_judge
+from geopos_diffusers.metrics.measure_values import LIKELY
 from geopos_diffusers.metrics.sample_scores import ImageScores
 from geopos_diffusers.pipelines.loading import load_pipeline
 from geopos_diffusers.training.arguments import option, parse_arguments, required
 from geopos_diffusers.training.processes import end_run, run_script
-from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..arm_pictures import write_rows
 from ..baselines.kinds import KINDS
-from ..comparison import ComparisonArguments, Task, run_folder
+from ..comparison import ComparisonArguments, Task, begin, run_folder
 from ..gan.training import write_sheet
 from ..own_rates.comparison import run_at_own_rates
-from ..own_rates.section import draws_hands
 from ..rendered_hands import KNOWN_HANDS, render
+from ..results import rounded
 from .network import CHANNELS, NETWORKS, SIDE, TOGETHER, Denoiser, DiffusionTrial, held_out_error, noise_error
+from .section import draws_hands
 
 AUTOENCODER = "hands64-v2"
 PIXELS = 64
@@ -96,15 +97,14 @@ def sample_scores(images: Tensor, judge: HandJudge, scores: ImageScores) -> dict
     found: share with a hand; well_formed: mean probability of it, 0 without a hand; kid: to the test images, in
     MobileNetV2's features; vendi: Vendi score in these features.
     """
-    pixels = ((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    judged = judge.judge([Image.fromarray(one) for one in pixels])
-    present = [one.present > 0.5 for one in judged]
+    judged = judge.judge([picture(image) for image in images])
+    present = [one.present > LIKELY for one in judged]
     found = {
         "found": sum(present) / len(present),
         "well_formed": sum(one.well_formed for one, there in zip(judged, present, strict=True) if there) / len(present),
     }
     beside = scores(images)
-    return found | {name: beside[f"MobileNetV2-96_{name}"] for name in ("kid", "vendi")}
+    return found | {name: beside[f"{SMALL_EXTRACTOR}_{name}"] for name in ("kid", "vendi")}
 
 
 def build_task(args: DiffusionArguments, hands: Hands, score: Callable[[Tensor], dict[str, float]]) -> Task:
@@ -116,8 +116,9 @@ def build_task(args: DiffusionArguments, hands: Hands, score: Callable[[Tensor],
 
     def finish(network: Denoiser, trial: DiffusionTrial, folder: Path) -> dict[str, Any]:
         images = hands.decode(network.sample(noise, args.sample_steps))
-        write_sheet(images[:SHOWN], folder / SAMPLES_FILE, SHOWN)
-        return {"sample_scores": {name: float(f"{value:.5g}") for name, value in score(images).items()}}
+        if trial.seed == 0:
+            write_sheet(images[:SHOWN], folder / SAMPLES_FILE, SHOWN)
+        return {"sample_scores": rounded(score(images))}
 
     return Task(
         build=lambda trial: Denoiser(trial.network, trial.widths),
@@ -146,9 +147,7 @@ def write_samples(records: list[dict[str, Any]], args: DiffusionArguments) -> No
 
 def main() -> None:
     args = parse_arguments(DiffusionArguments)
-    accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
-    start_trackers(accelerator, "paper_diffusion", args.training_settings())
-    set_seed(0)
+    accelerator = begin(args, "paper_diffusion")
     torch.set_flush_denormal(True)
     with accelerator.main_process_first():
         hands = Hands(args)

@@ -2,14 +2,21 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from ..own_rates import section as own_rates
-from ..page import Paragraph, Place, Section
+from ..page import ClaimRow, Headline, Paragraph, Place, Section, format_interval
 from ..results import Run
+from ..verdict import Effect, Question
 
 NOT_LEARNT = 0.5  # of the noise's variance, which predicting nothing leaves whole
-
+LEAST_FOUND = 0.1  # share of drawn images with a hand, below which they are not worth a comparison
+# What is claimed by some measures: in words, which way, and the value without an effect.
+CLAIMS = {
+    "test loss x 100": ("a smaller denoising loss", "less", 1),
+    "well formed": ("better hands (second judge)", "more", 0),
+}
 TRANSFORMER = (
     "A diffusion transformer (DiT) of {blocks} blocks of {width} channels. Its only convolution is the embedding of "
     "patches of 2x2 latents, which is of the variant's kind."
@@ -23,6 +30,50 @@ NETWORKS = {
 }
 
 
+def shown_network(settings: dict[str, Any]) -> str:
+    return settings["network"].replace("-", " ")
+
+
+def draws_hands(runs: Sequence[Run]) -> bool:
+    """Whether the images show hands often enough to be compared."""
+    return fmean(run["sample_scores"]["found"] for run in runs) >= LEAST_FOUND
+
+
+def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
+    """Both GeoConvs against a convolution and CoordConv, by the measures of CLAIMS."""
+    return [
+        claim_row(results, measure, name, other)
+        for measure in own_rates.MEASURES["diffusion"]
+        if measure.label in CLAIMS
+        for name in own_rates.SHIFTED
+        for other in own_rates.PLAIN
+    ]
+
+
+def claim_row(results: dict[str, Any], measure: own_rates.Measure, name: str, other: str) -> ClaimRow:
+    """Claim C6 of a UNet; next check N2 of a transformer, of which the paper claims nothing."""
+    settings, found = results["settings"], own_rates.compare(results, measure, name, other)
+    network, figures = shown_network(settings), format_interval(found)
+    words, *expected = CLAIMS[measure.label]
+    claim = f"diffusion from random weights: {words} than {other}"
+    if settings["network"] == "unet":
+        number, paper, test = "C6", "stated, no figure in the digest", Effect(found, *expected)
+    else:
+        number, paper, test = "N2", "named as a next check", Question(found, *expected)
+    if measure.label == "well formed" and not draws_hands(results["runs"]):
+        test = "not tested: no network draws hands yet"
+    return ClaimRow(
+        number,
+        f"{claim}, {name}",
+        paper,
+        figures,
+        found.count,
+        f"{network}; {settings['steps']} steps",
+        test,
+        Headline(claim, f"{network}{own_rates.SHIFTED[name]}", figures),
+    )
+
+
 def failures(runs: Sequence[Run]) -> str:
     """ "2 of convolution", of the variants with runs that predict little more than nothing; empty without any."""
     counts = Counter(run["variant"] for run in runs if run["scores"]["test"] > NOT_LEARNT)
@@ -31,8 +82,9 @@ def failures(runs: Sequence[Run]) -> str:
 
 def build_section(results: dict[str, Any], place: Place) -> Section:
     """What sections at own rates have, with what was trained, and images."""
-    section = own_rates.build_section(results, place)
+    section = own_rates.build_section(results, place, claims=claim_rows(results))
     settings, real = results["settings"], results["real"]
+    section.title = f"Diffusion from random weights: {shown_network(settings)}, {settings['steps']} steps"
     network = NETWORKS[settings["network"]].format(
         widths=", ".join(map(str, settings["widths"])), blocks=len(settings["widths"]), width=settings["widths"][0]
     )
@@ -49,7 +101,7 @@ def build_section(results: dict[str, Any], place: Place) -> Section:
             f"{real['well_formed']:.2f}, KID {real['kid']:.3f}, Vendi score {real['vendi']:.1f}."
         ),
     )
-    if not own_rates.draws_hands(results["runs"]):
+    if not draws_hands(results["runs"]):
         section.blocks.insert(
             1,
             Paragraph(

@@ -1,9 +1,8 @@
 """Comparisons in which each variant trained at its own best learning rate: what was chosen, and what came of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from geopos_diffusers.errors import DataError
@@ -15,25 +14,18 @@ from ..positional_bias.section import claim_row, learnt
 from ..results import Run, by_variant, paired, select
 from ..statistics import Estimate, difference_estimate, mean_estimate, ratio_estimate
 from ..vae.claims import SMALLER_LOSS, change_text, loss_row
-from ..verdict import Effect, Question
+from ..verdict import Effect
 
 TITLES = {
     "center_of_mass": "Centre of mass at own rates, {steps} steps (C1)",
     "positional_bias": "Positional bias at own rates, {steps} steps (C2)",
     "depth": "Depth at own rates, {steps} steps (C6)",
     "vae": "VAE at own rates, {steps} steps (C4)",
-    "diffusion": "Diffusion from random weights: {network}, {steps} steps",
+    "diffusion": "Diffusion from random weights, {steps} steps (C6, N2)",
 }
 OTHERS = ("convolution", "convolution, matched", "CoordConv")  # that all variants are compared with, where they are
 PLAIN = ("convolution", "CoordConv")  # that the claims speak of
 SHIFTED = {"GeoConv": "", "GeoConv, multilinear": ", multilinear"}  # the default channel in both bases, in a headline
-
-# What is said of denoisers by two of their measures: in words, which way, and the value without an effect.
-LEAST_FOUND = 0.1  # share of drawn images with a hand, below which they are not worth a comparison
-DIFFUSION_CLAIMS = {
-    "test loss x 100": ("a smaller denoising loss", "less", 1),
-    "well formed": ("better hands (second judge)", "more", 0),
-}
 
 
 @dataclass(frozen=True)
@@ -183,14 +175,10 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
         variants = by_variant(results["runs"], variant_names(results))
         places = {"GeoConv": "own rates", "GeoConv, multilinear": "own rates, multilinear"}
         return [claim_row(results, variants, name, place, place) for name, place in places.items() if name in variants]
-    rows = {
-        "center_of_mass": center_of_mass_row, "depth": depth_row, "vae": vae_row, "diffusion": diffusion_row,
-    }  # fmt: skip
-    build = rows[results["task"]]
+    build = {"center_of_mass": center_of_mass_row, "depth": depth_row, "vae": vae_row}[results["task"]]
     return [
         build(results, measure, name, other, found)
         for measure in MEASURES[results["task"]]
-        if results["task"] != "diffusion" or measure.label in DIFFUSION_CLAIMS
         for name in variant_names(results)
         if name.startswith("GeoConv") and (results["task"] == "center_of_mass" or name in SHIFTED)
         for other in PLAIN
@@ -229,32 +217,22 @@ def vae_row(results: dict[str, Any], measure: Measure, name: str, other: str, fo
     return loss_row(f"VAE: test loss of {name} against {other}", found, setting(results, data), headline)
 
 
-def diffusion_row(results: dict[str, Any], measure: Measure, name: str, other: str, found: Estimate) -> ClaimRow:
-    """Claim C6 of a UNet, next check N2 of a transformer, of which the paper claims nothing."""
-    network, figures = results["settings"]["network"].replace("-", " "), format_interval(found)
-    where = f"{network}; {results['settings']['steps']} steps"
-    words, *expected = DIFFUSION_CLAIMS[measure.label]
-    claim = f"diffusion from random weights: {words} than {other}"
-    if network == "unet":
-        number, paper, test = "C6", "stated, no figure in the digest", Effect(found, *expected)
-    else:
-        number, paper, test = "N2", "named as a next check", Question(found, *expected)
-    if measure.relative is False and not draws_hands(results["runs"]):
-        test = "not tested: no network draws hands yet"
-    headline = Headline(claim, f"{network}{SHIFTED[name]}", figures)
-    return ClaimRow(number, f"{claim}, {name}", paper, figures, found.count, where, test, headline)
+def build_section(
+    results: dict[str, Any],
+    place: Place,
+    common: dict[str, Any] | None = None,
+    claims: list[ClaimRow] | None = None,
+) -> Section:
+    """What each variant's own rate gives.
 
-
-def draws_hands(runs: Sequence[Run]) -> bool:
-    """Whether the images of denoisers show hands often enough to be compared."""
-    return fmean(run["sample_scores"]["found"] for run in runs) >= LEAST_FOUND
-
-
-def build_section(results: dict[str, Any], place: Place, common: dict[str, Any] | None = None) -> Section:
-    """`common`: the results of the same experiment at one rate for all, to show beside."""
+    Args:
+        common: the results of the same experiment at one rate for all, to show beside.
+        claims: of an experiment that has its own; None for those of `claim_rows`.
+    """
     settings, figure = results["settings"], place.figure("_sweeps.png")
-    title = TITLES[results["task"]].format(**settings).replace("-", " ")
-    section = Section(title, results["command"], results["date"], results["cpu_seconds"], claim_rows(results))
+    title = TITLES[results["task"]].format(steps=settings["steps"])
+    claims = claim_rows(results) if claims is None else claims
+    section = Section(title, results["command"], results["date"], results["cpu_seconds"], claims)
     draw_sweeps(results, figure)
     header = ("measure", "variant", "parameters", "seeds", "learning rate", "mean")
     section.blocks = [

@@ -22,19 +22,17 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from geopos_diffusers.patching.config import GeoPosConfig
 from geopos_diffusers.training.arguments import option, parse_arguments
 from geopos_diffusers.training.processes import end_run, run_script
-from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.position_network import PositionNetwork, PositionTrial
 from ..baselines.sensitivity import geometry_sweep
 from ..baselines.trial import match_parameters
-from ..comparison import ComparisonArguments, Task, run_trials, score_sets, write_results
+from ..comparison import ComparisonArguments, Task, begin, run_trials, score_sets, write_results
 from ..own_rates.comparison import run_at_own_rates
 from .data import NUMERALS, PLACEMENTS, draw_numerals
 
@@ -132,9 +130,7 @@ def shared_options(args: PositionalBiasArguments, data: str, head: str, seed: in
 
 def main() -> None:
     args = parse_arguments(PositionalBiasArguments)
-    accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
-    start_trackers(accelerator, "paper_positional_bias", args.training_settings())
-    set_seed(0)
+    accelerator = begin(args, "paper_positional_bias")
     task = build_task(args)
     if args.learning_rates:
         run_at_own_rates("positional_bias", partial(own_rate_trials, args), task, args, accelerator, head=HEAD)

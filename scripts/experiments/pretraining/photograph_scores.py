@@ -15,12 +15,12 @@ from torch import Tensor
 
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.finetuning.framing import prepare_image
+from geopos_diffusers.finetuning.vae_scores import picture
 from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.metrics.bootstrap import bootstrap_means
 
 from ..photographs import read_photographs
 from .autoencoder_loss import peak_signal_to_noise, reconstruct
-from .run import to_picture
 
 SHOWN = 10  # photographs of a picture
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{folder}: {len(values)} photographs, {found.value:.2f} dB [{found.low:.2f}, {found.high:.2f}]")
         pictures += [*restore(vae, shown)]
     if args.picture:
-        sheet = contact_sheet([to_picture(picture) for picture in pictures], columns=len(shown), cell=2 * args.size)
+        sheet = contact_sheet([picture(one) for one in pictures], columns=len(shown), cell=2 * args.size)
         sheet.save(args.picture, quality=90)
 
 

@@ -34,6 +34,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.files import atomic_directory, atomic_path, write_json, write_text
 from geopos_diffusers.finetuning.image_text_data import load_image_text
+from geopos_diffusers.finetuning.vae_scores import picture
 from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.pipelines.loading import GENERATION_CONFIG
 from geopos_diffusers.training.arguments import fixed_settings, parse_arguments
@@ -186,8 +187,8 @@ def train_autoencoder(
 
     def validate(folder: Path, step: int) -> dict[str, float]:
         decoded = torch.cat([reconstruct(vae, part.to(accelerator.device)).cpu() for part in held_out.split(32)])
-        pairs = [picture for pair in zip(held_out[:24], decoded[:24], strict=True) for picture in pair]
-        save_grid([to_picture(picture) for picture in pairs], folder / f"reconstructions-{step:06d}.png", columns=12)
+        pairs = [pixels for pair in zip(held_out[:24], decoded[:24], strict=True) for pixels in pair]
+        save_grid([picture(pixels) for pixels in pairs], folder / f"reconstructions-{step:06d}.png", columns=12)
         return {"psnr": peak_signal_to_noise(held_out, decoded).mean().item()}
 
     learning_rate = cosine_schedule(args.vae_learning_rate, args.warmup_steps, args.vae_steps)
@@ -338,11 +339,6 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     return tokenizer(
         captions, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).input_ids
-
-
-def to_picture(image: Tensor) -> Image.Image:
-    """[3, H, W] in [-1, 1] to a PIL image."""
-    return Image.fromarray(((image + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def save_grid(images: list[Image.Image], target: Path, columns: int) -> None:

@@ -98,20 +98,20 @@ def rendered(folder: Path, count: int, seed: int) -> Iterator[Example]:
 def look(image: Image.Image, judge: HandJudge, detector: HandDetector) -> dict[str, Any]:
     """What both judges say of a whole image."""
     (judgement,) = judge.judge([image])
-    found = detector.detect(image)
+    fingers = detected_fingers(image, detector)
     return {
         "present": judgement.present,
         "well_formed": judgement.well_formed,
         "judge_fingers": judgement.fingers,
-        "found": bool(found),
-        "detector_fingers": count_fingers(found[0].landmarks) if found else None,
+        "found": fingers is not None,
+        "detector_fingers": fingers,
     }
 
 
-def count_right(image: Image.Image, example: Example, detector: HandDetector) -> bool:
-    """Whether the detector finds a hand with the number of fingers that was asked for."""
+def detected_fingers(image: Image.Image, detector: HandDetector) -> int | None:
+    """The raised fingers of the first hand that the detector finds; None without one."""
     found = detector.detect(image)
-    return bool(found) and count_fingers(found[0].landmarks) == example.fingers
+    return count_fingers(found[0].landmarks) if found else None
 
 
 def distance(first: Image.Image, second: Image.Image, repair: Repair) -> float:
@@ -138,8 +138,8 @@ def repair_example(
     row |= {"before": look(example.image, judge, detector), "after": look(repair.image, judge, detector)}
     row["variants"] = [candidate.score.well_formed for candidate in hand.candidates]
     row["square_before"], row["square_after"] = hand.before.well_formed, hand.after.well_formed
-    row["count_before"] = count_right(hand.square, example, detector)
-    row["counts"] = [count_right(candidate.square, example, detector) for candidate in hand.candidates]
+    row["count_before"] = detected_fingers(hand.square, detector) == example.fingers
+    row["counts"] = [detected_fingers(one.square, detector) == example.fingers for one in hand.candidates]
     if example.clean is not None:
         row["distance_before"] = distance(example.image, example.clean, repair)
         row["distance_after"] = distance(repair.image, example.clean, repair)

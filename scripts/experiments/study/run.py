@@ -202,8 +202,11 @@ def pilot_variants(file: Path) -> dict[str, Any]:
     """What the results of an earlier experiment, after which their file is named, say of the study's arms: parameters,
     sweep and best rate."""
     found = read_results(file, file.stem)["variants"]
-    named = {name: found[PILOT_NAMES.get(name, name)] for name in ARMS if PILOT_NAMES.get(name, name) in found}
-    return {name: {**variant, "options": ARMS[name].options, "pilot": file.stem} for name, variant in named.items()}
+    return {
+        name: {**found[named], "options": arm.options, "pilot": file.stem}
+        for name, arm in ARMS.items()
+        if (named := PILOT_NAMES.get(name, name)) in found
+    }
 
 
 SETTINGS = ("model", "max_train_steps", "data_seed", "num_samples", "sample_steps", "mixed_precision")

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import set_seed
 from PIL import Image
 from torch import Tensor
 
@@ -33,12 +32,12 @@ from geopos_diffusers.metrics.sample_scores import ImageScores
 from geopos_diffusers.patching.config import GeoPosConfig
 from geopos_diffusers.training.arguments import option, parse_arguments, required
 from geopos_diffusers.training.processes import end_run, run_script
-from geopos_diffusers.training.tracking import build_accelerator, start_trackers
 
 from ..baselines.trial import match_parameters
-from ..comparison import ComparisonArguments, Task, run_folder, run_trials, write_results
+from ..comparison import ComparisonArguments, Task, begin, run_folder, run_trials, write_results
 from ..gan.training import write_sheet
 from ..own_rates.comparison import run_at_own_rates
+from ..results import rounded
 from .network import Vae, VaeTrial, fit_latents, interpolate, negative_elbo, score_elbo
 
 # The same in every run: which images are held out, the noise of scores, the latents of samples, and pairs and subsets.
@@ -184,10 +183,6 @@ def split_real(images: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return images[:count], images[count : 2 * count]
 
 
-def rounded(scores: dict[str, float]) -> dict[str, float]:
-    return {name: float(f"{value:.5g}") for name, value in scores.items()}
-
-
 def comparison_trials(args: VaeArguments) -> Iterator[VaeTrial]:
     middle = args.latent_sizes[len(args.latent_sizes) // 2]
     for seed in range(args.seeds):
@@ -237,9 +232,7 @@ def publish_sheet(args: VaeArguments, target: Path) -> None:
 
 def main() -> None:
     args = parse_arguments(VaeArguments)
-    accelerator = build_accelerator(args.output_dir, None, 1, args.report_to)
-    start_trackers(accelerator, "paper_vae", args.training_settings())
-    set_seed(0)
+    accelerator = begin(args, "paper_vae")
     # Moments of weights without gradients fade to numbers below 1e-38, which take a CPU a hundred times as long.
     torch.set_flush_denormal(True)
     photographs = load_photographs(args, accelerator.is_main_process)
