@@ -12,6 +12,8 @@ ARGUMENTS = {
     "vae": "VaeArguments",
 }
 DEFAULT = "text-to-image"
+Main = Callable[[Sequence[str]], None]
+Kind = str | Main  # a name, or what runs a command line
 
 
 def program(kind: str) -> str:
@@ -24,9 +26,9 @@ def arguments_class(kind: str) -> type:
     return getattr(import_module(f"{program(kind)}_arguments"), ARGUMENTS[kind])
 
 
-def main_of(kind: str) -> Callable[[Sequence[str]], None]:
+def main_of(kind: Kind) -> Main:
     """The function that runs a kind with a command line."""
-    return import_module(program(kind)).main
+    return import_module(program(kind)).main if isinstance(kind, str) else kind
 
 
 def split_kind(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -21,7 +21,7 @@ from functools import partial
 from multiprocessing import get_context
 from os import devnull
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -31,7 +31,7 @@ from ..files import atomic_path, write_json
 from ..pipelines.loading import load_pipeline
 from ..training.rate_grid import best_rate, is_bracketed, sweep_rates
 from .held_out_loss import image_losses, load_framed_images
-from .kinds import DEFAULT, main_of
+from .kinds import DEFAULT, Kind, main_of
 from .trained_parts import load_trained_parts
 
 HELD_OUT_SIZE = 64  # pixels a side
@@ -58,8 +58,12 @@ class HeldOut:
     seed: int = 0
     frame_column: str | None = None
 
+    def load(self, model: str) -> Any:
+        """The pipeline without what was trained."""
+        return load_pipeline(model)
+
     def losses(self, model: str, trained: Path | None) -> list[float]:
-        pipe = load_pipeline(model)
+        pipe = self.load(model)
         if trained is not None:
             load_trained_parts(pipe, trained, "unet" if hasattr(pipe, "unet") else "transformer")
         pixels, captions, boxes = load_framed_images(self.folder, self.height, self.width, self.frame_column)
@@ -89,11 +93,13 @@ def base_losses(model: str, held_out: Mapping[str, ImageSet]) -> dict[str, list[
     return {name: images.losses(model, None) for name, images in held_out.items()}
 
 
-def run_arm(options: Sequence[str], held_out: Mapping[str, ImageSet], folder: Path, kind: str = DEFAULT) -> FinishedRun:
+def run_arm(
+    options: Sequence[str], held_out: Mapping[str, ImageSet], folder: Path, kind: Kind = DEFAULT
+) -> FinishedRun:
     """Fine-tune into `folder` and measure. Of a run that is there already only what is missing is measured.
 
     Args:
-        kind: of fine-tuning, as `geopos train` calls it.
+        kind: of fine-tuning, as `geopos train` calls it, or what runs a command line of another.
     """
     file, options = folder / "held_out.json", list(options)
     if file.is_file():
@@ -123,7 +129,7 @@ def run_all(
     held_out: Mapping[str, ImageSet],
     workers: int,
     may_diverge: bool = False,
-    kind: str = DEFAULT,
+    kind: Kind = DEFAULT,
 ) -> list[FinishedRun]:
     """`run_arm` of all (options, folder), `workers` at a time, each with its share of the cores.
 
@@ -139,7 +145,7 @@ def run_all(
 
 
 def _run_job(
-    held_out: Mapping[str, ImageSet], may_diverge: bool, kind: str, job: tuple[Sequence[str], Path]
+    held_out: Mapping[str, ImageSet], may_diverge: bool, kind: Kind, job: tuple[Sequence[str], Path]
 ) -> FinishedRun:
     options, folder = job
     try:
@@ -157,7 +163,7 @@ def sweep(
     held_out: Mapping[str, ImageSet],
     folder: Path,
     workers: int = 1,
-    kind: str = DEFAULT,
+    kind: Kind = DEFAULT,
 ) -> dict[float, FinishedRun]:
     """Runs by learning rate, judged by the first image set. A grid whose best rate is its first or last one grows.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geopos_diffusers.files import write_json
-from geopos_diffusers.finetuning.kinds import DEFAULT
+from geopos_diffusers.finetuning.kinds import DEFAULT, Kind
 from geopos_diffusers.finetuning.learning_rate_sweep import FinishedRun, ImageSet, losses_by_rate, run_all, sweep
 from geopos_diffusers.training.rate_grid import best_rate, is_bracketed
 
@@ -55,7 +55,7 @@ def train_arms(
     num_seeds: int,
     base_loss: Mapping[str, float],
     jobs: int = 1,
-    kind: str = DEFAULT,
+    kind: Kind = DEFAULT,
 ) -> Iterator[TrainedArm]:
     """Sweep, then train, arm by arm, in `work`; what is finished is not made again.
 
@@ -99,7 +99,7 @@ def choose_rate(
     validation: Mapping[str, ImageSet],
     base_loss: Mapping[str, float],
     jobs: int = 1,
-    kind: str = DEFAULT,
+    kind: Kind = DEFAULT,
     seed: int = SWEEP_SEED,
 ) -> dict[str, Any]:
     """Sweep an arm's rate in `folder`. Returns its entry in a results file; the losses of the sweep are ratios."""

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy import ndimage
-from torch import nn
 
 from geopos_diffusers.finetuning.denoising_loss import spread_levels
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
@@ -21,10 +20,11 @@ from geopos_diffusers.metrics.hand_judge import load_hand_judge
 from geopos_diffusers.metrics.kid import kid
 from geopos_diffusers.metrics.vendi import vendi_score
 from geopos_diffusers.pipelines.generation import generate_images
-from geopos_diffusers.pipelines.loading import load_pipeline, recommended_guidance
+from geopos_diffusers.pipelines.loading import recommended_guidance
 
 from ..frames.places import silhouette
 from .encoded_images import evenly_spread
+from .padding import load_padded
 
 BANDS = 4  # of noise levels
 LEAST_PART = 0.01  # of the image, of a part of the silhouette that counts
@@ -49,26 +49,20 @@ def silhouette_parts(image: Image.Image) -> int:
     return int((sizes >= LEAST_PART * labels.size).sum())
 
 
-def set_padding(model: nn.Module, mode: str) -> None:
-    """Have all convolutions of a model pad their input in another mode: "circular", "replicate" or "reflect"."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.padding_mode = mode
-
-
 class ImageMeasures:
     """Scores of images that were drawn from the captions of held-out ones.
 
     folder: of the held-out images, with "text" and, where they are known, "fingers" and "handedness".
-    count: how many are drawn, evenly spread over the captions. steps: of denoising.
+    count: how many are drawn, evenly spread over the captions. steps: of denoising. padding: mode of the UNet's
+    convolutions, where `draw` is given none; None for that of the model.
     """
 
-    def __init__(self, folder: Path, count: int, steps: int, model: str) -> None:
+    def __init__(self, folder: Path, count: int, steps: int, model: str, padding: str | None = None) -> None:
         rows = [row for _, row in read_rows(folder / METADATA)]
         chosen = evenly_spread(count, len(rows))
         self.rows = [rows[index] for index in chosen]
         self.asked = [attributes_of_row(row) for row in self.rows]
-        self.steps, self.model = steps, model
+        self.steps, self.model, self.padding = steps, model, padding
         self.judge, self.network = load_hand_judge(), extractor("mobilenet")
         self.real = [open_image(folder / row["file_name"]) for row in rows]
         self.real_features = self.network.extract(image.convert("RGB") for image in self.real)
@@ -80,11 +74,9 @@ class ImageMeasures:
         """Of the same noise for all arms.
 
         Args:
-            trained: what a run saved. size: height and width in pixels. padding: mode of the UNet's convolutions.
+            trained: what a run saved. size: height and width in pixels. padding: for these images alone.
         """
-        pipe = load_pipeline(self.model)
-        if padding is not None:
-            set_padding(pipe.unet, padding)
+        pipe = load_padded(self.model, padding or self.padding)
         if trained is not None:
             load_trained_parts(pipe, trained, "unet")
         drawn = generate_images(

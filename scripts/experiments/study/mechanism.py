@@ -14,7 +14,6 @@ from pathlib import Path
 from geopos_diffusers.adapters.loading import load_geoconv_weights
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.errors import DataError
-from geopos_diffusers.pipelines.loading import load_pipeline
 from geopos_diffusers.training.processes import run_script
 
 from ..arms import arm_folder
@@ -23,6 +22,7 @@ from .encoded_images import EncodedImages
 from .learnt_fields import LearntField, check_basis, energy_scores, measure_fields
 from .mechanism_figures import draw_fields, draw_layers
 from .mechanism_results import BASE, ENERGY, ONE_LAYER, POSITION, REMOVAL, SHIFT, ResultsFile
+from .padding import load_padded
 from .position_probe import position_scores
 from .tasks import TASKS
 
@@ -44,7 +44,7 @@ class Mechanism:
         self.adapters = {seed: final for seed, final in finals.items() if final.is_dir()}
         if not self.adapters:
             raise DataError(f"{runs} holds no adapter of the seeds {', '.join(map(str, args.seeds))}")
-        self.pipe = load_pipeline(args.model)
+        self.pipe = load_padded(args.model, TASKS[task].padding)
         self.images = EncodedImages(self.pipe, folder, self.size, args.test_images)
         self.probed = {
             size: EncodedImages(self.pipe, folder, size, args.probe_images) for size in (self.size, 2 * self.size)

@@ -26,6 +26,7 @@ from ..arms import arm_folder, arm_options, choose_rate, mean_losses, option_wor
 from ..results import read_results, read_standing, write_results
 from .arms import ARMS, PILOT_NAMES
 from .measuring import ImageMeasures, band_losses, prefixed
+from .padding import PaddedHeldOut, padded_training
 from .tasks import PARTS, TASKS, Counts, Sources, Task, known_hands
 
 EXPERIMENT = "study"
@@ -69,9 +70,10 @@ class Study:
         sources = Sources(self.work, counts, args.data_seed, args.photographs)
         folders = self.task.data(sources, self.task.size)
         size = self.task.size
-        self.validation = {"validation": HeldOut(str(folders["validation"]), size, size)}
+        padding = self.task.padding
+        self.validation = {"validation": PaddedHeldOut(str(folders["validation"]), size, size, padding=padding)}
         self.tests = {
-            "loss": HeldOut(str(folders["test"]), size, size),
+            "loss": PaddedHeldOut(str(folders["test"]), size, size, padding=padding),
             "forgetting": HeldOut(str(known_hands(sources)), 64, 64),
         }
         self.common = common_options(args, self.task, folders["train"], self.work)
@@ -79,11 +81,13 @@ class Study:
         self.settings |= {"sweep_seed": SWEEP_SEED, "images": {part: count_images(folders[part]) for part in PARTS}}
         self.pilot = {} if args.pilot is None else pilot_variants(args.pilot)
         self.test_folder = folders["test"]
+        self.kind = padded_training(padding)
         self.read()
 
     @cached_property
     def measures(self) -> ImageMeasures:
-        return ImageMeasures(self.test_folder, self.args.num_samples, self.args.sample_steps, self.args.model)
+        args = self.args
+        return ImageMeasures(self.test_folder, args.num_samples, args.sample_steps, args.model, self.task.padding)
 
     def read(self) -> None:
         """Take up what was measured before."""
@@ -166,7 +170,7 @@ class Study:
                 continue
             began = time.process_time()
             of_seed = seed_options(arm, options, self.best_rates[name], seed)
-            run = run_arm(of_seed, self.tests, folder / f"seed-{seed}")
+            run = run_arm(of_seed, self.tests, folder / f"seed-{seed}", self.kind)
             trained = folder / f"seed-{seed}" / "final"
             size = sum(file.stat().st_size for file in trained.rglob("*.safetensors"))
             scores = self.loss_scores(run) | self.image_scores(trained)
@@ -179,7 +183,9 @@ class Study:
             self.variants[name] = self.pilot[name]
         else:
             options = arm_options(arm, self.common, self.best_rates)
-            self.variants[name] = choose_rate(arm, options, folder, self.validation, self.base_loss, seed=SWEEP_SEED)
+            self.variants[name] = choose_rate(
+                arm, options, folder, self.validation, self.base_loss, kind=self.kind, seed=SWEEP_SEED
+            )
         print(f"{self.name}: {name}: {self.variants[name]['sweep']}", flush=True)
 
     def draw(self, arms: list[str]) -> None:

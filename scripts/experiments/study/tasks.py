@@ -40,7 +40,8 @@ class Task:
     data: makes the folders PARTS. size: of the images, in pixels. drawn: (height, width) of what is drawn from the test
     captions; scores of the first have no prefix. primary: the score that the main comparisons are made by.
     arms: which are run, the most important first. batch_size: of the training. step_share: of the other tasks' steps.
-    paddings: modes of the UNet's convolutions, as torch calls them, that the base is drawn with too, without training.
+    padding: mode of the UNet's convolutions, as torch calls it, in training and measuring; None for the model's own.
+    paddings: modes that the base is drawn with too, without training.
     shows_held_out: whether the picture has a row of held-out images; photographs of people stay out of the repository.
     """
 
@@ -53,6 +54,7 @@ class Task:
     arms: tuple[str, ...] = tuple(ARMS)
     batch_size: int = 16
     step_share: float = 1.0
+    padding: str | None = None
     paddings: tuple[str, ...] = ()
     shows_held_out: bool = True
 
@@ -133,5 +135,13 @@ TASKS = {
         rendered(*KNOWN_HANDS),
         "handedness_right",
         arms=MAIN_ARMS,
+    ),
+    "circular": Task(
+        "Circular padding",
+        "The hands that the model knows, through convolutions with circular padding: only coordinates tell the place.",
+        rendered(*KNOWN_HANDS),
+        "loss",
+        arms=(*MAIN_ARMS, "geometry, shift 1", "taps", "CoordConv terms"),
+        padding="circular",
     ),
 }
