@@ -58,16 +58,22 @@ class HeldOut:
     seed: int = 0
     frame_column: str | None = None
 
-    def load(self, model: str) -> Any:
+    def load_base(self, model: str) -> Any:
         """The pipeline without what was trained."""
         return load_pipeline(model)
 
-    def losses(self, model: str, trained: Path | None) -> list[float]:
-        pipe = self.load(model)
+    def load(self, model: str, trained: Path | None) -> Any:
+        pipe = self.load_base(model)
         if trained is not None:
             load_trained_parts(pipe, trained, "unet" if hasattr(pipe, "unet") else "transformer")
+        return pipe
+
+    def measure(self, pipe: Any) -> list[float]:
         pixels, captions, boxes = load_framed_images(self.folder, self.height, self.width, self.frame_column)
         return image_losses(pipe, pixels, captions, self.seed, boxes=boxes if self.frame_column else None).tolist()
+
+    def losses(self, model: str, trained: Path | None) -> list[float]:
+        return self.measure(self.load(model, trained))
 
 
 @dataclass(frozen=True)

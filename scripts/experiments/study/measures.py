@@ -21,10 +21,11 @@ class Measure:
         return int(self.style.strip(".f"))
 
 
-# In the order of the tables. Losses and forgetting are ratios to the base's.
+# In the order of the tables. Losses and forgetting are ratios to the base's, drift to its loss on known hands.
 MEASURES = {
     "loss": Measure("loss ratio", LOWER),
     "forgetting": Measure("forgetting: loss ratio on known hands", LOWER),
+    "drift": Measure("drift: change of the prediction on known hands", LOWER),
     "loss band 0": Measure("loss ratio, least noise", LOWER),
     "loss band 1": Measure("loss ratio, second band", LOWER),
     "loss band 2": Measure("loss ratio, third band", LOWER),

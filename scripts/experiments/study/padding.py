@@ -38,7 +38,7 @@ class PaddedHeldOut(HeldOut):
 
     padding: str | None = None
 
-    def load(self, model: str) -> Any:
+    def load_base(self, model: str) -> Any:
         return load_padded(model, self.padding)
 
 

@@ -25,12 +25,13 @@ from ..arm_pictures import write_rows
 from ..arms import arm_folder, arm_options, choose_rate, mean_losses, option_words, seed_options
 from ..results import read_results, read_standing, write_results
 from .arms import ARMS, PILOT_NAMES
+from .drift import Drift
 from .measuring import ImageMeasures, band_losses, prefixed
 from .padding import PaddedHeldOut, padded_training
 from .tasks import PARTS, TASKS, Counts, Sources, Task, known_hands
 
 EXPERIMENT = "study"
-BASE, REAL = "base", "held-out images"
+BASE, REAL, DRIFT = "base", "held-out images", "drift"
 SWEEP_SEED = 200  # pilots had 100
 SHOWN = 8  # images of each arm in the picture
 NOISE_LEVELS = 1000
@@ -72,10 +73,12 @@ class Study:
         size = self.task.size
         padding = self.task.padding
         self.validation = {"validation": PaddedHeldOut(str(folders["validation"]), size, size, padding=padding)}
+        known = str(known_hands(sources))
         self.tests = {
             "loss": PaddedHeldOut(str(folders["test"]), size, size, padding=padding),
-            "forgetting": HeldOut(str(known_hands(sources)), 64, 64),
+            "forgetting": HeldOut(known, 64, 64),
         }
+        self.drift = {DRIFT: Drift(known, 64, 64)}
         self.common = common_options(args, self.task, folders["train"], self.work)
         self.settings = {name: getattr(args, name) for name in SETTINGS}
         self.settings |= {"sweep_seed": SWEEP_SEED, "images": {part: count_images(folders[part]) for part in PARTS}}
@@ -131,10 +134,11 @@ class Study:
         return scores
 
     def loss_scores(self, run: FinishedRun) -> dict[str, float]:
-        """Ratios to the base's losses."""
+        """Ratios to the base's losses, the drift's to that on the same images."""
         found = {name: run.loss(name) for name in self.tests}
         found |= {f"loss {band}": value for band, value in band_losses(run.losses["loss"], NOISE_LEVELS).items()}
-        return {name: value / self.base_loss[name] for name, value in found.items()}
+        drift = run.loss(DRIFT) / self.base_loss["forgetting"]
+        return {name: value / self.base_loss[name] for name, value in found.items()} | {DRIFT: drift}
 
     def measure_references(self) -> None:
         """The held-out images themselves, and the base."""
@@ -143,7 +147,7 @@ class Study:
             self.add(REAL, 0, {name: value for name, value in scores.items() if name != "kid"})
         if not self.known(BASE, 0):
             ones = {name: 1.0 for name in self.base_loss if name != "validation"}
-            self.add(BASE, 0, ones | self.image_scores(None))
+            self.add(BASE, 0, ones | {DRIFT: 0.0} | self.image_scores(None))
         for padding in self.task.paddings:
             if not self.known(name := f"{BASE}, {padding} padding", 0):
                 self.add(name, 0, self.image_scores(None, padding))
@@ -170,7 +174,7 @@ class Study:
                 continue
             began = time.process_time()
             of_seed = seed_options(arm, options, self.best_rates[name], seed)
-            run = run_arm(of_seed, self.tests, folder / f"seed-{seed}", self.kind)
+            run = run_arm(of_seed, self.tests | self.drift, folder / f"seed-{seed}", self.kind)
             trained = folder / f"seed-{seed}" / "final"
             size = sum(file.stat().st_size for file in trained.rglob("*.safetensors"))
             scores = self.loss_scores(run) | self.image_scores(trained)

@@ -112,5 +112,5 @@ class TestAnswer:
         assert answer(found) == (
             "By the primary score of each task, geometry helps with photographs (better in 4 of 4 comparisons); does "
             "not help with poses (better in 0 of 4 comparisons); does worse than its controls with sizes (better in 0 "
-            "of 4 comparisons, worse in 4); was not run yet with enlarged, handedness, place and decoding."
+            "of 4 comparisons, worse in 4); was not run yet with enlarged, handedness, circular, place and decoding."
         )

@@ -97,6 +97,7 @@ def test_runs_are_added_to_results(tmp_path, monkeypatch, capsys):
     _, base, bias, _ = (one["scores"] for one in first["runs"])
     assert base["loss"] == base["forgetting"] == base["loss band 3"] == 1
     assert bias["loss"] != 1
+    assert base["drift"] == 0 < bias["drift"]
     assert {"one_hand", "more_hands", "well_formed", "count_right", "diversity"} <= {*bias}
     assert Image.open(tmp_path / "results" / "poses.png").width > 300
     # Another machine: what was trained is gone, and only what is asked for beyond the results is made.
