@@ -34,6 +34,12 @@ def check_box(values: Any, name: str = "box") -> Box:
     return x0, y0, x1, y1
 
 
+def check_boxes(values: Any, name: str = "box") -> tuple[Box, ...]:
+    """Four numbers, or a list of boxes, as boxes; errors as of `check_box`, and of an empty list."""
+    several = isinstance(values, (list, tuple)) and values and all(isinstance(one, (list, tuple)) for one in values)
+    return tuple(check_box(one, name) for one in (values if several else [values]))
+
+
 def show_box(box: Iterable[float]) -> str:
     """A box for a line of text: "0.1 0.2 0.6 0.9"."""
     return " ".join(f"{value:.6g}" for value in box)

@@ -18,11 +18,12 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
         "--box",
         nargs=4,
         type=float,
+        action="append",
         metavar=("X0", "Y0", "X1", "Y1"),
-        help="left, upper, right and lower edge as shares of the image, 0 to 1, for all images "
-        "(default: the adapter's mean box)",
+        help="left, upper, right and lower edge as shares of the image, 0 to 1, for all images; again for each further "
+        "thing in the image (default: the adapter's mean box)",
     )
-    place("--boxes", metavar="FILE", help="a box for each prompt: one a line, four numbers or JSON with a box")
+    place("--boxes", metavar="FILE", help="for each prompt a line: four numbers, or JSON with a box or several boxes")
     place(
         "--box-grid",
         type=int,
@@ -32,14 +33,14 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
     place("--draw-box", action="store_true", help="draw the boxes on the contact sheet")
 
 
-def check_box_arguments(args: argparse.Namespace, prompts: Sequence[str]) -> list[Box] | None:
-    """The boxes of the prompts, one for each, or one for all; None where none are given. Before anything is loaded.
+def check_box_arguments(args: argparse.Namespace, prompts: Sequence[str]) -> list[tuple[Box, ...]] | None:
+    """The boxes of each prompt, or of all; None where none are given. Before anything is loaded.
 
     Raises:
         ConfigError: boxes that are not valid, not one a prompt, without an adapter, or options that exclude each other.
         DataError: no such file, or not a text of boxes.
     """
-    from ..boxes import check_box
+    from ..boxes import check_boxes
     from ..errors import ConfigError
 
     given = [f"--{name.replace('_', '-')}" for name in ("box", "boxes", "box_grid") if getattr(args, name) is not None]
@@ -51,8 +52,10 @@ def check_box_arguments(args: argparse.Namespace, prompts: Sequence[str]) -> lis
         raise ConfigError(f"give --boxes or {' and '.join(name for name in given if name != '--boxes')}, not both")
     if args.box_grid is not None and not 1 <= args.box_grid <= LARGEST_GRID:
         raise ConfigError(f"--box-grid must be between 1 and {LARGEST_GRID}; got {args.box_grid}")
+    if args.box_grid is not None and len(args.box or ()) > 1:
+        raise ConfigError("--box-grid takes one --box, whose size it has")
     if args.box is not None:
-        return [check_box(args.box, "--box")]
+        return [check_boxes(args.box, "--box")]
     if args.boxes is None:
         return None
     boxes = read_boxes(args.boxes)
@@ -61,16 +64,16 @@ def check_box_arguments(args: argparse.Namespace, prompts: Sequence[str]) -> lis
     return boxes
 
 
-def read_boxes(path: str) -> list[Box]:
-    """The boxes of a text file, one a line: four numbers, a JSON list of them, or a JSON object with a box.
+def read_boxes(path: str) -> list[tuple[Box, ...]]:
+    """The boxes of each line of a text file: four numbers, a JSON list of them, or a JSON object with a box or boxes.
 
     Raises:
         DataError: no such file, or not UTF-8 text.
         ConfigError: a line that holds no valid box.
     """
-    from ..boxes import check_box
+    from ..boxes import check_boxes
 
-    return [check_box(row.get("box"), f"{place}: box") for place, row in _rows(path)]
+    return [check_boxes(row.get("box", row.get("boxes")), f"{place}: box") for place, row in _rows(path)]
 
 
 def read_image_boxes(path: str, images: Sequence[Path]) -> dict[Path, list[Box]]:

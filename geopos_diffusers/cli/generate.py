@@ -115,8 +115,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def place_prompts(
-    pipe: Any, args: argparse.Namespace, prompts: list[str], boxes: "list[Box] | None"
-) -> "tuple[list[str], list[Box] | None]":
+    pipe: Any, args: argparse.Namespace, prompts: list[str], boxes: "list[tuple[Box, ...]] | None"
+) -> "tuple[list[str], list[tuple[Box, ...]] | None]":
     """The prompts with their boxes; of a grid, every prompt once for each place.
 
     Raises:
@@ -127,8 +127,8 @@ def place_prompts(
     mean = check_trained_with_frames(pipe, args)
     if args.box_grid is None:
         return prompts, boxes
-    x0, y0, x1, y1 = boxes[0] if boxes else mean
-    places = grid_places(args.box_grid, x1 - x0, y1 - y0)
+    x0, y0, x1, y1 = boxes[0][0] if boxes else mean
+    places: list[tuple[Box, ...]] = [(box,) for box in grid_places(args.box_grid, x1 - x0, y1 - y0)]
     return [prompt for prompt in prompts for _ in places], places * len(prompts)
 
 
@@ -160,7 +160,7 @@ def generate(
     args: argparse.Namespace,
     pipe: Any,
     prompts: Sequence[str],
-    boxes: "Sequence[Box] | None",
+    boxes: "Sequence[tuple[Box, ...]] | None",
     settings: dict,
     output: Any,
 ) -> None:
@@ -198,9 +198,9 @@ def generate(
         labels = ("base model\n", f"{describe_adapters(args)}\n") if args.compare else ("",)
         rows = list(zip(*generated.values(), strict=True))
         items = [item for row in rows for item in row]
-        images = [draw_boxes(item.image, [item.box]) if args.draw_box else item.image for item in items]
+        images = [draw_boxes(item.image, item.boxes) if args.draw_box else item.image for item in items]
         captions = [
-            f"{label}{item.prompt} ({item.seed}{f', box {show_box(item.box)}' if item.box else ''})"
+            f"{label}{item.prompt} ({item.seed}{''.join(f', box {show_box(box)}' for box in item.boxes)})"
             for row in rows
             for label, item in zip(labels, row, strict=True)
         ]
@@ -221,9 +221,8 @@ def save_png(item: "Generated", path: Path, settings: dict) -> None:
 
     from .. import __version__
 
-    record = settings | {"prompt": item.prompt, "seed": item.seed, "geopos_diffusers": __version__}
-    if item.box is not None:
-        record["box"] = list(item.box)
+    shared = {name: value for name, value in settings.items() if name not in ("box", "boxes")}
+    record = shared | {"prompt": item.prompt, "seed": item.seed, "geopos_diffusers": __version__} | item.places
     info = PngInfo()
     info.add_itxt("prompt", item.prompt)
     info.add_itxt("geopos", json.dumps(record, ensure_ascii=False))

@@ -1,9 +1,11 @@
 """Frames: coordinates that are counted from a part of the image instead of from the image.
 
 The frame of an image is a centre and a half size along each axis, in the image's own coordinates (normalization
-`unit`). A pixel's coordinate c becomes (c - centre) / half size, so the frame's edges lie at -1 and 1.
+`unit`). A pixel's coordinate c becomes (c - centre) / half size, so the frame's edges lie at -1 and 1. Where an image
+has several frames, each pixel is counted in the nearest: the one in which its largest coordinate is least.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,12 +22,12 @@ MOST_COPIES = 3
 class Frames:
     """The frames of the N images of a batch, as the affine map c + (c * stretch + offset) of their coordinates.
 
-    A map of zeros is the image itself, bitwise. Both tables are float64, [N, n].
+    A map of zeros is the image itself, bitwise. Both tables are float64, [N, K, n], for K frames an image.
     """
 
     def __init__(self, frames: Tensor) -> None:
-        """From centres and half sizes [N, 2, n]."""
-        centre, half = frames.unbind(1)
+        """From centres and half sizes [N, K, 2, n]."""
+        centre, half = frames.unbind(2)
         self.stretch, self.offset = 1 / half - 1, -centre / half
         self._tables: dict[tuple, tuple[Tensor, Tensor]] = {}
 
@@ -33,14 +35,18 @@ class Frames:
         return len(self.stretch)
 
     @property
-    def axes(self) -> int:
+    def per_image(self) -> int:
         return self.stretch.shape[1]
 
-    def tables(self, axes: int, samples: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """`stretch` and `offset` for a layer of `axes` axes that is given `samples` samples, [1 or samples, axes].
+    @property
+    def axes(self) -> int:
+        return self.stretch.shape[2]
 
-        Axes before the framed ones keep the image's coordinates. Of one frame, every sample is in it; the samples of a
-        batch that guidance has doubled or trebled are in theirs again.
+    def tables(self, axes: int, samples: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """`stretch` and `offset` for a layer of `axes` axes that is given `samples` samples, [1 or samples, K, axes].
+
+        Axes before the framed ones keep the image's coordinates. Of the frames of one image, every sample is in them;
+        the samples of a batch that guidance has doubled or trebled are in theirs again.
 
         Raises:
             ConfigError: another number of samples.
@@ -64,10 +70,31 @@ class Frames:
                     "image, in the images' order, or one frame for all"
                 )
         stretch, offset = (
-            nn.functional.pad(table, (axes - self.axes, 0)).to(like.dtype).to(like.device).repeat(copies, 1)
+            nn.functional.pad(table, (axes - self.axes, 0)).to(like.dtype).to(like.device).repeat(copies, 1, 1)
             for table in (self.stretch, self.offset)
         )
         return stretch, offset
+
+    def nearest(self, coordinates: Sequence[Tensor], stretch: Tensor, offset: Tensor) -> Tensor:
+        """Which of its image's frames each pixel is counted in; the first of those that are equally near.
+
+        Args:
+            coordinates: of the pixels in the image, [L_d] an axis. stretch: as `tables` gives it. offset: likewise.
+
+        Returns:
+            Indices [1 or samples, *L].
+        """
+        count, far = len(coordinates), None
+        for d in range(count - self.axes, count):
+            inside = coordinates[d] + (coordinates[d] * stretch[..., d, None] + offset[..., d, None])  # [S, K, L_d]
+            along = inside.abs().view(*inside.shape[:2], *[-1 if axis == d else 1 for axis in range(count)])
+            far = along if far is None else torch.maximum(far, along)
+        assert far is not None
+        least, index = far[:, 0], torch.zeros_like(far[:, 0], dtype=torch.long)
+        for frame in range(1, self.per_image):
+            nearer = far[:, frame] < least
+            least, index = torch.where(nearer, far[:, frame], least), index.masked_fill(nearer, frame)
+        return index
 
 
 class CurrentFrames:
@@ -98,7 +125,7 @@ class CurrentFrames:
 
 
 def read_frames(frames: Any, image_size: tuple[int, int] | None = None) -> Frames:
-    """Frames [N, 2, n], boxes [N, 4] or one box of four numbers, checked.
+    """Frames [N, 2, n] or [N, K, 2, n], boxes [N, 4] or [N, K, 4], or one box of four numbers, checked.
 
     Args:
         image_size: height and width in pixels, where boxes are in pixels.
@@ -112,17 +139,22 @@ def read_frames(frames: Any, image_size: tuple[int, int] | None = None) -> Frame
         kind = type(frames).__name__
         raise ConfigError(f"frames must be boxes [N, 4] or frames [N, 2, n] of numbers; got {kind}") from error
     shape = list(values.shape)
-    if shape and shape[-1] == 4 and len(shape) <= 2 and values.numel():
-        return Frames(box_frames(values.view(-1, 4), image_size))
-    if len(shape) != 3 or shape[1] != 2 or not 1 <= shape[2] <= 3 or not shape[0]:
-        raise ConfigError(f"frames must be boxes [N, 4], one box of four numbers, or frames [N, 2, n]; got {shape}")
+    if shape and shape[-1] == 4 and len(shape) <= 3 and values.numel():
+        count = shape[1] if len(shape) == 3 else 1
+        return Frames(box_frames(values.reshape(-1, 4), image_size).unflatten(0, (-1, count)))
+    if len(shape) not in (3, 4) or shape[-2] != 2 or not 1 <= shape[-1] <= 3 or not values.numel():
+        raise ConfigError(
+            "frames must be boxes [N, 4], one box of four numbers, or frames [N, 2, n]; with K an image, [N, K, 4] or "
+            f"[N, K, 2, n]; got {shape}"
+        )
     if image_size is not None:
         raise ConfigError("image_size goes with boxes in pixels; frames [N, 2, n] are in the image's coordinates")
     if not torch.isfinite(values).all():
         raise ConfigError("frames hold numbers that are not finite")
-    if not (values[:, 1] > 0).all():
-        raise ConfigError(f"a frame's half sizes must be above 0; got {values[:, 1].min().item():.6g}")
-    return Frames(values.clone())
+    half = values[..., 1, :]
+    if not (half > 0).all():
+        raise ConfigError(f"a frame's half sizes must be above 0; got {half.min().item():.6g}")
+    return Frames(values.clone() if len(shape) == 4 else values.unsqueeze(1).clone())
 
 
 def box_frames(boxes: Any, image_size: tuple[int, int] | None = None) -> Tensor:

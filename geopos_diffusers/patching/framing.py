@@ -23,8 +23,10 @@ def set_geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, i
         frames: one box (x0, y0, x1, y1) for all images, or boxes [N, 4], one an image in the images' order: with
             several images a prompt, each of them has its own. In shares of the image, 0 to 1. Or frames [N, 2, n]:
             centres and half sizes of the last n axes in the image's coordinates, -1 to 1, vertical before horizontal;
-            these may lie outside the image. None takes them off again: then the model's default frame holds, if it
-            was trained with one, or else the image.
+            these may lie outside the image. For K things in each image, boxes [N, K, 4] or frames [N, K, 2, n]: each
+            pixel is counted in the nearest of its image's frames, in which its largest coordinate is least; N is 1
+            where they are those of all images. None takes them off again: then the model's default frame holds, if
+            it was trained with one, or else the image.
         image_size: height and width of the image, where boxes are in pixels.
 
     Raises:
@@ -41,6 +43,7 @@ def set_geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, i
         >>> _ = apply_geoconv(model)
         >>> set_geoconv_frames(model, (0.5, 0.0, 1.0, 0.5))  # the upper right quarter, for every image
         >>> set_geoconv_frames(model, [(0, 0, 32, 32), (16, 16, 64, 64)], image_size=(64, 64))
+        >>> set_geoconv_frames(model, [[(0.0, 0.2, 0.5, 0.8), (0.5, 0.2, 1.0, 0.8)]])  # two things in every image
         >>> set_geoconv_frames(model, None)
     """
     models = _framed_models(pipe_or_model)

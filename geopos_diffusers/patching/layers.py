@@ -23,7 +23,7 @@ from .encoding import draw_shift
 from .frames import CurrentFrames
 from .model_call import ModelCall, inference_generator
 from .response import add_constant, add_dense, add_separable, multilinear_grid, prefers_dense
-from .taps import TapTables, dense_taps, separable_factors
+from .taps import Taps, TapTables, dense_taps, output_coordinates, separable_factors
 from .tiling import CurrentTile
 
 _TABLES = TapTables()
@@ -77,13 +77,30 @@ class GeometryTerm:
             return add_constant(output, weight)
         if config.basis == "multilinear":
             weight = multilinear_grid(weight, axes)
-        shift, stretch = self._shift(axes, output.shape[0], weight), None
-        if self.geo_frames is not None and (frames := self.geo_frames.now()) is not None:
-            stretch, offset = frames.tables(axes, output.shape[0], weight)
-            shift = offset if shift is None else offset + shift
+        shift = self._shift(axes, output.shape[0], weight)
         if self.geo_tile is not None and self.geo_tile.tile is not None:
             start, size = self.geo_tile.tile.within(size)
-        taps = _TABLES.get(self, tuple(size), tuple(output.shape[2:]), config, weight, start)
+        place = (self, tuple(size), tuple(output.shape[2:]), config, weight, start)
+        taps = _TABLES.get(*place)
+        frames = None if self.geo_frames is None else self.geo_frames.now()
+        if frames is None:
+            return self._add_taps(output, weight, taps, shift)
+        stretch, offset = frames.tables(axes, output.shape[0], weight)
+        shifts = offset if shift is None else offset + shift.unsqueeze(1)
+        if frames.per_image == 1:
+            return self._add_taps(output, weight, taps, shifts[:, 0], stretch[:, 0])
+        index = frames.nearest(output_coordinates(*place), stretch, offset).unsqueeze(1)
+        response = torch.zeros_like(output[: max(len(index), len(shifts))], dtype=weight.dtype)
+        for frame in range(frames.per_image):
+            alone = self._add_taps(torch.zeros_like(response), weight, taps, shifts[:, frame], stretch[:, frame])
+            response = torch.where(index == frame, alone, response)
+        return output + response.to(output.dtype)
+
+    def _add_taps(
+        self, output: Tensor, weight: Tensor, taps: Taps, shift: Tensor | None, stretch: Tensor | None = None
+    ) -> Tensor:
+        """Add what the weight makes of the taps. shift, stretch: [1 or B, axes], as of `separable_terms`."""
+        config = self.geo_config
         if config.encoding == "cartesian_radius" or prefers_dense(output, weight, shift):
             return add_dense(output, weight, dense_taps(taps, shift, config, stretch))
         factors = separable_factors(taps, shift, config, stretch)

@@ -89,6 +89,24 @@ def axis_powers(conv: nn.Module, axis: Axis, config: GeoPosConfig, like: Tensor)
     return AxisTaps(torch.stack([ones, coordinates], dim=1), torch.stack([ones - 1, ones], dim=1))
 
 
+def output_coordinates(
+    conv: nn.Module,
+    input_size: tuple[int, ...],
+    output_size: tuple[int, ...],
+    config: GeoPosConfig,
+    like: Tensor,
+    start: tuple[int, ...] | None = None,
+) -> list[Tensor]:
+    """Coordinates of the output pixels, [L_d] an axis; arguments as of `TapTables.get`."""
+    return [axis_powers(conv, axis, config, like).coordinates[:, 1] for axis in _axes(input_size, output_size, start)]
+
+
+def _axes(input_size: tuple[int, ...], output_size: tuple[int, ...], start: tuple[int, ...] | None) -> list[Axis]:
+    count, longest = len(input_size), max(input_size)
+    sizes = zip(range(count), input_size, output_size, start or (0,) * count, strict=True)
+    return [Axis(d, size, out, longest, first) for d, size, out, first in sizes]
+
+
 def _positions(conv: nn.Module, axis: int, output_size: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Input index under every (output pixel, tap), and whether the tap reads the input there at all."""
     kernel, stride, dilation = conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis]
@@ -154,10 +172,9 @@ class TapTables:
 
     @staticmethod
     def _build(conv, input_size, output_size, config, like, start) -> Taps:
-        longest, count = max(input_size), len(input_size)
+        count = len(input_size)
         table = axis_powers if config.basis == "multilinear" else axis_taps
-        sizes = zip(range(count), input_size, output_size, start or (0,) * count, strict=True)
-        axes = [table(conv, Axis(d, size, out, longest, first), config, like) for d, size, out, first in sizes]
+        axes = [table(conv, axis, config, like) for axis in _axes(input_size, output_size, start)]
         spread = []
         for d, axis in enumerate(axes):
             shape = [1] * (2 * count)

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..boxes import Box, check_box
+from ..boxes import Box, check_boxes
 from ..errors import ConfigError, GeoPosError
 
 # Arguments of pipelines that start from an image, or follow one.
@@ -21,14 +21,14 @@ IMAGE_IS_OPTIONAL = {"BriaFibo2Pipeline", "DreamLitePipeline", "DreamLiteMobileP
 class Generated:
     """One generated image. `index` counts over the whole request; `seed` alone fixes its starting noise.
 
-    `box` is where it was asked for, in shares of the image; None where no box was given.
+    `boxes` are where its things were asked for, in shares of the image; empty where no box was given.
     """
 
     index: int
     prompt: str
     seed: int
     image: Image.Image
-    box: Box | None = None
+    boxes: tuple[Box, ...] = ()
 
     @property
     def file_name(self) -> str:
@@ -38,8 +38,13 @@ class Generated:
     @property
     def row(self) -> dict[str, Any]:
         """Its line of that folder's metadata.jsonl, which makes the folder a data set."""
-        row = {"file_name": self.file_name, "text": self.prompt, "seed": self.seed}
-        return row if self.box is None else row | {"box": list(self.box)}
+        return {"file_name": self.file_name, "text": self.prompt, "seed": self.seed} | self.places
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """Its `box` or `boxes`, as rows of a data set have them."""
+        boxes = [list(box) for box in self.boxes]
+        return {} if not boxes else {"box": boxes[0]} if len(boxes) == 1 else {"boxes": boxes}
 
 
 def generate_images(
@@ -54,7 +59,7 @@ def generate_images(
     height: int | None = None,
     width: int | None = None,
     batch_size: int = 8,
-    boxes: Sequence[Box] | None = None,
+    boxes: Sequence[Box | Sequence[Box]] | None = None,
     images_per_seed: int = 1,
     call_arguments: Callable[[list[str]], dict[str, Any]] | None = None,
 ) -> Iterator[Generated]:
@@ -67,7 +72,8 @@ def generate_images(
         width: in pixels; None for the pipeline's own default.
         batch_size: images generated at a time. The last digits of an image may depend on it.
         boxes: (x0, y0, x1, y1) in shares of the image, one a prompt, going round with them, or one for all: frames
-            (see `set_geoconv_frames`) for an adapter that was trained with them. None for what is set.
+            (see `set_geoconv_frames`) for an adapter that was trained with them. A list of boxes in place of one for
+            several things in an image. None for what is set.
         images_per_seed: so many images in a row have the same seed.
         call_arguments(prompts): what the pipeline's call is given for a batch; None for the prompts alone.
 
@@ -85,7 +91,7 @@ def generate_images(
 
     check_text_to_image(type(pipe))
     total = len(prompts) if num_images is None else num_images
-    places = [None] if boxes is None else [check_box(box) for box in boxes]
+    places = [()] if boxes is None else [check_boxes(given) for given in boxes]
     if len(places) not in (1, len(prompts)):
         raise ConfigError(f"{len(places)} boxes were given for {len(prompts)} prompts; give one, or one for each")
     chosen = [
@@ -103,7 +109,7 @@ def generate_images(
         texts = [prompt for _, prompt, *_ in batch]
         drawn = {"prompt": texts} if call_arguments is None else call_arguments(texts)
         try:
-            with nullcontext() if boxes is None else geoconv_frames(pipe, [box for *_, box in batch]):
+            with nullcontext() if boxes is None else geoconv_frames(pipe, evenly_many([given for *_, given in batch])):
                 output = pipe(**drawn, generator=generators, num_inference_steps=steps, **options)
         except GeoPosError:
             raise
@@ -111,8 +117,14 @@ def generate_images(
             raise ConfigError(f"{type(pipe).__name__} cannot generate with these options: {error}") from error
         if (images := getattr(output, "images", None)) is None:
             raise ConfigError(f"{type(pipe).__name__} returns {type(output).__name__}, which holds no images")
-        for (index, prompt, image_seed, box), image in zip(batch, images, strict=True):
-            yield Generated(index, prompt, image_seed, image, box)
+        for (index, prompt, image_seed, given), image in zip(batch, images, strict=True):
+            yield Generated(index, prompt, image_seed, image, given)
+
+
+def evenly_many(places: Sequence[tuple[Box, ...]]) -> list[list[Box]]:
+    """As many boxes for each image: the last repeated, which changes nothing."""
+    most = max(map(len, places))
+    return [[*given, *[given[-1]] * (most - len(given))] for given in places]
 
 
 def check_text_to_image(pipeline: type) -> None:

@@ -66,6 +66,28 @@ class TestBoxes:
             assert np.abs(pixels(tmp_path / "two", index) - pixels(tmp_path / "one", index)).max() <= 1
             assert np.abs(pixels(tmp_path / "one", index) - pixels(tmp_path / "none", index)).max() > 8
 
+    def test_several_boxes_in_each_image(self, model, framed, tmp_path):
+        """On the command line for all images, or of a file, where images may have different numbers of them."""
+        left, right = ["0", "0.1", "0.5", "0.6"], ["0.5", "0.4", "1", "0.9"]
+        boxes = [[float(value) for value in box] for box in (left, right)]
+        given = ["--box", *left, "--box", *right, "--draw-box"]
+        assert generate(model, tmp_path / "all", *PROMPTS, "--geoconv", framed, *given) == 0
+        assert [row["boxes"] for row in rows(tmp_path / "all")] == [boxes] * 2
+        assert json.loads(Image.open(tmp_path / "all" / "00001.png").text["geopos"])["boxes"] == boxes
+        assert json.loads((tmp_path / "all" / "settings.json").read_text())["box"] == boxes
+        (tmp_path / "boxes.jsonl").write_text(json.dumps({"boxes": boxes}) + "\n" + json.dumps(boxes[0]))
+        file = ["--boxes", str(tmp_path / "boxes.jsonl")]
+        assert generate(model, tmp_path / "each", *PROMPTS, "--geoconv", framed, *file) == 0
+        assert [row.get("boxes", row.get("box")) for row in rows(tmp_path / "each")] == [boxes, boxes[0]]
+        pipe = tiny_stable_diffusion()
+        load_geoconv_weights(pipe, framed)
+        with geoconv_frames(pipe, [boxes, [boxes[0]] * 2]):
+            images = [item.image for item in generate_images(pipe, ["a hand", "two hands"], seed=3, steps=2)]
+        assert np.abs(pixels(tmp_path / "all") - np.asarray(images[0])).max() <= 1
+        for index, image in enumerate(images):
+            assert np.abs(pixels(tmp_path / "each", index) - np.asarray(image)).max() <= 1
+        assert np.abs(pixels(tmp_path / "all", 1) - pixels(tmp_path / "each", 1)).max() > 8
+
     def test_the_mean_box_is_the_default(self, model, framed, tmp_path):
         box = ["--box", *map(str, MEAN)]
         assert generate(model, tmp_path / "given", *PROMPTS, "--geoconv", framed, *box) == 0

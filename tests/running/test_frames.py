@@ -94,6 +94,23 @@ class TestPipelines:
             moved = (image - elsewhere[index]).abs().max().item()
             assert moved > 1e-3 if BOXES[index] != (0, 0, 1, 1) else moved < 1e-4
 
+    def test_every_image_is_in_its_own_pair_of_frames(self):
+        """Two prompts, two images each, under guidance. Twice the same frame is that frame."""
+        pipe = trained_stable_diffusion(GeoConvConfig(components=("unet",)), size=0.3)
+        call = partial(pipe, num_inference_steps=2, guidance_scale=4.0, output_type="pt")
+        pairs = [BOXES[:2], BOXES[1:3], BOXES[2:], BOXES[:1] * 2]
+        with geoconv_frames(pipe, pairs):
+            together = call(PROMPTS, num_images_per_prompt=2, **noise_of("text to image", slice(4))).images
+        for index, image in enumerate(together):
+            noise = partial(noise_of, "text to image", slice(index, index + 1))
+            with geoconv_frames(pipe, pairs[index : index + 1]):
+                alone = call(PROMPTS[index // 2], **noise()).images[0]
+            torch.testing.assert_close(image, alone, rtol=0, atol=1e-4)
+            with geoconv_frames(pipe, pairs[index][0]):
+                first = call(PROMPTS[index // 2], **noise()).images[0]
+            changed = (image - first).abs().max().item()
+            assert changed < 1e-4 if index == 3 else changed > 1e-3
+
     def test_frames_of_prompts_are_refused_where_each_has_several_images(self):
         pipe = trained_stable_diffusion()
         set_geoconv_frames(pipe, BOXES[:2])
@@ -141,15 +158,17 @@ X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 class TestCompile:
+    @pytest.mark.parametrize("per_image", [1, 2])
     @pytest.mark.parametrize("basis", ["multilinear", pytest.param("taps", marks=pytest.mark.slow)])
-    def test_new_frames_need_no_new_graph(self, basis):
+    def test_new_frames_need_no_new_graph(self, basis, per_image):
         torch._dynamo.reset()
         model, counter = blocks(basis=basis).eval().requires_grad_(False), CompileCounter()
         compiled = torch.compile(model, backend=counter, fullgraph=True)
         results = []
         for seed in range(4):
             low, size = torch.rand(2, 2, 2, generator=torch.Generator().manual_seed(seed)) * 0.5
-            with geoconv_frames(model, torch.cat([low, low + size], 1)):
+            boxes = torch.cat([low, low + size], 1)
+            with geoconv_frames(model, torch.stack([boxes, boxes.flip(0)][:per_image], 1)):
                 torch.testing.assert_close(compiled(X), model(X), rtol=0, atol=1e-5)
                 results.append(compiled(X))
             if seed == 0:

@@ -1,4 +1,4 @@
-"""Do frames hold beyond what was trained: sizes and places of boxes, image sizes, and boxes that move while drawing?
+"""Do frames hold beyond what was trained: sizes and places of boxes, image sizes, boxes that move, and two boxes?
 
     python -m scripts.experiments.frames.generalisation --output runs/frames --step 1200 \
         --results docs/results/frames_generalisation.json
@@ -31,7 +31,7 @@ from .drawing import BATCH, load_arm
 from .places import measure, scores
 from .run import REFERENCE, last_step, slug
 
-Boxes = np.ndarray  # [N, 4] in shares of the image; they may reach outside
+Boxes = np.ndarray  # [N, 4], or [N, K, 4] of several in an image, in shares of it; they may reach outside
 
 
 def scaled(factor: float) -> Callable[[Boxes], Boxes]:
@@ -76,12 +76,14 @@ def mirrored(boxes: Boxes) -> Boxes:
 @dataclass(frozen=True)
 class Condition:
     """boxes: from those of the test rows. size: height and width. moved_after: the share of the denoising steps after
-    which the boxes are those of the rows again; None where they never move.
+    which the boxes are those of the rows again; None where they never move. boxes_given: of two boxes in the halves of
+    an image, that of the row on the left and that of the row before on the right; None for an image with one.
     """
 
     boxes: Callable[[Boxes], Boxes] = lambda boxes: boxes
     size: tuple[int, int] = (SIZE, SIZE)
     moved_after: float | None = None
+    boxes_given: int | None = None
 
 
 CONDITIONS = {
@@ -97,13 +99,22 @@ CONDITIONS = {
     "box moved after a sixth of the steps": Condition(mirrored, moved_after=1 / 6),
     "box moved after a third of the steps": Condition(mirrored, moved_after=1 / 3),
     "box moved after half of the steps": Condition(mirrored, moved_after=1 / 2),
+    "two boxes, 64 x 128 pixels": Condition(size=(SIZE, 2 * SIZE), boxes_given=2),
+    "the left one of them alone": Condition(size=(SIZE, 2 * SIZE), boxes_given=1),
 }
 
 
+def side_by_side(boxes: Boxes) -> Boxes:
+    """Two boxes for each image [N, 2, 4] of twice the width: its own in the left half, the one before in the right."""
+    pairs = np.stack([boxes, np.roll(boxes, 1, axis=0)], 1)
+    pairs[..., [0, 2]] = (pairs[..., [0, 2]] + [[0], [1]]) / 2
+    return pairs
+
+
 def frames_of(boxes: Boxes) -> torch.Tensor:
-    """Centres and half sizes [N, 2, 2], which may lie outside the image, of boxes."""
-    low, high = torch.tensor(boxes[:, [1, 0]]), torch.tensor(boxes[:, [3, 2]])
-    return torch.stack([low + high - 1, high - low], 1).float()
+    """Centres and half sizes [N, 2, 2] or [N, K, 2, 2], which may lie outside the image, of boxes."""
+    low, high = torch.tensor(boxes[..., [1, 0]]), torch.tensor(boxes[..., [3, 2]])
+    return torch.stack([low + high - 1, high - low], -2).float()
 
 
 def draw(
@@ -112,6 +123,8 @@ def draw(
     """An image of each row, always from the noise of its place in the list."""
     asked = np.array([row["box"] for row in rows])
     first = condition.boxes(asked)
+    if condition.boxes_given is not None:
+        first = side_by_side(first)[:, : condition.boxes_given]
     move_at = None if condition.moved_after is None else round(condition.moved_after * steps)
     images = []
     for start in range(0, len(rows), BATCH):
@@ -147,6 +160,8 @@ def condition_scores(
 ) -> dict[str, float | None]:
     """Scores of the place beside the boxes asked for in the end, and "first_iou" beside those before they moved."""
     asked = np.array([row["box"] for row in rows])
+    if condition.boxes_given is not None:
+        return half_scores(images, rows, judge)
     final = visible(asked if condition.moved_after is not None else condition.boxes(asked))
 
     def beside(boxes: Boxes) -> dict[str, float | None]:
@@ -155,6 +170,22 @@ def condition_scores(
 
     found = beside(final)
     return found if condition.moved_after is None else found | {"first_iou": beside(mirrored(asked))["iou"]}
+
+
+def half_scores(images: Sequence[Image.Image], rows: Sequence[dict[str, Any]], judge: Any) -> dict[str, float | None]:
+    """Scores of the halves of images with two hands, each beside its box and the number of fingers of the one prompt.
+
+    "left_found" and "right_found" are those of one side.
+    """
+    halves, told = [], []
+    for side in (0, 1):
+        for index, (image, row) in enumerate(zip(images, rows, strict=True)):
+            halves.append(image.crop((side * image.width // 2, 0, (side + 1) * image.width // 2, image.height)))
+            told.append({**row, "box": rows[index - side]["box"]})
+    found = measure(halves, told, judge)
+    sides = {"left": slice(len(rows)), "right": slice(len(rows), None)}
+    by_side = {f"{name}_found": scores(found[part], told[part])["found"] for name, part in sides.items()}
+    return scores(found, told) | by_side
 
 
 def main() -> None:

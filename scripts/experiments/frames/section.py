@@ -113,6 +113,14 @@ def arms_table(variants: dict[str, Any]) -> str:
     return markdown_table(["arm", "parameters", "rate", "sweep", "options of geopos train"], rows)
 
 
+# Scores that some conditions have.
+SOMETIMES = {
+    "first_iou": "IoU with the first box",
+    "left_found": "found in the left half",
+    "right_found": "found in the right half",
+}
+
+
 def generalisation(results: dict[str, Any] | None) -> str:
     """What the frames do beyond what was trained; empty where it was not measured."""
     if results is None:
@@ -122,15 +130,16 @@ def generalisation(results: dict[str, Any] | None) -> str:
     rows = []
     for name in dict.fromkeys(run["variant"] for run in runs):
         own = select(runs, variant=name)
-        before = score_cell(own, "first_iou") if "first_iou" in own[0]["scores"] else ""
-        rows.append([name, *(score_cell(own, score) for score in names), before])
-    head = ["boxes and images", *(COLUMNS[name] for name in names), "IoU with the first box"]
+        more = [score_cell(own, score) if score in own[0]["scores"] else "" for score in SOMETIMES]
+        rows.append([name, *(score_cell(own, score) for score in names), *more])
+    head = ["boxes and images", *(COLUMNS[name] for name in names), *SOMETIMES.values()]
     return f"""
 ## Beyond what was trained
 
 "frames, whole" after {settings["steps"]} steps draws {settings["test_images"]} test rows in other boxes and sizes. Of a
 box that reaches outside the image, the part inside is what is asked for. A box that moves lies on the other side of the
-image, across and down, until it moves to where the scores expect it.
+image, across and down, until it moves to where the scores expect it. Of two boxes each half of the image has one;
+each half is judged as an image, and both hands are asked to have the prompt's number of fingers.
 
 ```bash
 {results["command"]}

@@ -151,7 +151,7 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
 
 
 def centres(frames):
-    return (-frames.offset / (1 + frames.stretch)).float()
+    return (-frames.offset / (1 + frames.stretch)).float().squeeze(1)
 
 
 class TestGeneralisation:
@@ -172,6 +172,39 @@ class TestGeneralisation:
     def test_frames_are_those_of_boxes(self):
         expected = box_frames(torch.tensor(self.BOXES))
         assert torch.allclose(generalisation.frames_of(self.BOXES), expected.float())
+
+    def test_two_boxes_lie_in_the_halves(self):
+        pairs = generalisation.side_by_side(self.BOXES)
+        assert pairs[0] == pytest.approx(np.array([[0.05, 0.2, 0.2, 0.8], [0.75, 0.1, 0.95, 0.5]]))
+        assert pairs[1] == pytest.approx(np.array([[0.25, 0.1, 0.45, 0.5], [0.55, 0.2, 0.7, 0.8]]))
+
+    @pytest.mark.parametrize("given", [1, 2])
+    def test_so_many_boxes_are_drawn_with(self, given):
+        pipe, seen = tiny_stable_diffusion(), []
+        apply_geoconv(pipe)
+        pipe.unet.register_forward_pre_hook(lambda *_: seen.append(centres(frames_holder(pipe.unet).frames)))
+        rows = [{"text": "a hand", "box": tuple(box)} for box in self.BOXES]
+        condition = generalisation.Condition(size=(32, 64), boxes_given=given)
+        images = generalisation.draw(pipe, rows, condition, 1, 2.0)
+        assert [image.size for image in images] == [(64, 32)] * 2
+        expected = generalisation.frames_of(generalisation.side_by_side(self.BOXES)[:, :given])[:, :, 0].squeeze(1)
+        torch.testing.assert_close(seen, [expected], rtol=0, atol=1e-6)
+
+    def test_halves_are_judged_alone(self, hands):
+        """Rendered hands side by side are all found where they are; without the right ones, half of them."""
+        drawn, rows = hands
+        found = []
+        for right in (True, False):
+            wide = [Image.new("RGB", (128, 64), "teal") for _ in drawn]
+            for index, image in enumerate(wide):
+                image.paste(drawn[index], (0, 0))
+                if right:
+                    image.paste(drawn[index - 1], (64, 0))
+            found.append(generalisation.half_scores(wide, rows, load_hand_judge()))
+        both, left = found
+        assert both["left_found"] == both["right_found"] == left["left_found"] == 1
+        assert both["iou"] > 0.6
+        assert left["right_found"] < 0.2
 
     @pytest.mark.parametrize(("share", "first"), [(1 / 4, 1), (1 / 2, 2)])
     def test_boxes_move_while_drawing(self, share, first):
