@@ -13,6 +13,7 @@ from typing import Any
 from .errors import DataError
 
 GENERATION_CONFIG = "generation_config.json"  # in a pipeline's folder: the guidance scale that it recommends
+PACKAGED = Path(__file__).parent / "pretrained"  # folders of models and adapters, by their names
 
 
 def check_output(output: str | os.PathLike, overwrite: bool) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import AdapterError
-from ..files import atomic_path, write_text
+from ..files import PACKAGED, atomic_path, write_text
 from ..patching.config import GeoConvConfig
 from ..patching.offload import whole
 from ..patching.patched_model import geometry_models, present_config
@@ -149,7 +149,8 @@ def read_adapter(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
 def find_adapters(name_or_path: str | os.PathLike, revision: str | None = None) -> list[tuple[Path, str | None]]:
     """Paths of an adapter's safetensors files, fetched from the Hub where `name_or_path` is no local path.
 
-    One file, or one for each patched component of a saved pipeline, then with the component's name.
+    A packaged adapter goes by its name. One file, or one for each patched component of a saved pipeline, then with the
+    component's name.
 
     Raises:
         AdapterError: nothing of that name is there.
@@ -157,6 +158,8 @@ def find_adapters(name_or_path: str | os.PathLike, revision: str | None = None) 
     path = Path(name_or_path)
     if path.is_file():
         return [(path, None)]
+    if not path.is_dir() and (PACKAGED / path / WEIGHTS_NAME).is_file():
+        path = PACKAGED / path
     if not path.is_dir():
         path = _download(os.fspath(name_or_path), revision)
     if (file := _adapter_in(path, ("", *ADAPTER_FOLDERS))) is not None:

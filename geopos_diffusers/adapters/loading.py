@@ -44,8 +44,8 @@ def load_geoconv_weights(
 
     Args:
         pipe_or_model: unpatched, or patched in the adapter's own layers and with its geometry channel.
-        name_or_path: an adapter's folder, its safetensors file, a Hub id "owner/name", or the folder (or Hub id) of a
-            patched pipeline or model that `save_pretrained` wrote.
+        name_or_path: an adapter's folder, its safetensors file, the name of a packaged one, a Hub id "owner/name", or
+            the folder (or Hub id) of a patched pipeline or model that `save_pretrained` wrote.
         adapter_name: what to call it. Weights under this name are replaced; other adapters are kept, inactive (see
             `set_geoconv_adapters`).
         revision: branch, tag or commit on the Hub.

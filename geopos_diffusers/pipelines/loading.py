@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GeoPosError
-from ..files import GENERATION_CONFIG
+from ..files import GENERATION_CONFIG, PACKAGED
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
 DEFAULT_MODEL = "hands64"
-PACKAGED_MODELS = Path(__file__).parents[1] / "pretrained"
 
 
 def resolve_model(model: str | os.PathLike) -> str:
     """The path of a packaged model by its name; any other path or Hub id as it is."""
     name = os.fspath(model)
-    packaged = PACKAGED_MODELS / name
+    packaged = PACKAGED / name
     if "/" not in name and not Path(name).exists() and (packaged / "model_index.json").is_file():
         return str(packaged)
     return name
@@ -105,7 +104,7 @@ def _existing(model: str | os.PathLike) -> str:
     if Path(path).is_dir() and not (Path(path) / "model_index.json").is_file():
         raise GeoPosError(f"{path} is no pipeline folder: it has no model_index.json")
     if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/", "~"))):
-        known = ", ".join(sorted(folder.parent.name for folder in PACKAGED_MODELS.glob("*/model_index.json")))
+        known = ", ".join(sorted(folder.parent.name for folder in PACKAGED.glob("*/model_index.json")))
         raise GeoPosError(
             f"no pipeline {path!r}: not a packaged model ({known}), nor a folder, nor a Hub id owner/name"
         )

@@ -2,8 +2,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +11,14 @@ from accelerate.state import AcceleratorState
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
-from script_loading import REPOSITORY
 from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
 
 from geopos_diffusers import geoconv_status, load_geoconv_weights, remove_geoconv
-from geopos_diffusers.errors import ConfigError, DataError, GeoPosError
-from geopos_diffusers.finetuning.engine import build_run
+from geopos_diffusers.errors import GeoPosError
 from geopos_diffusers.finetuning.part_options import LEARNING_RATES
-from geopos_diffusers.finetuning.text_to_image import TextToImage, main
+from geopos_diffusers.finetuning.text_to_image import main
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
 from geopos_diffusers.finetuning.trained_parts import add_trained_parts, parameter_groups
-from geopos_diffusers.training.data_order import DataOrder
-from geopos_diffusers.training.tracking import build_accelerator
-
-SCRIPT = REPOSITORY / "scripts" / "finetune_text_to_image.py"
-IMAGES = 10  # in the folder of the fixture `images`
 
 
 def losses(lines: list[dict]) -> list[float]:
@@ -148,121 +139,6 @@ class TestWhatIsTrained:
         pipe = load_trained(DiffusionPipeline.from_pretrained(tmp_path / "sdxl"), folder / "final")
         assert len(geoconv_status(pipe).patched) > 10
         assert pipe.get_active_adapters()
-
-
-class TestResume:
-    OPTIONS = {  # noqa: RUF012
-        "gradient_accumulation_steps": 2,
-        "max_train_steps": 5,
-        "checkpointing_steps": 3,
-        "use_ema": True,
-        "learning_rate": 1e-2,
-        "lr_scheduler": "cosine",
-        "lr_warmup_steps": 2,
-        "snr_gamma": 5,
-        "noise_offset": 0.1,
-    }
-
-    @pytest.mark.parametrize("train", ["geoconv+lora", "full"])
-    def test_continues_bit_for_bit_in_the_middle_of_an_epoch(self, finetune, tmp_path, train):
-        options = {**self.OPTIONS, "train": train}
-        whole, expected = finetune("whole", **options)
-        shutil.copytree(whole, tmp_path / "cut")
-        shutil.rmtree(tmp_path / "cut" / "checkpoint-5")
-        torch.rand(3)  # a continued run must not depend on the state it starts in
-        cut, lines = finetune("cut", resume_from_checkpoint="latest", **options)
-        assert lines == expected
-        assert len(lines) == 5
-        before, after = tensors(whole / "checkpoint-5"), tensors(cut / "checkpoint-5")
-        assert before.keys() == after.keys()
-        assert [name for name in before if not torch.equal(before[name], after[name])] == []
-
-    def test_a_finished_run_stays_as_it_is(self, finetune):
-        _, expected = finetune("done")
-        again, lines = finetune("done", resume_from_checkpoint="checkpoint-2")
-        assert lines == expected
-        assert json.loads((again / "summary.json").read_text())["first_step"] == 2
-
-    @pytest.mark.parametrize("options", [{"resume_from_checkpoint": "latest"}, {"overwrite": True}])
-    def test_what_a_killed_run_left_is_removed(self, finetune, options):
-        folder, expected = finetune("killed")
-        program = (
-            "import os, signal, sys\n"
-            "from geopos_diffusers.files import atomic_directory\n"
-            "with atomic_directory(sys.argv[1]) as folder:\n"
-            "    (folder / 'weights.bin').write_bytes(bytes(1000))\n"
-            "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        )
-        for name in ("checkpoint-7", "final"):
-            subprocess.run([sys.executable, "-c", program, str(folder / name)], check=False)
-        assert len(list(folder.glob(".*/weights.bin"))) == 2
-        assert finetune("killed", **options)[1] == expected
-        assert list(folder.glob(".*")) == []
-
-    def test_other_settings_are_refused(self, finetune):
-        finetune("settings", train="geoconv")
-        with pytest.raises(ConfigError, match='made with train="geoconv"; this run has train="lora"'):
-            finetune("settings", train="lora", resume_from_checkpoint="latest")
-        with pytest.raises(ConfigError, match=r'this run has training_rates=\{"geoconv": 1\.0\}'):
-            finetune("settings", train="geoconv", learning_rate=1, resume_from_checkpoint="latest")
-
-    def test_other_settings_are_noticed_before_anything_is_loaded(self, finetune, images, tmp_path):
-        options = {"train": "geoconv", "lr_scheduler": "cosine"}
-        finetune("early", **options)
-        changes = {
-            "seed=0": {"seed": 1},
-            'train="geoconv"': {"train": "full"},
-            "resolution=32": {"resolution": 16},
-            "training_rates": {"learning_rate": 1},
-            "lr_schedule_steps=2": {"max_train_steps": 4},
-        }
-        for before, change in changes.items():
-            with pytest.raises(ConfigError, match=f"was made with {before}"):
-                finetune("early", dataset=tmp_path / "gone", resume_from_checkpoint="latest", **options | change)
-
-    def test_other_data_are_noticed_before_they_are_encoded(self, finetune, tmp_path):
-        finetune("data")
-        latents = {"cache_latents": True, "latents_folder": tmp_path / "latents"}
-        with pytest.raises(ConfigError, match="was made with data="):
-            finetune("data", max_train_samples=5, resume_from_checkpoint="latest", **latents)
-        assert not (tmp_path / "latents").exists()
-
-    def test_a_schedule_never_changes_by_making_a_run_longer(self, finetune):
-        options = {"train": "geoconv", "lr_scheduler": "cosine"}
-        finetune("longer", **options)
-        with pytest.raises(ConfigError, match="made with lr_schedule_steps=2; this run has lr_schedule_steps=4"):
-            finetune("longer", max_train_steps=4, resume_from_checkpoint="latest", **options)
-        planned = options | {"lr_schedule_steps": 4}
-        _, expected = finetune("whole", max_train_steps=4, **planned)
-        finetune("planned", **planned)
-        _, lines = finetune("planned", max_train_steps=4, resume_from_checkpoint="latest", **planned)
-        assert lines == expected
-        finetune("constant", train="geoconv")
-        _, lines = finetune("constant", train="geoconv", max_train_steps=4, resume_from_checkpoint="latest")
-        assert [line["learning_rate_geoconv"] for line in lines] == [LEARNING_RATES["geoconv"]] * 4
-
-    def test_damaged_state_is_refused(self, finetune):
-        folder, _ = finetune("damaged")
-        file = folder / "checkpoint-2" / "training_state" / "optimizer.safetensors"
-        file.write_bytes(file.read_bytes()[:50])
-        with pytest.raises(GeoPosError, match=r"optimizer\.safetensors is missing or damaged"):
-            finetune("damaged", resume_from_checkpoint="latest", max_train_steps=3)
-
-    def test_nothing_to_resume(self, finetune):
-        with pytest.raises(ConfigError, match="holds no checkpoint"):
-            finetune("nothing", resume_from_checkpoint="latest")
-
-    def test_a_run_that_is_there_is_continued_unless_it_is_to_be_overwritten(self, finetune, tmp_path):
-        whole, expected = finetune("kept", max_train_steps=3, checkpointing_steps=2)
-        shutil.rmtree(whole / "checkpoint-3")
-        state = whole / "checkpoint-2" / "training_state" / "state.json"
-        before = state.stat().st_mtime_ns
-        assert finetune("kept", max_train_steps=3, checkpointing_steps=2)[1] == expected
-        assert state.stat().st_mtime_ns == before
-        with pytest.raises(ConfigError, match=r"made with seed=0; .* or here with --overwrite"):
-            finetune("kept", seed=1)
-        assert finetune("kept", max_train_steps=3, checkpointing_steps=2, overwrite=True)[1] == expected
-        assert state.stat().st_mtime_ns > before
 
 
 class TestLatentsFolder:
@@ -393,157 +269,3 @@ class TestOptions:
         (words,) = [text for text in warnings if "vocabulary" in text]
         assert words.startswith("the model's vocabulary has no hand, with, fingers, fist;")
         assert 0 < json.loads((folder / "summary.json").read_text())["reconstruction_psnr"] < 30
-
-
-class TestBadInput:
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"train": "everything"}, "train must be one or more of geoconv, bias, lora, full"),
-            ({"learning_rate": -1}, "learning_rate must be a number > 0; got -1.0"),
-            ({"train_batch_size": 0}, "train_batch_size must be a whole number >= 1; got 0"),
-            ({"encoding": "spiral"}, "encoding must be one of product"),
-            ({"target_modules": ["no_such_layer"]}, "no_such_layer"),
-            ({"train": "lora", "lora_target_modules": ["no_such_layer"]}, "no_such_layer"),
-            ({"report_to": "paper"}, "report_to must be none or one of"),
-            ({"random_flip": True, "cache_latents": True}, "cannot go with cache_latents"),
-            ({"resolution": 31}, "size must be a multiple of 2"),
-            ({"dataset": "./no/such/folder"}, "no image folder or Parquet file"),
-            ({"caption_column": "caption"}, "no field 'caption'; found file_name, text"),
-            ({"model": "./no_such_model"}, "no_such_model"),
-            ({"mixed_precision": "fp16"}, "fp16 needs a GPU"),
-        ],
-        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-    )
-    def test_one_clear_message(self, finetune, options, message):
-        if options.get("mixed_precision") == "fp16" and torch.cuda.is_available():
-            pytest.skip("fp16 works here")
-        with pytest.raises(GeoPosError, match=message):
-            finetune("bad", **options)
-
-    def test_an_unsupported_pipeline(self, finetune, tmp_path):
-        from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-
-        unet = UNet2DModel(
-            sample_size=8,
-            block_out_channels=(8, 8),
-            norm_num_groups=4,
-            down_block_types=("DownBlock2D",) * 2,
-            up_block_types=("UpBlock2D",) * 2,
-        )
-        DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
-        with pytest.raises(ConfigError, match="DDPMPipeline cannot be fine-tuned here; supported are"):
-            finetune("ddpm", model=tmp_path / "ddpm")
-
-    def test_corrupt_images_are_skipped_and_counted(self, finetune, images, tmp_path, caplog):
-        folder = tmp_path / "corrupt"
-        shutil.copytree(images, folder)
-        (folder / "3.png").write_bytes(b"not an image")
-        run, lines = finetune("corrupt_run", dataset=folder, cache_latents=True)
-        summary = json.loads((run / "summary.json").read_text())
-        assert (summary["images"], summary["skipped_images"]) == (IMAGES - 1, 1)
-        assert "3.png" in caplog.text
-        assert "1 of 10 images cannot be read" in caplog.text
-        assert len(lines) == 2
-
-    def test_no_readable_image(self, finetune, tmp_path):
-        (tmp_path / "metadata.jsonl").write_text('{"file_name": "gone.png", "text": "a hand"}\n')
-        with pytest.raises(DataError, match=r"none of 1 images can be read; the first: .*gone\.png"):
-            finetune("unreadable", dataset=tmp_path)
-
-    @pytest.mark.slow
-    def test_exit_code_2_and_one_line_when_run_directly(self, tmp_path):
-        command = [sys.executable, str(SCRIPT), "--dataset", str(tmp_path), "--output_dir", str(tmp_path / "o")]
-        done = subprocess.run([*command, "--train", "x", "--max_train_steps", "1"], capture_output=True, text=True)
-        assert done.returncode == 2
-        assert done.stderr.splitlines()[-1].startswith("finetune_text_to_image.py: error: train must be one or more of")
-        assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-class TestTwoProcesses:
-    """Real processes on the CPU, started by `accelerate launch` and by torchrun."""
-
-    STEPS = 4
-
-    def launch(self, launcher: list[str], folder: Path, model: Path, images: Path, *options: str) -> list[dict]:
-        command = [*launcher, str(SCRIPT), "--model", model, "--dataset", images, "--output_dir", folder]
-        command += ["--max_train_steps", self.STEPS, "--train_batch_size", 2, "--gradient_accumulation_steps", 2]
-        command += ["--report_to", "none", "--checkpointing_steps", 2, "--train", "geoconv+lora"]
-        done = subprocess.run([*map(str, command), *options], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert json.loads((folder / "summary.json").read_text())["processes"] == 2
-        assert done.stdout.count("the trained weights are in") == 1
-        return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-
-    def test_gradients_are_averaged_and_runs_continue(self, model, images, tmp_path):
-        python = [sys.executable, "-m"]
-        accelerate = [*python, "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
-        torchrun = [*python, "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        whole = tmp_path / "whole"
-        expected = self.launch(accelerate, whole, model, images)
-        assert [line["step"] for line in expected] == [1, 2, 3, 4]
-        assert all(math.isfinite(line["loss"]) for line in expected)
-        states = load_file(whole / "checkpoint-2" / "training_state" / "random_states.safetensors")["cpu"]
-        assert len(states) == 2
-        assert not torch.equal(states[0], states[1])
-
-        cut = tmp_path / "cut"
-        shutil.copytree(whole, cut)
-        shutil.rmtree(cut / "checkpoint-4")
-        assert self.launch(torchrun, cut, model, images, "--resume_from_checkpoint", "latest") == expected
-
-        loss, norm = self.first_step_by_hand(model, images)
-        assert expected[0]["loss"] == pytest.approx(loss, rel=1e-5)
-        assert expected[0]["grad_norm"] == pytest.approx(norm, rel=1e-4)
-
-    def test_nothing_holds_the_group_that_a_process_leaves(self, model, images, tmp_path):
-        """While torch's wrapper for several processes held it, a run hung at its end now and then (see `end_run`)."""
-        program = tmp_path / "watched.py"
-        program.write_text(
-            "import gc, runpy, sys\n"
-            "import torch.distributed as distributed\n"
-            "from torch.nn.parallel import DistributedDataParallel\n"
-            "leave = distributed.destroy_process_group\n"
-            "def watched(*group):\n"
-            "    held = sum(type(item) is DistributedDataParallel for item in gc.get_objects())\n"
-            "    print('wrappers', held, flush=True)\n"
-            "    leave(*group)\n"
-            "distributed.destroy_process_group = watched\n"
-            "sys.argv = sys.argv[1:]\n"
-            "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        )
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        options = ["--model", model, "--dataset", images, "--output_dir", tmp_path / "run", "--max_train_steps", 1]
-        command = map(str, [*torchrun, program, SCRIPT, *options])
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert re.findall(r"wrappers (\d+)", done.stdout) == ["0", "0"]
-
-    def first_step_by_hand(self, model: Path, images: Path) -> tuple[float, float]:
-        """Mean loss and norm of the mean gradient over what the two processes see in the first step."""
-        AcceleratorState._reset_state(reset_partial_state=True)
-        arguments = TextToImageArguments(
-            model=str(model),
-            dataset=str(images),
-            output_dir="unused",
-            train="geoconv+lora",
-            train_batch_size=2,
-            gradient_accumulation_steps=2,
-            max_train_steps=self.STEPS,
-            report_to="none",
-        )
-        task = TextToImage(arguments, build_accelerator("unused", "no", 1, "none"))
-        build_run(task)
-        order = list(DataOrder(IMAGES, 0, 8, arguments.seed))
-        total = 0.0
-        for process in range(2):
-            torch.manual_seed(arguments.seed + process)
-            for turn in range(2):
-                # Batches are dealt in turn: 0 and 2 to the first process, 1 and 3 to the second.
-                start = 2 * (2 * turn + process)
-                samples = [task.data[index] for index in order[start : start + 2]]
-                loss = task.losses(torch.utils.data.default_collate(samples))["loss"] / 4
-                loss.backward()
-                total += loss.item()
-        return total, torch.nn.utils.clip_grad_norm_(task.parameters.values(), 1e9).item()

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from geopos_diffusers.files import PACKAGED
 from geopos_diffusers.metrics.hand_judge import load_hand_judge
 from geopos_diffusers.pipelines.generation import generate_images
-from geopos_diffusers.pipelines.loading import PACKAGED_MODELS, load_pipeline
+from geopos_diffusers.pipelines.loading import load_pipeline
 
 MODELS = ("hands64", "hands64-v2")
 MOST_BYTES = 24e6
@@ -27,10 +28,10 @@ def draw(model, prompts, seed=0):
 @pytest.mark.parametrize("model", MODELS)
 class TestModels:
     def test_files(self, model):
-        files = [path for path in (PACKAGED_MODELS / model).rglob("*") if path.is_file()]
+        files = [path for path in (PACKAGED / model).rglob("*") if path.is_file()]
         assert sum(path.stat().st_size for path in files) < MOST_BYTES
         assert not [path for path in files if path.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
-        assert "license: apache-2.0" in (PACKAGED_MODELS / model / "README.md").read_text(encoding="utf-8")
+        assert "license: apache-2.0" in (PACKAGED / model / "README.md").read_text(encoding="utf-8")
 
     def test_hands_with_the_asked_number_of_fingers(self, model, judge):
         """By chance one in six is right."""
@@ -68,6 +69,6 @@ class TestSecondEdition:
         assert sum(one.present > 0.5 for one in found) >= 5
 
     def test_the_card_names_whose_photographs_it_has_seen(self):
-        card = (PACKAGED_MODELS / "hands64-v2" / "README.md").read_text(encoding="utf-8")
+        card = (PACKAGED / "hands64-v2" / "README.md").read_text(encoding="utf-8")
         assert "Mavi" in card
         assert "2011.08927" in card

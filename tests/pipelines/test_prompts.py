@@ -7,7 +7,7 @@ from tiny_models import tiny_tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from geopos_diffusers.pipelines.loading import PACKAGED_MODELS
+from geopos_diffusers.files import PACKAGED
 from geopos_diffusers.pipelines.prompts import unreadable_words
 
 
@@ -17,7 +17,7 @@ def pipeline(**tokenizers) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def packaged():
-    return AutoTokenizer.from_pretrained(PACKAGED_MODELS / "hands64" / "tokenizer")
+    return AutoTokenizer.from_pretrained(PACKAGED / "hands64" / "tokenizer")
 
 
 def unigram(*pieces: str) -> PreTrainedTokenizerFast:
