@@ -58,12 +58,9 @@ class HeldOut:
     seed: int = 0
     frame_column: str | None = None
 
-    def load_base(self, model: str) -> Any:
-        """The pipeline without what was trained."""
-        return load_pipeline(model)
-
     def load(self, model: str, trained: Path | None) -> Any:
-        pipe = self.load_base(model)
+        """The pipeline with what a run saved."""
+        pipe = load_pipeline(model)
         if trained is not None:
             load_trained_parts(pipe, trained, "unet" if hasattr(pipe, "unet") else "transformer")
         return pipe

@@ -97,6 +97,9 @@ def generate_images(
     chosen = [
         (i, prompts[i % len(prompts)], seed + i // images_per_seed, places[i % len(places)]) for i in range(total)
     ]
+    if (height is None) != (width is None) and (native := native_size(pipe)) is not None:
+        # diffusers' pipelines ignore one without the other.
+        height, width = height or native[0], width or native[1]
     options: dict[str, Any] = {"guidance_scale": guidance_scale, "height": height, "width": width}
     options = {name: value for name, value in options.items() if value is not None}
     pipe.set_progress_bar_config(disable=True)

@@ -10,7 +10,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,17 @@ def write_results(
     results = {**head, "settings": settings, **more, "runs": list(runs)}
     save_results(path, results)
     return results
+
+
+def commands_with(standing: dict[str, Any] | None) -> list[str]:
+    """The commands that made a standing results file, which is added to, and the running one."""
+    before = [] if standing is None else commands_of(standing)
+    return [*dict.fromkeys([*before, reported_command(sys.argv)])]
+
+
+def commands_of(results: Mapping[str, Any]) -> list[str]:
+    """The commands that made a results file, in their order."""
+    return results.get("commands", [results["command"]])
 
 
 def save_results(path: str | Path, results: dict[str, Any]) -> None:

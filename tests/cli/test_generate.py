@@ -162,6 +162,12 @@ class TestSizes:
         assert generate(model, tmp_path / "out", *PROMPT, "--height", "64", "--width", "32") == 0
         assert "pixels" not in capsys.readouterr().err
 
+    @pytest.mark.parametrize(("option", "size"), [("--width", (64, 32)), ("--height", (32, 64))])
+    def test_one_side_alone_counts(self, model, tmp_path, option, size):
+        """diffusers' pipelines ignore one without the other."""
+        assert generate(model, tmp_path / "out", *PROMPT, option, "64") == 0
+        assert Image.open(tmp_path / "out" / "00000.png").size == size
+
     def test_far_beyond_it_warn(self, model, tmp_path, capsys):
         assert generate(model, tmp_path / "out", *PROMPT, "--height", "72", "--width", "32") == 0
         line = "warning: 72x32 pixels is 2.2 times the 32x32 that the model is made for"

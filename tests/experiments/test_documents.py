@@ -1,10 +1,11 @@
 """Figures in documents beside the results that they are from, cell by cell.
 
-A table that is checked stands right below a comment, `<!-- table: trained_parts -->` or `<!-- table: paper -->`. Its
-rows and columns are any of the results', under the same names; text in brackets after a name explains it.
+A table that is checked stands right below a comment such as `<!-- table: trained_parts -->`, that names one of SOURCES.
+Its rows and columns are any of the results', under the same names; text in brackets after a name explains it.
 """
 
 import re
+from functools import partial
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from experiments.arms_page import estimate_cell
 from experiments.results import mean_score, read_results, select
+from experiments.study.measures import MEASURES
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "docs" / "results"
@@ -46,6 +48,18 @@ def trained_parts(row: dict[str, str]) -> dict[str, str]:
     return {column: known[name_of(column)] for column in columns}
 
 
+def study(task: str, row: dict[str, str]) -> dict[str, str]:
+    results = read_results(RESULTS / "study" / f"{task}.json", "study")
+    first, *columns = row
+    name = name_of(row[first])
+    runs = select(results["runs"], variant=name)
+    known = {"parameters": f"{results['variants'][name]['parameters']:,}" if name in results["variants"] else ""}
+    for score, measure in MEASURES.items():
+        cell = estimate_cell(mean_score(runs, score), measure.style) if score in runs[0]["scores"] else ""
+        known[measure.label] = cell or known.get(measure.label, "")
+    return {column: known[name_of(column)] for column in columns}
+
+
 def paper(row: dict[str, str]) -> dict[str, str]:
     page = (RESULTS / "paper.md").read_text(encoding="utf-8")
     stored = [
@@ -57,13 +71,13 @@ def paper(row: dict[str, str]) -> dict[str, str]:
     return {column: stored[0][column] for column in row}
 
 
-SOURCES = {"trained_parts": trained_parts, "paper": paper}
+SOURCES = {"trained_parts": trained_parts, "paper": paper, "study/circular": partial(study, "circular")}
 MARKER = re.compile(r"<!-- table: (.*?) -->")
 
 
 def test_the_readme_shows_what_was_trained():
     text = README.read_text(encoding="utf-8")
-    assert "trained_parts" in MARKER.findall(text)
+    assert "study/circular" in MARKER.findall(text)
     assert len(text.splitlines()) <= 120
 
 

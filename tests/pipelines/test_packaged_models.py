@@ -1,8 +1,10 @@
-"""The models that come with the package: what they weigh, and whether they draw what their cards say."""
+"""The packaged models and the adapter: what they weigh, and whether they draw what their cards say."""
 
 import numpy as np
 import pytest
 
+from geopos_diffusers import load_geoconv_weights
+from geopos_diffusers.cli.box_options import grid_places
 from geopos_diffusers.files import PACKAGED
 from geopos_diffusers.metrics.hand_judge import load_hand_judge
 from geopos_diffusers.pipelines.generation import generate_images
@@ -72,3 +74,28 @@ class TestSecondEdition:
         card = (PACKAGED / "hands64-v2" / "README.md").read_text(encoding="utf-8")
         assert "Mavi" in card
         assert "2011.08927" in card
+
+
+class TestFramedAdapter:
+    """`hands64-frames`, an adapter of the first edition."""
+
+    def test_files(self):
+        folder = PACKAGED / "hands64-frames"
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 1e5
+        assert "license: apache-2.0" in (folder / "README.md").read_text(encoding="utf-8")
+
+    def test_hands_go_where_the_box_is(self, judge):
+        """One noise in nine boxes: the middles of the boxes and of the key points correlate on both axes."""
+        pipe = load_pipeline("hands64")
+        load_geoconv_weights(pipe, "hands64-frames")
+        boxes = grid_places(3, 0.4, 0.5)
+        drawn = generate_images(
+            pipe, [f"a photo of the palm of a left hand, {LOOK}"] * 9, steps=15, guidance_scale=2.5, boxes=boxes,
+            images_per_seed=9,
+        )  # fmt: skip
+        found = judge.judge([one.image for one in drawn])
+        assert sum(one.present > 0.5 for one in found) >= 8
+        middles = np.array([one.keypoints.mean(0) / 64 for one in found])
+        asked = np.array([((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes])
+        assert np.corrcoef(middles[:, 0], asked[:, 0])[0, 1] > 0.9
+        assert np.corrcoef(middles[:, 1], asked[:, 1])[0, 1] > 0.5

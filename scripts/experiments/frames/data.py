@@ -37,5 +37,10 @@ def render_placed(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
+def render_test(work: Path, count: int = 500) -> Path:
+    """The test images in the experiment's folder."""
+    return render_placed(work / "data" / "test", count, 3)
+
+
 def read_rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]

@@ -2,9 +2,11 @@
 
     python -m scripts.experiments.frames.generalisation --output runs/frames --step 1200 \
         --results docs/results/frames_generalisation.json
+    python -m scripts.experiments.frames.generalisation --output runs/frames --adapter hands64-frames \
+        --results docs/results/frames_adapter.json
 
 Draws with the arm "frames, whole" that `scripts.experiments.frames.run` left in its folder, after its last step, with
-each of --seeds. Hands are trained at 0.35 to 0.8 of the side, all in the image, at 64 x 64 pixels.
+each of --seeds, or with an adapter. Hands are trained at 0.35 to 0.8 of the side, all in the image, at 64 x 64 pixels.
 """
 
 import argparse
@@ -17,16 +19,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from geopos_diffusers.adapters.loading import load_geoconv_weights
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.metrics.hand_judge import load_hand_judge
 from geopos_diffusers.patching.framing import set_geoconv_frames
-from geopos_diffusers.pipelines.loading import recommended_guidance
+from geopos_diffusers.pipelines.loading import load_pipeline, recommended_guidance
 from geopos_diffusers.training.processes import run_script
 
 from ..results import write_results
 from .arms import ARMS
-from .data import SIZE, read_rows
+from .data import SIZE, read_rows, render_test
 from .drawing import BATCH, load_arm
 from .places import measure, scores
 from .run import REFERENCE, last_step, slug
@@ -188,24 +191,36 @@ def half_scores(images: Sequence[Image.Image], rows: Sequence[dict[str, Any]], j
     return scores(found, told) | by_side
 
 
+def load(args: argparse.Namespace, folder: Path) -> Any:
+    """The pipeline with --adapter, or with what a run left in its folder."""
+    if args.adapter is not None:
+        pipe = load_pipeline(args.model)
+        load_geoconv_weights(pipe, args.adapter)
+        return pipe
+    if last_step(folder) != args.step:
+        raise ConfigError(f"{folder} ended at step {last_step(folder)}, and --step is {args.step}")
+    return load_arm(ARMS[REFERENCE], args.model, folder / "final")[0]
+
+
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, help="folder of the experiment's runs")
     parser.add_argument("--results", required=True, help="JSON file to write")
-    parser.add_argument("--step", type=int, required=True, help="which the runs ended at")
+    parser.add_argument("--step", type=int, help="which the runs ended at")
+    parser.add_argument("--adapter", help="folder or name of an adapter that was trained with frames, in place of runs")
     parser.add_argument("--model", default="hands64", help="pipeline that was trained (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of the trainings (default: 1)")
     parser.add_argument("--test-images", type=int, default=96, help="images to draw a condition (default: %(default)s)")
     parser.add_argument("--inference-steps", type=int, default=12, help="of each image (default: %(default)s)")
     args = parser.parse_args()
+    if (args.step is None) == (args.adapter is None):
+        raise ConfigError("give --step or --adapter")
     torch.set_num_threads(1)
     work, judge, records = Path(args.output), load_hand_judge(), []
-    rows = read_rows(work / "data" / "test")[: args.test_images]
-    for seed in args.seeds:
-        folder = work / "runs" / slug(REFERENCE) / f"seed-{seed}"
-        if last_step(folder) != args.step:
-            raise ConfigError(f"{folder} ended at step {last_step(folder)}, and --step is {args.step}")
-        pipe, _ = load_arm(ARMS[REFERENCE], args.model, folder / "final")
+    rows = read_rows(render_test(work))[: args.test_images]
+    seeds = args.seeds if args.adapter is None else [0]
+    for seed in seeds:
+        pipe = load(args, work / "runs" / slug(REFERENCE) / f"seed-{seed}")
         pipe.set_progress_bar_config(disable=True)
         scale = recommended_guidance(args.model) or 1.0
         for name, condition in CONDITIONS.items():
@@ -213,7 +228,8 @@ def main() -> None:
             found = condition_scores(images, rows, condition, judge)
             records.append({"variant": name, "seed": seed, "scores": found})
             print(f"{name}, seed {seed}: {found}", flush=True)
-    settings = {"model": args.model, "steps": args.step, "test_images": len(rows), "seeds": args.seeds}
+    settings = {"model": args.model, "test_images": len(rows)}
+    settings |= {"steps": args.step, "seeds": seeds} if args.adapter is None else {"adapter": args.adapter}
     write_results(args.results, "frames_generalisation", records, settings)
 
 

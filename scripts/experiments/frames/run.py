@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import shlex
-import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -41,9 +40,8 @@ from geopos_diffusers.training.processes import run_script
 from geopos_diffusers.training.rate_grid import best_rate, sweep_rates
 
 from .. import results
-from ..reported_command import reported_command
 from .arms import ARMS, Arm
-from .data import PLACED_TEXT, read_rows, render_placed
+from .data import PLACED_TEXT, read_rows, render_placed, render_test
 from .drawing import draw_folder
 from .places import image_columns, measure, scores
 
@@ -51,7 +49,7 @@ SWEEP_SEED = 100
 REFERENCE = "frames, whole"
 VALIDATION_IMAGES = 128
 SWEEP_IMAGES = 64  # drawn in validation boxes at each rate
-EMPTY: dict[str, Any] = {"commands": [], "variants": {}, "image_differences": {"steps": 0, "arms": {}}, "runs": []}
+EMPTY: dict[str, Any] = {"variants": {}, "image_differences": {"steps": 0, "arms": {}}, "runs": []}
 
 
 def train(args: argparse.Namespace, arm: Arm, rates: dict[str, float], folder: Path, seed: int, steps: int) -> None:
@@ -207,12 +205,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "guidance_scale": recommended_guidance(args.model) or 1.0,
         "sweep_steps": args.sweep_steps,
     }
-    known = results.read_standing(args.results, "frames", settings) or EMPTY
+    standing = results.read_standing(args.results, "frames", settings)
+    known, commands = standing or EMPTY, results.commands_with(standing)
     work = Path(args.output)
-    for number, (name, count) in enumerate(
-        (("train", args.train_images), ("validation", VALIDATION_IMAGES), ("test", max(args.test_images, 500))), 1
-    ):
+    for number, (name, count) in enumerate((("train", args.train_images), ("validation", VALIDATION_IMAGES)), 1):
         render_placed(work / "data" / name, count, number)
+    render_test(work, max(args.test_images, 500))
     torch.set_num_threads(args.threads)
     measuring = Measuring(args, work / "data" / "test", args.test_images)
     rates = Rates(args, Measuring(args, work / "data" / "validation", SWEEP_IMAGES), known["variants"])
@@ -254,8 +252,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         differences = known["image_differences"]
     ordered = {name: variants[name] for name in ARMS if name in variants}
     runs = sorted(records.values(), key=lambda one: (one["seed"], list(ARMS).index(one["variant"]), one["steps"]))
-    commands = dict.fromkeys([*known["commands"], reported_command(sys.argv)])
-    more = {"commands": [*commands], "variants": ordered, "rendered": real, "image_differences": differences}
+    more = {"commands": commands, "variants": ordered, "rendered": real, "image_differences": differences}
     return results.write_results(args.results, "frames", runs, settings, **more)
 
 

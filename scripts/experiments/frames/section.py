@@ -121,19 +121,13 @@ SOMETIMES = {
 }
 
 
-def generalisation(results: dict[str, Any] | None) -> str:
-    """What the frames do beyond what was trained; empty where it was not measured."""
-    if results is None:
-        return ""
-    settings, runs = results["settings"], results["runs"]
-    names = ("correlation_x", "correlation_y", "iou", "centre_error", "found", "fingers")
-    rows = []
-    for name in dict.fromkeys(run["variant"] for run in runs):
-        own = select(runs, variant=name)
-        more = [score_cell(own, score) if score in own[0]["scores"] else "" for score in SOMETIMES]
-        rows.append([name, *(score_cell(own, score) for score in names), *more])
-    head = ["boxes and images", *(COLUMNS[name] for name in names), *SOMETIMES.values()]
-    return f"""
+def generalisation(folder: Path) -> str:
+    """What frames do beyond what was trained, and what the packaged adapter does; empty where it was not measured."""
+    text = ""
+    if (file := folder / "frames_generalisation.json").is_file():
+        results = read_results(file, "frames_generalisation")
+        settings = results["settings"]
+        text += f"""
 ## Beyond what was trained
 
 "frames, whole" after {settings["steps"]} steps draws {settings["test_images"]} test rows in other boxes and sizes. Of a
@@ -141,15 +135,35 @@ box that reaches outside the image, the part inside is what is asked for. A box 
 image, across and down, until it moves to where the scores expect it. Of two boxes each half of the image has one;
 each half is judged as an image, and both hands are asked to have the prompt's number of fingers.
 
-```bash
-{results["command"]}
-```
-
-{markdown_table(head, rows)}
+{conditions(results)}
 """
+    if (file := folder / "frames_adapter.json").is_file():
+        results = read_results(file, "frames_generalisation")
+        text += f"""
+## The packaged adapter
+
+The same of `{results["settings"]["adapter"]}`, which [comes with the package](../pretrained_model.md).
+
+{conditions(results)}
+"""
+    return text
 
 
-def page(results: dict[str, Any], beyond: dict[str, Any] | None = None) -> str:
+def conditions(results: dict[str, Any]) -> str:
+    """The command, and a table of boxes and images."""
+    runs = results["runs"]
+    names = ("correlation_x", "correlation_y", "iou", "centre_error", "found", "fingers")
+    rows = []
+    for name in dict.fromkeys(run["variant"] for run in runs):
+        own = select(runs, variant=name)
+        more = [score_cell(own, score) if score in own[0]["scores"] else "" for score in SOMETIMES]
+        rows.append([name, *(score_cell(own, score) for score in names), *more])
+    head = ["boxes and images", *(COLUMNS[name] for name in names), *SOMETIMES.values()]
+    return f"```bash\n{results['command']}\n```\n\n{markdown_table(head, rows)}"
+
+
+def page(results: dict[str, Any], beyond: str = "") -> str:
+    """beyond: what `generalisation` returns."""
     runs, settings, variants = results["runs"], results["settings"], results["variants"]
     steps = sorted({run["steps"] for run in runs})
     seeds = sorted({run["seed"] for run in runs})
@@ -208,7 +222,7 @@ and how much more probable it is that the hand is well formed, with 95% interval
 They say what other images would give, not other seeds of the training.
 
 {differences(results["image_differences"])}
-{generalisation(beyond)}
+{beyond}
 ## The arms
 
 {arms_table(variants)}
@@ -239,9 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", required=True, help="folder of frames.json, and of the page")
     folder = Path(parser.parse_args().results)
-    file = folder / "frames_generalisation.json"
-    beyond = read_results(file, "frames_generalisation") if file.is_file() else None
-    write_text(folder / "frames.md", page(read_results(folder / "frames.json", "frames"), beyond))
+    write_text(folder / "frames.md", page(read_results(folder / "frames.json", "frames"), generalisation(folder)))
 
 
 if __name__ == "__main__":

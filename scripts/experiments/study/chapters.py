@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..page import Block, Paragraph, Table, minutes
+from ..results import commands_of
 from .advice import advice_blocks
 from .comparisons import NOT_RUN, Comparison, answer, task_verdict
 from .measures import measure_of
@@ -17,7 +18,8 @@ METHOD = (
     "the seeds (Student's t), not corrected. Whether an arm is better is said of paired differences with p values "
     "below 0.05, corrected by Holm's method for the comparisons of a task; fewer than five seeds are suggestive. "
     "d_z is the mean of the paired differences divided by their standard deviation. Losses and forgetting are "
-    "ratios to those of the model without training. Seconds a step are wall-clock time of the fastest seed; the "
+    "ratios to those of the model without training; drift is the mean squared change of the prediction, as a share of "
+    "that model's loss on the same images. Seconds a step are wall-clock time of the fastest seed; the "
     "machine may have had other work."
 )
 
@@ -63,7 +65,7 @@ def commands_chapter(tasks: Sequence[TaskResults], mechanism: dict[str, Any] | N
         rows.append(["mechanism", *circumstances(mechanism)])
     head = ["results", "command", "date", "commit", "seeds", "machine", "CPU time"]
     note = (
-        "Command, date and commit are of the run that wrote the file last. Where a file does not record processor "
+        "Date and commit are of the run that wrote the file last. Where a file does not record processor "
         "time, the wall-clock time of the trainings at the best rates is shown, without sweeps and images."
     )
     return Chapter("Commands", [Paragraph(f"This page: `{command}`"), Table(head, rows), Paragraph(note)])
@@ -75,7 +77,7 @@ def circumstances(results: dict[str, Any], task: TaskResults | None = None) -> l
     sweep = results["settings"].get("sweep_seed")
     machine = results["machine"]
     return [
-        f"`{results['command']}`",
+        "; ".join(f"`{command}`" for command in commands_of(results)),
         results["date"],
         short_commit(results["commit"]),
         seeds if sweep is None else f"{seeds} (sweeps: {sweep})",

@@ -10,7 +10,6 @@ from PIL import Image
 from scipy import ndimage
 
 from geopos_diffusers.finetuning.denoising_loss import spread_levels
-from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 from geopos_diffusers.images.metadata import METADATA, read_rows
 from geopos_diffusers.images.opening import open_image
 from geopos_diffusers.metrics.extractors import extractor
@@ -76,9 +75,7 @@ class ImageMeasures:
         Args:
             trained: what a run saved. size: height and width in pixels. padding: for these images alone.
         """
-        pipe = load_padded(self.model, padding or self.padding)
-        if trained is not None:
-            load_trained_parts(pipe, trained, "unet")
+        pipe = load_padded(self.model, padding or self.padding, trained)
         drawn = generate_images(
             pipe,
             [row["text"] for row in self.rows[:count]],

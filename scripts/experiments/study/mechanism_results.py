@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..results import Run, read_standing, select, write_results
+from ..results import Run, commands_with, read_standing, select, write_results
 
 EXPERIMENT = "study_mechanism"
 # Variants: the model without an adapter, and what is measured of one.
@@ -19,6 +19,7 @@ class ResultsFile:
         self.file, self.settings = file, settings
         standing = read_standing(file, EXPERIMENT, settings)
         self.records: list[dict[str, Any]] = [] if standing is None else standing["runs"]
+        self.commands = commands_with(standing)
 
     def known(self, task: str, **wanted: Any) -> list[dict[str, Any]]:
         return select(self.records, task=task, **wanted)
@@ -28,7 +29,7 @@ class ResultsFile:
         for variant, scores in parts.items():
             self.records.append({"variant": variant, "seed": seed, "task": task, "scores": dict(scores)})
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_results(self.file, EXPERIMENT, self.records, self.settings)
+        write_results(self.file, EXPERIMENT, self.records, self.settings, commands=self.commands)
 
 
 def first_words(runs: Iterable[Run], ending: str) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..arms_page import estimate_cell
 from ..page import markdown_table
-from ..results import Run, mean_score, paired, scores, select
+from ..results import Run, commands_of, mean_score, paired, scores, select
 from ..statistics import Estimate, difference_estimate, mean_estimate
 from ..verdict import comparison_texts
 from .ablations import ALONE, DROPPED, KEPT_TERMS, WHOLE
@@ -21,6 +21,7 @@ def mechanism_section(results: Mapping[str, Any], pictures: str = "study/mechani
         pictures: the results file's path from the page, without its ending.
     """
     settings, runs = results["settings"], results["runs"]
+    commands = "\n".join(commands_of(results))
     tasks = dict.fromkeys(run["task"] for run in runs if run["variant"] == REMOVAL)
     return f"""Adapters of the arm "geometry" are taken apart. Loss: denoising loss on at most {settings["test_images"]}
 test images, with the same noise for all, as a ratio to that of the base. Energy: mean square of what the geometry
@@ -34,7 +35,7 @@ shifted coordinates. In brackets: 95% intervals (Student's t over seeds). Compar
 by Holm's method within a task.
 
 ```bash
-{results["command"]}
+{commands}
 ```
 
 """ + "\n\n".join(task_part(task, select(runs, task=task), pictures) for task in tasks)

@@ -6,6 +6,7 @@ Zeros at the borders tell a UNet where a pixel is (arXiv 2503.09830). With circu
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -14,6 +15,7 @@ from geopos_diffusers.finetuning.engine import finetune
 from geopos_diffusers.finetuning.kinds import DEFAULT, Kind
 from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut
 from geopos_diffusers.finetuning.text_to_image import TextToImage
+from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 from geopos_diffusers.pipelines.loading import load_pipeline
 
 
@@ -24,11 +26,13 @@ def set_padding(model: nn.Module, mode: str) -> None:
             module.padding_mode = mode
 
 
-def load_padded(model: str, padding: str | None) -> Any:
-    """The pipeline, its UNet in another mode of padding where one is given."""
+def load_padded(model: str, padding: str | None, trained: Path | None = None) -> Any:
+    """The pipeline with what a run saved, its UNet in another mode of padding where one is given."""
     pipe = load_pipeline(model)
+    if trained is not None:
+        load_trained_parts(pipe, trained, "unet")
     if padding is not None:
-        set_padding(pipe.unet, padding)
+        set_padding(pipe.unet, padding)  # which a run may have saved whole, without its padding
     return pipe
 
 
@@ -38,8 +42,8 @@ class PaddedHeldOut(HeldOut):
 
     padding: str | None = None
 
-    def load_base(self, model: str) -> Any:
-        return load_padded(model, self.padding)
+    def load(self, model: str, trained: Path | None) -> Any:
+        return load_padded(model, self.padding, trained)
 
 
 def padded_training(padding: str | None) -> Kind:

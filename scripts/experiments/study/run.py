@@ -23,7 +23,7 @@ from geopos_diffusers.training.processes import run_script
 
 from ..arm_pictures import write_rows
 from ..arms import arm_folder, arm_options, choose_rate, mean_losses, option_words, seed_options
-from ..results import read_results, read_standing, write_results
+from ..results import commands_with, read_results, read_standing, write_results
 from .arms import ARMS, PILOT_NAMES
 from .drift import Drift
 from .measuring import ImageMeasures, band_losses, prefixed
@@ -97,7 +97,9 @@ class Study:
         self.variants: dict[str, Any] = {}
         self.records: list[dict[str, Any]] = []
         self.base_loss: dict[str, float] = {}
-        if (found := read_standing(self.file, EXPERIMENT, self.settings)) is not None:
+        found = read_standing(self.file, EXPERIMENT, self.settings)
+        self.commands = commands_with(found)
+        if found is not None:
             self.variants, self.records, self.base_loss = found["variants"], found["runs"], found["base_loss"]
         else:
             losses = base_losses(self.args.model, self.validation | self.tests)
@@ -120,6 +122,7 @@ class Study:
             self.settings,
             task={"name": self.name, "title": self.task.title, "question": self.task.question,
                   "primary": self.task.primary},
+            commands=self.commands,
             base_loss=self.base_loss,
             variants=self.variants,
         )  # fmt: skip

@@ -143,5 +143,6 @@ TASKS = {
         "loss",
         arms=(*MAIN_ARMS, "geometry, shift 1", "taps", "CoordConv terms"),
         padding="circular",
+        paddings=("zeros",),
     ),
 }

@@ -27,17 +27,34 @@ def images(tmp_path_factory):
 
 
 @torch.no_grad()
-def test_a_unet_with_circular_padding_does_not_know_where_a_pixel_is(model):
-    """Its prediction moves with its input, unlike that of the same UNet with zeros at the borders."""
+def change_where_the_input_moves(unet) -> float:
+    """How far the prediction of an input that is moved by eight pixels is from the moved prediction."""
     torch.manual_seed(0)
     sample, text = torch.randn(1, 4, 16, 16), torch.randn(1, 7, 16)
+    moved, still = (unet.eval()(one, 500, encoder_hidden_states=text).sample for one in (sample.roll(8, 3), sample))
+    return (moved - still.roll(8, 3)).abs().max().item()
 
-    def change(mode: str | None) -> float:
-        unet = padding.load_padded(model, mode).unet.eval()
-        moved, still = (unet(one, 500, encoder_hidden_states=text).sample for one in (sample.roll(8, 3), sample))
-        return (moved - still.roll(8, 3)).abs().max().item()
 
-    assert change("circular") < 1e-4 < change(None)
+def test_a_unet_with_circular_padding_does_not_know_where_a_pixel_is(model):
+    """Unlike the same UNet with zeros at the borders."""
+    plain, circular = (padding.load_padded(model, mode).unet for mode in (None, "circular"))
+    assert change_where_the_input_moves(circular) < 1e-4 < change_where_the_input_moves(plain)
+
+
+@pytest.mark.parametrize(("train", "knows"), [("bias", False), ("lora", False), ("full", False), ("geoconv", True)])
+def test_of_what_is_trained_only_geometry_knows(model, images, tmp_path, train, knows):
+    """Each is trained and loaded with the padding, the whole UNet too, whose files do not hold its padding."""
+    options = ["--model", model, "--dataset", images, "--train", train, "--max-train-steps", "2", "--size", "32"]
+    options += ["--learning-rate", "0.01", "--train-batch-size", "2", "--random-flip", "false"]
+    run_arm(options, {}, tmp_path / "run", padding.padded_training("circular"))
+    unet = padding.load_padded(model, "circular", tmp_path / "run" / "final").unet
+    before = padding.load_padded(model, "circular").unet
+    torch.manual_seed(1)
+    inputs = torch.randn(1, 4, 16, 16), 500, torch.randn(1, 7, 16)
+    with torch.no_grad():
+        assert (unet.eval()(*inputs).sample - before.eval()(*inputs).sample).abs().max() > 1e-4
+    change = change_where_the_input_moves(unet)
+    assert change > 1e-3 if knows else change < 1e-4
 
 
 def test_losses_are_of_the_padding(model, images):
