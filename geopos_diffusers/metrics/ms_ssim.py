@@ -35,20 +35,21 @@ def ms_ssim(first: Tensor, second: Tensor, scales: int | None = None) -> Tensor:
     if not 1 <= scales <= fitting:
         raise DataError(f"{scales} scales of images of {side} pixels; 1 to {fitting} fit")
     weights = torch.tensor(WEIGHTS[:scales]) / sum(WEIGHTS[:scales])
-    first, second = (first + 1) / 2, (second + 1) / 2
-    similarity = torch.ones(len(first))
+    # Variances are small differences of squares: in single precision flat windows would have some 1e-4 of contrast.
+    first, second = (first.double() + 1) / 2, (second.double() + 1) / 2
+    similarity = torch.ones(len(first), dtype=torch.float64)
     for scale, weight in enumerate(weights):
         luminance, contrast = _structure(first, second)
         values = contrast * luminance if scale == scales - 1 else contrast
         # A negative contrast has no real power: it counts as 0, as unlike as can be.
         similarity = similarity * values.mean((1, 2, 3)).clamp(min=0) ** weight
         first, second = functional.avg_pool2d(first, 2), functional.avg_pool2d(second, 2)
-    return similarity
+    return similarity.float()
 
 
 def _structure(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """The luminance term and the contrast-structure term of every window, [B, C, H', W'] each."""
-    offsets = torch.arange(WINDOW) - WINDOW // 2
+    offsets = torch.arange(WINDOW, dtype=first.dtype) - WINDOW // 2
     line = torch.exp(-(offsets**2) / (2 * DEVIATION**2))
     line = line / line.sum()
     channels = first.shape[1]

@@ -1,8 +1,9 @@
 """An optimizer's state as tensors and JSON: whatever a kind of optimizer keeps, and nothing pickled.
 
 Tensors that a parameter has by name ("exp_avg") are stored as they are. Numbers, and tensors in lists or mappings, are
-stored as a tree of JSON in which {"tensor": NAME} stands for a tensor. So is what groups of parameters keep (Prodigy's
-estimate of the rate, the sums of schedule-free optimizers).
+stored as a tree of JSON. In it {"tensor": NAME} stands for a tensor, and {"permuted": [NAME, AXES]} for one whose axes
+lie in that order in memory: products of matrices may round otherwise where they lie otherwise. So is what groups of
+parameters keep (Prodigy's estimate of the rate, the sums of schedule-free optimizers).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -92,8 +93,10 @@ def _is_default(defaults: dict[str, Any], key: str, value: Any) -> bool:
 
 def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().clone().contiguous()  # several parameters may share one
-        return {"tensor": name}
+        strides = value.stride()
+        axes = sorted(range(value.dim()), key=lambda axis: -strides[axis])
+        tensors[name] = value.detach().permute(axes).clone().contiguous()  # several parameters may share one
+        return {"tensor": name} if axes == [*range(value.dim())] else {"permuted": [name, axes]}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
@@ -112,6 +115,9 @@ def _decode(value: Any, tensor: Callable[[str], Tensor]) -> Any:
     ((kind, content),) = value.items()
     if kind == "tensor":
         return tensor(content)
+    if kind == "permuted":
+        name, axes = content
+        return tensor(name).permute([axes.index(axis) for axis in range(len(axes))])
     if kind == "dict":
         return {key: _decode(one, tensor) for key, one in content.items()}
     values = [_decode(one, tensor) for one in content]

@@ -77,8 +77,8 @@ def seen_boxes(run, batch) -> np.ndarray:
     handle = unet.register_forward_pre_hook(lambda *_: seen.append(frames_holder(unet).now()))
     run.task.losses(batch)
     handle.remove()
-    half = 1 / (1 + seen[0].stretch)
-    centre = -seen[0].offset * half
+    half = 1 / (1 + seen[0].stretch.squeeze(1))
+    centre = -seen[0].offset.squeeze(1) * half
     return torch.cat([centre - half, centre + half], 1)[:, [1, 0, 3, 2]].add(1).div(2).numpy()
 
 
@@ -181,7 +181,7 @@ class TestWhatTheLayersSee:
         batch = run.task.prepare_held_out(torch.utils.data.default_collate(items))
         run.task.held_out_losses(batch, torch.Generator().manual_seed(0))
         assert len(seen) == 4  # bands
-        assert all(torch.allclose(1 / (1 + one.stretch[:, 1]), torch.tensor([0.75, 0.75]).double()) for one in seen)
+        assert all(torch.allclose(1 / (1 + one.stretch[:, 0, 1]), torch.tensor([0.75, 0.75]).double()) for one in seen)
         assert frames_holder(unet).frames is None
 
 
