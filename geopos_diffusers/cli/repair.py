@@ -206,7 +206,7 @@ def find_tasks(
                 )
             if boxes:
                 shown = "; ".join(map(show_box, boxes))
-                print(f"{path}: {of(len(boxes), 'hand')} ({found_by}): {shown}", flush=True)
+                print(f"{path}: {counted(len(boxes), 'hand')} ({found_by}): {shown}", flush=True)
                 tasks.append(RepairTask(path, boxes, found_by, prompt))
             elif args.skip_unfound:
                 print(f"{path}: no hand is found; left out", flush=True)
@@ -232,12 +232,12 @@ def repair(
     with tqdm(total=total, unit="variant", desc="repair", disable=args.quiet) as bar:
         counts = repair_files(pipe, tasks, output, options, settings, judge=judge, advance=bar.update)
     print(
-        f"{of(counts.hands, 'hand')} in {of(len(tasks), 'image')}: {counts.replaced} replaced, "
+        f"{counted(counts.hands, 'hand')} in {counted(len(tasks), 'image')}: {counts.replaced} replaced, "
         f"{counts.tried - counts.replaced} kept because no variant scored better, "
         f"{counts.hands - counts.tried} good enough; overview: {output / SHEET}"
     )
 
 
-def of(count: int, thing: str) -> str:
+def counted(count: int, thing: str) -> str:
     """ "1 hand", "2 hands"."""
     return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -23,7 +23,7 @@ from .encoding import draw_shift
 from .frames import CurrentFrames
 from .model_call import ModelCall, inference_generator
 from .response import add_constant, add_dense, add_separable, multilinear_grid, prefers_dense
-from .taps import Taps, TapTables, dense_taps, output_coordinates, separable_factors
+from .taps import Taps, TapTables, dense_taps, separable_factors
 from .tiling import CurrentTile
 
 _TABLES = TapTables()
@@ -80,8 +80,7 @@ class GeometryTerm:
         shift = self._shift(axes, output.shape[0], weight)
         if self.geo_tile is not None and self.geo_tile.tile is not None:
             start, size = self.geo_tile.tile.within(size)
-        place = (self, tuple(size), tuple(output.shape[2:]), config, weight, start)
-        taps = _TABLES.get(*place)
+        taps = _TABLES.get(self, tuple(size), tuple(output.shape[2:]), config, weight, start)
         frames = None if self.geo_frames is None else self.geo_frames.now()
         if frames is None:
             return self._add_taps(output, weight, taps, shift)
@@ -89,7 +88,7 @@ class GeometryTerm:
         shifts = offset if shift is None else offset + shift.unsqueeze(1)
         if frames.per_image == 1:
             return self._add_taps(output, weight, taps, shifts[:, 0], stretch[:, 0])
-        index = frames.nearest(output_coordinates(*place), stretch, offset).unsqueeze(1)
+        index = frames.nearest(taps.places, stretch, offset).unsqueeze(1)
         response = torch.zeros_like(output[: max(len(index), len(shifts))], dtype=weight.dtype)
         for frame in range(frames.per_image):
             alone = self._add_taps(torch.zeros_like(response), weight, taps, shifts[:, frame], stretch[:, frame])

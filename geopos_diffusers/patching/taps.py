@@ -34,11 +34,12 @@ class Taps:
     """The taps of all n axes.
 
     axes: tables [L_d, k_d]. spread: the same with axes of one element between, [1 .. L_d .. 1, 1 .. k_d .. 1], so that
-    products over d are tables of every (output pixel, tap).
+    products over d are tables of every (output pixel, tap). places: coordinates of the output pixels, [L_d] each.
     """
 
     axes: list[AxisTaps]
     spread: list[AxisTaps]
+    places: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,24 +88,6 @@ def axis_powers(conv: nn.Module, axis: Axis, config: GeoPosConfig, like: Tensor)
     coordinates = axis_coordinates(positions + axis.start, axis.input_size, axis.longest, config)
     ones = torch.ones_like(coordinates)
     return AxisTaps(torch.stack([ones, coordinates], dim=1), torch.stack([ones - 1, ones], dim=1))
-
-
-def output_coordinates(
-    conv: nn.Module,
-    input_size: tuple[int, ...],
-    output_size: tuple[int, ...],
-    config: GeoPosConfig,
-    like: Tensor,
-    start: tuple[int, ...] | None = None,
-) -> list[Tensor]:
-    """Coordinates of the output pixels, [L_d] an axis; arguments as of `TapTables.get`."""
-    return [axis_powers(conv, axis, config, like).coordinates[:, 1] for axis in _axes(input_size, output_size, start)]
-
-
-def _axes(input_size: tuple[int, ...], output_size: tuple[int, ...], start: tuple[int, ...] | None) -> list[Axis]:
-    count, longest = len(input_size), max(input_size)
-    sizes = zip(range(count), input_size, output_size, start or (0,) * count, strict=True)
-    return [Axis(d, size, out, longest, first) for d, size, out, first in sizes]
 
 
 def _positions(conv: nn.Module, axis: int, output_size: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,15 +155,17 @@ class TapTables:
 
     @staticmethod
     def _build(conv, input_size, output_size, config, like, start) -> Taps:
-        count = len(input_size)
-        table = axis_powers if config.basis == "multilinear" else axis_taps
-        axes = [table(conv, axis, config, like) for axis in _axes(input_size, output_size, start)]
+        longest, count = max(input_size), len(input_size)
+        sizes = zip(range(count), input_size, output_size, start or (0,) * count, strict=True)
+        layout = [Axis(d, size, out, longest, first) for d, size, out, first in sizes]
+        powers = [axis_powers(conv, axis, config, like) for axis in layout]
+        axes = powers if config.basis == "multilinear" else [axis_taps(conv, axis, config, like) for axis in layout]
         spread = []
         for d, axis in enumerate(axes):
             shape = [1] * (2 * count)
             shape[d], shape[count + d] = axis.mask.shape
             spread.append(AxisTaps(axis.coordinates.view(shape), axis.mask.view(shape)))
-        return Taps(axes, spread)
+        return Taps(axes, spread, [axis.coordinates[:, 1] for axis in powers])
 
 
 def separable_factors(

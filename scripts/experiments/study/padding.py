@@ -43,6 +43,7 @@ class PaddedHeldOut(HeldOut):
     padding: str | None = None
 
     def load(self, model: str, trained: Path | None) -> Any:
+        """The pipeline with what a run saved, padded so."""
         return load_padded(model, self.padding, trained)
 
 

@@ -69,19 +69,8 @@ def test_losses_are_of_the_padding(model, images):
 def test_training_is_with_the_padding(model, images, tmp_path):
     """The same run by the model's own padding ends elsewhere; without another padding it is `geopos train`'s."""
     assert main_of(padding.padded_training(None)) is main_of(DEFAULT)
-    options = [
-        "--model",
-        model,
-        "--dataset",
-        images,
-        "--train",
-        "geoconv",
-        "--shift-range",
-        "0",
-        "--max-train-steps",
-        "2",
-    ]
-    options += ["--train-batch-size", "2", "--size", "32", "--learning-rate", "0.1", "--random-flip", "false"]
+    options = ["--model", model, "--dataset", images, "--train", "geoconv", "--shift-range", "0", "--size", "32"]
+    options += ["--max-train-steps", "2", "--train-batch-size", "2", "--learning-rate", "0.1", "--random-flip", "false"]
     found, losses = {}, {}
     for mode in (None, "circular"):
         held_out = {"images": padding.PaddedHeldOut(images, 32, 32, padding=mode)}
