@@ -60,10 +60,7 @@ class HeldOut:
 
     def load(self, model: str, trained: Path | None) -> Any:
         """The pipeline with what a run saved."""
-        pipe = load_pipeline(model)
-        if trained is not None:
-            load_trained_parts(pipe, trained, "unet" if hasattr(pipe, "unet") else "transformer")
-        return pipe
+        return load_trained(model, trained)
 
     def measure(self, pipe: Any) -> list[float]:
         pixels, captions, boxes = load_framed_images(self.folder, self.height, self.width, self.frame_column)
@@ -71,6 +68,14 @@ class HeldOut:
 
     def losses(self, model: str, trained: Path | None) -> list[float]:
         return self.measure(self.load(model, trained))
+
+
+def load_trained(model: str, trained: Path | None) -> Any:
+    """A pipeline, with what a run saved of its denoiser into its folder `final` where that is given."""
+    pipe = load_pipeline(model)
+    if trained is not None:
+        load_trained_parts(pipe, trained, "unet" if hasattr(pipe, "unet") else "transformer")
+    return pipe
 
 
 @dataclass(frozen=True)

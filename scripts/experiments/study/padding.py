@@ -13,10 +13,8 @@ from torch import nn
 
 from geopos_diffusers.finetuning.engine import finetune
 from geopos_diffusers.finetuning.kinds import DEFAULT, Kind
-from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut
+from geopos_diffusers.finetuning.learning_rate_sweep import HeldOut, load_trained
 from geopos_diffusers.finetuning.text_to_image import TextToImage
-from geopos_diffusers.finetuning.trained_parts import load_trained_parts
-from geopos_diffusers.pipelines.loading import load_pipeline
 
 
 def set_padding(model: nn.Module, mode: str) -> None:
@@ -28,9 +26,7 @@ def set_padding(model: nn.Module, mode: str) -> None:
 
 def load_padded(model: str, padding: str | None, trained: Path | None = None) -> Any:
     """The pipeline with what a run saved, its UNet in another mode of padding where one is given."""
-    pipe = load_pipeline(model)
-    if trained is not None:
-        load_trained_parts(pipe, trained, "unet")
+    pipe = load_trained(model, trained)
     if padding is not None:
         set_padding(pipe.unet, padding)  # which a run may have saved whole, without its padding
     return pipe

@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from experiments.pretraining import photograph_scores, word_losses
 from experiments.pretraining.arguments import PretrainingArguments
 from experiments.pretraining.caption_tokenizer import train_caption_tokenizer
-from experiments.pretraining.run import build_pipeline, build_text_encoder, build_unet, build_vae, tokenize
+from experiments.pretraining.models import build_pipeline, build_text_encoder, build_unet, build_vae
+from experiments.pretraining.run import tokenize
 from experiments.pretraining.text_to_image_loss import TextToImageLoss, stratified_timesteps
 from PIL import Image
 
