@@ -30,6 +30,11 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="make each image at N x N places, from the same noise; as large as --box or the adapter's mean box",
     )
+    place(
+        "--guided-box",
+        action="store_true",
+        help="guidance strengthens the boxes too: it compares with the prompt's absence in the adapter's mean box",
+    )
     place("--draw-box", action="store_true", help="draw the boxes on the contact sheet")
 
 
@@ -46,6 +51,8 @@ def check_box_arguments(args: argparse.Namespace, prompts: Sequence[str]) -> lis
     given = [f"--{name.replace('_', '-')}" for name in ("box", "boxes", "box_grid") if getattr(args, name) is not None]
     if args.draw_box and not given:
         raise ConfigError("--draw-box needs --box, --boxes or --box-grid: there is no box to draw")
+    if args.guided_box and not given:
+        raise ConfigError("--guided-box needs --box, --boxes or --box-grid: there is no box to guide to")
     if given and not args.geoconv:
         raise ConfigError(f"{given[0]} needs --geoconv: boxes are for adapters that were trained with frames")
     if args.boxes is not None and len(given) > 1:

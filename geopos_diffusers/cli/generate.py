@@ -153,6 +153,7 @@ def load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     pipe = load_with_adapters(args)
     names = ("model", "geoconv", "geoconv_scale", "lora", "lora_scale", "negative_prompt", "steps", "guidance_scale")
     values = {name: getattr(args, name) for name in (*names, "dtype", "box", "boxes", "box_grid")}
+    values["guided_box"] = args.guided_box or None
     return pipe, {name: value for name, value in values.items() if value not in (None, [])}
 
 
@@ -179,6 +180,7 @@ def generate(
     places = (args.box_grid or 1) ** 2
     names = ("seed", "steps", "guidance_scale", "negative_prompt", "height", "width", "batch_size")
     options = {name: getattr(args, name) for name in names} | {"boxes": boxes, "images_per_seed": places}
+    options["guided_boxes"] = args.guided_box
     options["num_images"] = args.num_images * places if args.num_images else None
     versions = ("base", "patched") if args.compare else ("patched",)
     generated: dict[str, list] = {}

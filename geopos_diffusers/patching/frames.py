@@ -6,6 +6,7 @@ has several frames, each pixel is counted in the nearest: the one in which its l
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -22,14 +23,26 @@ MOST_COPIES = 3
 class Frames:
     """The frames of the N images of a batch, as the affine map c + (c * stretch + offset) of their coordinates.
 
-    A map of zeros is the image itself, bitwise. Both tables are float64, [N, K, n], for K frames an image.
+    A map of zeros is the image itself, bitwise. Both tables are float64, [N, K, n], for K frames an image. `unguided`
+    holds the tables [1, 1, n] of what guidance compares with, if that is in a frame of its own.
     """
 
     def __init__(self, frames: Tensor) -> None:
         """From centres and half sizes [N, K, 2, n]."""
         centre, half = frames.unbind(2)
         self.stretch, self.offset = 1 / half - 1, -centre / half
+        self.unguided: tuple[Tensor, Tensor] | None = None
         self._tables: dict[tuple, tuple[Tensor, Tensor]] = {}
+
+    def guided(self, default: "Frames | None") -> "Frames":
+        """These frames for the second half of a batch that guidance has doubled.
+
+        The first half, without the prompts, is in the one frame `default`, or in the image's own coordinates.
+        """
+        frames = copy(self)
+        none = self.stretch.new_zeros(1, 1, 1)
+        frames.unguided, frames._tables = (none, none) if default is None else (default.stretch, default.offset), {}
+        return frames
 
     def __len__(self) -> int:
         return len(self.stretch)
@@ -46,7 +59,8 @@ class Frames:
         """`stretch` and `offset` for a layer of `axes` axes that is given `samples` samples, [1 or samples, K, axes].
 
         Axes before the framed ones keep the image's coordinates. Of the frames of one image, every sample is in them;
-        the samples of a batch that guidance has doubled or trebled are in theirs again.
+        the samples of a batch that guidance has doubled or trebled are in theirs again. Of guided frames, each image
+        has two samples.
 
         Raises:
             ConfigError: another number of samples.
@@ -62,7 +76,13 @@ class Frames:
 
     def _make(self, axes: int, samples: int, like: Tensor) -> tuple[Tensor, Tensor]:
         count, copies = len(self), 1
-        if count > 1:
+        if self.unguided is not None:
+            if samples != 2 * count:
+                raise ConfigError(
+                    f"guided frames of {count} images are set and the model was called with {samples} samples, not "
+                    f"{2 * count}: they need a frame for each image, and a pipeline that doubles its batch for guidance"
+                )
+        elif count > 1:
             copies = samples // count
             if samples % count or copies > MOST_COPIES:
                 raise ConfigError(
@@ -71,7 +91,17 @@ class Frames:
                 )
         stretch, offset = (
             nn.functional.pad(table, (axes - self.axes, 0)).to(like.dtype).to(like.device).repeat(copies, 1, 1)
-            for table in (self.stretch, self.offset)
+            for table in self._doubled()
+        )
+        return stretch, offset
+
+    def _doubled(self) -> tuple[Tensor, Tensor]:
+        """Both tables, of guided frames with those of the unconditional half before them."""
+        if self.unguided is None:
+            return self.stretch, self.offset
+        stretch, offset = (
+            torch.cat([_of_axes(default, self.axes).expand_as(table), table])
+            for default, table in zip(self.unguided, (self.stretch, self.offset), strict=True)
         )
         return stretch, offset
 
@@ -122,6 +152,11 @@ class CurrentFrames:
         if not in_backward_pass():
             self._latest = frames
         return self._latest
+
+
+def _of_axes(table: Tensor, axes: int) -> Tensor:
+    """A table's last axes, with zeros for those before its own."""
+    return nn.functional.pad(table, (max(0, axes - table.shape[-1]), 0))[..., -axes:]
 
 
 def read_frames(frames: Any, image_size: tuple[int, int] | None = None) -> Frames:

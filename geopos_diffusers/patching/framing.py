@@ -13,7 +13,9 @@ from .frames import CurrentFrames, Frames, read_frames
 from .patched_model import STATE, frames_holder, geometry_layers, geometry_models
 
 
-def set_geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, int] | None = None) -> None:
+def set_geoconv_frames(
+    pipe_or_model: Any, frames: Any, image_size: tuple[int, int] | None = None, *, guided: bool = False
+) -> None:
     """Count coordinates from a box of each image instead of from the image, until other frames are set.
 
     The box says where something goes. Its edges lie at -1 and 1, as those of the image do without it; a random shift is
@@ -28,13 +30,17 @@ def set_geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, i
             where they are those of all images. None takes them off again: then the model's default frame holds, if
             it was trained with one, or else the image.
         image_size: height and width of the image, where boxes are in pixels.
+        guided: classifier-free guidance strengthens the frames as it does the prompt. What it compares with, the first
+            half of a batch that the pipeline doubles, is then in the model's default frame or, without one, in the
+            image's own coordinates; otherwise it is in the frames too. Autoencoders, which guidance does not call,
+            have the frames as they are.
 
     Raises:
         SurgeryError: the model is not patched.
         ConfigError: a box or frame that is not valid (see `box_frames`); coordinates that are not normalized to
             `unit`; a geometry channel without coordinates; layers with fewer axes than the frames. Nothing is changed.
             A later call of the model raises it where the number of its samples is not that of the frames, or two or
-            three times as many as guidance makes of them.
+            three times as many as guidance makes of them; of guided frames, where it is not twice as many.
 
     Example:
         >>> from geopos_diffusers import apply_geoconv
@@ -47,11 +53,15 @@ def set_geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, i
         >>> set_geoconv_frames(model, None)
     """
     models = _framed_models(pipe_or_model)
-    _set(models, None if frames is None else _checked(models, frames, image_size))
+    checked = None if frames is None else _checked(models, frames, image_size)
+    for model in models.values():
+        _set(model, checked if checked is None or not guided else _guided(model, checked))
 
 
 @contextmanager
-def geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, int] | None = None) -> Iterator[None]:
+def geoconv_frames(
+    pipe_or_model: Any, frames: Any, image_size: tuple[int, int] | None = None, *, guided: bool = False
+) -> Iterator[None]:
     """Within the block coordinates are counted in these frames; what was set before comes back after it.
 
     Arguments and errors are those of `set_geoconv_frames`.
@@ -68,12 +78,12 @@ def geoconv_frames(pipe_or_model: Any, frames: Any, image_size: tuple[int, int] 
     models = _framed_models(pipe_or_model)
     holders = {name: frames_holder(model) for name, model in models.items()}
     before = {name: None if holder is None else holder.frames for name, holder in holders.items()}
-    set_geoconv_frames(pipe_or_model, frames, image_size)
+    set_geoconv_frames(pipe_or_model, frames, image_size, guided=guided)
     try:
         yield
     finally:
         for name, model in models.items():
-            _set({name: model}, before[name])
+            _set(model, before[name])
 
 
 def boxes_of_batch(pipe_or_model: Any, boxes: Sequence[Box] | None, batch: slice) -> AbstractContextManager[None]:
@@ -90,7 +100,7 @@ def set_default_frame(model: nn.Module, box: Box) -> None:
         ConfigError: a box that is not valid, or coordinates that take no frames.
     """
     config = replace(getattr(model, STATE), default_frame=box)
-    _set({"": model}, _checked({"": model}, config.default_frame, None))
+    _set(model, _checked({"": model}, config.default_frame, None))
     holder = frames_holder(model)
     assert holder is not None
     holder.default, holder.frames = holder.frames, None
@@ -125,13 +135,20 @@ def _problem(layer: Any, frames: Frames) -> str:
     return f"has {axes} axes, the frames have {frames.axes}" if axes < frames.axes else ""
 
 
-def _set(models: dict[str, nn.Module], frames: Frames | None) -> None:
-    for model in models.values():
-        holder = frames_holder(model)
-        if holder is None:
-            if frames is None:
-                continue
-            holder = CurrentFrames()
-            for layer in geometry_layers(model).values():
-                layer.geo_frames = holder
-        holder.frames = frames
+def _guided(model: nn.Module, frames: Frames) -> Frames:
+    """The frames as a model takes them under guidance; as they are for an autoencoder, which it does not call."""
+    if hasattr(model, "decode"):
+        return frames
+    holder = frames_holder(model)
+    return frames.guided(None if holder is None else holder.default)
+
+
+def _set(model: nn.Module, frames: Frames | None) -> None:
+    holder = frames_holder(model)
+    if holder is None:
+        if frames is None:
+            return
+        holder = CurrentFrames()
+        for layer in geometry_layers(model).values():
+            layer.geo_frames = holder
+    holder.frames = frames

@@ -60,6 +60,7 @@ def generate_images(
     width: int | None = None,
     batch_size: int = 8,
     boxes: Sequence[Box | Sequence[Box]] | None = None,
+    guided_boxes: bool = False,
     images_per_seed: int = 1,
     call_arguments: Callable[[list[str]], dict[str, Any]] | None = None,
 ) -> Iterator[Generated]:
@@ -74,6 +75,7 @@ def generate_images(
         boxes: (x0, y0, x1, y1) in shares of the image, one a prompt, going round with them, or one for all: frames
             (see `set_geoconv_frames`) for an adapter that was trained with them. A list of boxes in place of one for
             several things in an image. None for what is set.
+        guided_boxes: guidance strengthens the boxes too (see `set_geoconv_frames`).
         images_per_seed: so many images in a row have the same seed.
         call_arguments(prompts): what the pipeline's call is given for a batch; None for the prompts alone.
 
@@ -112,7 +114,11 @@ def generate_images(
         texts = [prompt for _, prompt, *_ in batch]
         drawn = {"prompt": texts} if call_arguments is None else call_arguments(texts)
         try:
-            with nullcontext() if boxes is None else geoconv_frames(pipe, evenly_many([given for *_, given in batch])):
+            with (
+                nullcontext()
+                if boxes is None
+                else geoconv_frames(pipe, evenly_many([given for *_, given in batch]), guided=guided_boxes)
+            ):
                 output = pipe(**drawn, generator=generators, num_inference_steps=steps, **options)
         except GeoPosError:
             raise

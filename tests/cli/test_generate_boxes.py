@@ -88,6 +88,29 @@ class TestBoxes:
             assert np.abs(pixels(tmp_path / "each", index) - np.asarray(image)).max() <= 1
         assert np.abs(pixels(tmp_path / "all", 1) - pixels(tmp_path / "each", 1)).max() > 8
 
+    def test_guidance_strengthens_boxes_too(self, model, framed, tmp_path):
+        """Prompts and seeds in two batches; the settings tell."""
+        box, guided = ["--box", "0", "0.1", "0.5", "0.6"], ["--guided-box", "--guidance-scale", "4"]
+        common = [*PROMPTS, "--geoconv", framed, *box, "--num-images", "3", "--batch-size", "2"]
+        assert generate(model, tmp_path / "guided", *common, *guided) == 0
+        assert generate(model, tmp_path / "not", *common, *guided[1:]) == 0
+        assert json.loads((tmp_path / "guided" / "settings.json").read_text())["guided_box"] is True
+        assert "guided_box" not in json.loads((tmp_path / "not" / "settings.json").read_text())
+        pipe = tiny_stable_diffusion()
+        load_geoconv_weights(pipe, framed)
+        asked = (0.0, 0.1, 0.5, 0.6)
+        options = {"num_images": 3, "seed": 3, "steps": 2, "guidance_scale": 4.0, "batch_size": 2}
+        images = generate_images(pipe, ["a hand", "two hands"], boxes=[asked], guided_boxes=True, **options)
+        for index, item in enumerate(images):
+            assert np.abs(pixels(tmp_path / "guided", index) - np.asarray(item.image)).max() <= 1
+            assert np.abs(pixels(tmp_path / "guided", index) - pixels(tmp_path / "not", index)).max() > 8
+
+    def test_guided_boxes_need_guidance(self, model, framed, tmp_path, capsys):
+        command = ["generate", "--model", model, *PROMPTS, "--geoconv", framed, "--output", str(tmp_path / "out")]
+        line = refused(capsys, *command, "--box", "0", "0", "0.5", "1", "--guided-box", "--guidance-scale", "1")
+        assert "guided frames of 2 images are set and the model was called with 2 samples, not 4" in line
+        assert not (tmp_path / "out").exists()
+
     def test_the_mean_box_is_the_default(self, model, framed, tmp_path):
         box = ["--box", *map(str, MEAN)]
         assert generate(model, tmp_path / "given", *PROMPTS, "--geoconv", framed, *box) == 0
@@ -147,6 +170,7 @@ class TestRefusals:
             (["--box", "0", "0", "1", "1", "--boxes", "x"], "give --boxes or --box, not both"),
             (["--boxes", "nowhere.txt"], "no file of boxes nowhere.txt"),
             (["--draw-box"], "--draw-box needs --box, --boxes or --box-grid"),
+            (["--guided-box"], "--guided-box needs --box, --boxes or --box-grid"),
         ],
     )
     def test_of_options(self, model, framed, tmp_path, capsys, options, message):

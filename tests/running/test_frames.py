@@ -158,9 +158,9 @@ X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 class TestCompile:
-    @pytest.mark.parametrize("per_image", [1, 2])
+    @pytest.mark.parametrize(("per_image", "guided"), [(1, False), (2, False), (1, True), (2, True)])
     @pytest.mark.parametrize("basis", ["multilinear", pytest.param("taps", marks=pytest.mark.slow)])
-    def test_new_frames_need_no_new_graph(self, basis, per_image):
+    def test_new_frames_need_no_new_graph(self, basis, per_image, guided):
         torch._dynamo.reset()
         model, counter = blocks(basis=basis).eval().requires_grad_(False), CompileCounter()
         compiled = torch.compile(model, backend=counter, fullgraph=True)
@@ -168,9 +168,10 @@ class TestCompile:
         for seed in range(4):
             low, size = torch.rand(2, 2, 2, generator=torch.Generator().manual_seed(seed)) * 0.5
             boxes = torch.cat([low, low + size], 1)
-            with geoconv_frames(model, torch.stack([boxes, boxes.flip(0)][:per_image], 1)):
-                torch.testing.assert_close(compiled(X), model(X), rtol=0, atol=1e-5)
-                results.append(compiled(X))
+            x = torch.cat([X, X]) if guided else X
+            with geoconv_frames(model, torch.stack([boxes, boxes.flip(0)][:per_image], 1), guided=guided):
+                torch.testing.assert_close(compiled(x), model(x), rtol=0, atol=1e-5)
+                results.append(compiled(x))
             if seed == 0:
                 graphs = counter.frame_count
         assert graphs == 1

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_models import tiny_stable_diffusion
+from trained_models import draw_geometry
 
 from geopos_diffusers import apply_geoconv
 from geopos_diffusers.data.hands import render_hands
@@ -104,6 +105,27 @@ class TestConditions:
         assert torch.equal(doubled, predict(BOXES.repeat(2, 1)))
         assert (doubled - swapped).abs().max() > 1e-4
 
+    @pytest.mark.parametrize("kind", KINDS)
+    @torch.no_grad()
+    def test_guidance_compares_with_another_box(self, kind):
+        """The first half of a doubled batch is told of it, and what was told before comes back."""
+        unet, other = tiny_stable_diffusion().unet.eval(), (0.1, 0.2, 0.9, 0.7)
+        torch.manual_seed(0)
+        condition = conditions.add_condition(unet, kind)
+        if kind is conditions.BoxChannel:
+            torch.nn.init.normal_(unet.conv_in.weight[:, -1:])
+        sample, text = torch.randn(4, 4, 16, 16), torch.randn(4, 7, 16)
+        with conditions.told(condition, BOXES, other):
+            guided = unet(sample, 500, encoder_hidden_states=text).sample
+        with conditions.told(condition, torch.cat([torch.tensor([other, other]), BOXES])):
+            assert torch.equal(guided, unet(sample, 500, encoder_hidden_states=text).sample)
+        assert condition.unguided is None
+
+    def test_the_mean_box_is_that_of_the_training_images(self, hands):
+        """The mean over 24 images, each axis of a centre with a spread of about 0.15."""
+        mean = np.mean([row["box"] for row in hands[1]], axis=0)
+        assert np.abs(mean - data.MEAN_BOX).max() < 3 * 0.2 / 24**0.5
+
     def test_a_token_costs_what_the_geometry_does(self):
         unet = type("Unet", (), {"config": type("Config", (), {"cross_attention_dim": 192})})
         assert sum(one.numel() for one in conditions.BoxTokens(unet).parameters()) == 14_327
@@ -113,7 +135,9 @@ class TestConditions:
 def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     run, section, figure = (import_module(f"experiments.frames.{name}") for name in ("run", "section", "figure"))
     tiny_stable_diffusion().save_pretrained(tmp_path / "model")
-    arms = ["frames, whole", "box tokens, whole", "place words, LoRA"]  # in the order of ARMS
+    (tmp_path / "model" / "generation_config.json").write_text('{"guidance_scale": 2.5}')
+    trained_arms = ["frames, whole", "box tokens, whole", "place words, LoRA"]
+    arms = [*trained_arms, "frames, whole, guided"]  # in the order of ARMS
     words = ["--output", tmp_path / "work", "--results", tmp_path / "frames.json", "--model", tmp_path / "model"]
     words += ["--train-images", 32, "--test-images", 40, "--inference-steps", 2, "--batch-size", 2, "--seeds", 1]
     monkeypatch.setattr(run, "VALIDATION_IMAGES", 8)
@@ -127,7 +151,10 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     assert [(one["variant"], one["steps"]) for one in first["runs"]] == [(arm, n) for arm in arms for n in (2, 3)]
     assert all(one["held_out_loss"] > 0 for one in first["runs"])
     trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
-    assert len(trained) == len(arms)
+    assert len(trained) == len(trained_arms)
+    # The same weights, drawn in another way.
+    losses = {arm: [one["held_out_loss"] for one in first["runs"] if one["variant"] == arm] for arm in arms}
+    assert losses[arms[3]] == losses[arms[0]] != losses[arms[1]]
     start(run, *words, "--steps", 3, "--finished-only")
     again = json.loads((tmp_path / "frames.json").read_text())
     assert again["runs"] == first["runs"]
@@ -137,7 +164,8 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "work" / "measured")
     start(run, *words, "--arms", "frames, whole", "frames alone", "--steps", 3)
     added = json.loads((tmp_path / "frames.json").read_text())
-    assert [one["variant"] for one in added["runs"] if one["steps"] == 3] == [arms[0], arms[1], arms[2], "frames alone"]
+    expected = [*trained_arms, "frames alone", arms[3]]
+    assert [one["variant"] for one in added["runs"] if one["steps"] == 3] == expected
     assert [one for one in added["runs"] if one["variant"] != "frames alone"] == first["runs"]
     assert added["image_differences"] == first["image_differences"]  # nothing is known of the other arm's images
     with pytest.raises(DataError, match="other settings"):
@@ -205,6 +233,16 @@ class TestGeneralisation:
         assert both["left_found"] == both["right_found"] == left["left_found"] == 1
         assert both["iou"] > 0.6
         assert left["right_found"] < 0.2
+
+    def test_guided_boxes_change_what_is_drawn(self):
+        pipe, rows = tiny_stable_diffusion(), [{"text": "a hand", "box": tuple(box)} for box in self.BOXES]
+        apply_geoconv(pipe)
+        draw_geometry(pipe.unet)
+        images = [
+            np.stack(generalisation.draw(pipe, rows, generalisation.Condition(guided=guided), 2, 4.0)).astype(int)
+            for guided in (True, False)
+        ]
+        assert np.abs(images[0] - images[1]).max() > 8
 
     @pytest.mark.parametrize(("share", "first"), [(1 / 4, 1), (1 / 2, 2)])
     def test_boxes_move_while_drawing(self, share, first):
