@@ -1,6 +1,6 @@
 """The arms: who is told where the hand goes, how, and what is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from geopos_diffusers.finetuning.text_to_image import TextToImage
 
@@ -13,6 +13,7 @@ class Arm:
 
     beside: another arm, whose rate stands for `{beside}`. framed: whether images are generated in frames. placed_text:
     whether captions say the place. condition: how else the UNet is told of the box; task: what trains it then.
+    guided: whether guidance strengthens the box. weights_of: the arm that was trained, where this one only draws.
     """
 
     options: str
@@ -22,6 +23,8 @@ class Arm:
     placed_text: bool = False
     condition: type[BoxCondition] | None = None
     task: type[TextToImage] = TextToImage
+    guided: bool = False
+    weights_of: str | None = None
 
     @property
     def told(self) -> bool:
@@ -52,4 +55,9 @@ ARMS = {
     "frames, CoordConv, whole": Arm(
         f"--train geoconv+full --encoding cartesian {FRAMES} {BESIDE_WHOLE}", COEFFICIENTS, "no control", framed=True
     ),
+}
+GUIDED = "{}, guided"  # an arm's weights, drawn with guidance that strengthens the box
+ARMS |= {
+    GUIDED.format(name): replace(ARMS[name], guided=True, weights_of=name)
+    for name in ("frames, whole", "frames alone", "box channel, whole")
 }

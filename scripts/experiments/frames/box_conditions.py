@@ -20,12 +20,16 @@ WIDTH = 55  # with it a token costs 14,327 parameters, beside 14,240 of the geom
 class BoxCondition(nn.Module):
     """Part of a UNet that tells it the box of each image. boxes: [B, 4] in shares of the image, of the present call.
 
-    Guidance calls the UNet with the batch twice over; both halves are told.
+    Guidance calls the UNet with the batch twice over; both halves are told. unguided: a box [4] that the first half,
+    the unconditional one, is told in place of its own; None for its own.
     """
 
     boxes: Tensor
+    unguided: Tensor | None = None
 
     def boxes_of(self, samples: int) -> Tensor:
+        if self.unguided is not None:
+            return torch.cat([self.unguided.expand_as(self.boxes), self.boxes])
         return self.boxes.repeat(samples // len(self.boxes), 1)
 
     def change(self, sample: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,14 +90,15 @@ def add_condition(unet: Any, kind: type[BoxCondition]) -> BoxCondition:
 
 
 @contextmanager
-def told(condition: BoxCondition, boxes: Sequence[Box] | Tensor) -> Iterator[None]:
-    """Within the block the UNet is told of these boxes."""
-    before = getattr(condition, "boxes", None)
+def told(condition: BoxCondition, boxes: Sequence[Box] | Tensor, unguided: Box | None = None) -> Iterator[None]:
+    """Within the block the UNet is told of these boxes, and its unconditional half of the box `unguided`."""
+    before = getattr(condition, "boxes", None), condition.unguided
     condition.boxes = torch.as_tensor(boxes)
+    condition.unguided = None if unguided is None else torch.tensor(unguided).to(condition.boxes)
     try:
         yield
     finally:
-        condition.boxes = before
+        condition.boxes, condition.unguided = before
 
 
 class ToldOfBoxes(TextToImage):

@@ -11,6 +11,7 @@ from ..rendered_hands import KNOWN_POSES, render
 
 SIZE = 64
 HANDS = (*KNOWN_POSES, "--placement", "anywhere", "--scale", "0.35", "0.8")
+MEAN_BOX = (0.336, 0.228, 0.669, 0.772)  # of the training images
 PLACED_TEXT = "placed_text"  # field of the captions with a place
 ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 

@@ -19,7 +19,7 @@ from geopos_diffusers.pipelines.loading import load_pipeline
 
 from .arms import Arm
 from .box_conditions import load_told, told
-from .data import place_words
+from .data import MEAN_BOX, place_words
 
 BATCH = 16
 InBoxes = Callable[[Sequence[Box]], AbstractContextManager[None]]
@@ -29,10 +29,10 @@ def load_arm(arm: Arm, model: str, folder: Path) -> tuple[Any, InBoxes]:
     """The pipeline with what was trained, and a context in which its images have their boxes."""
     if arm.condition is not None:
         pipe, condition = load_told(model, folder, arm.condition)
-        return pipe, lambda boxes: told(condition, torch.tensor(boxes))
+        return pipe, lambda boxes: told(condition, torch.tensor(boxes), MEAN_BOX if arm.guided else None)
     pipe = load_pipeline(model)
     load_trained_parts(pipe, folder)
-    return pipe, partial(geoconv_frames, pipe) if arm.framed else lambda boxes: nullcontext()
+    return pipe, partial(geoconv_frames, pipe, guided=arm.guided) if arm.framed else lambda boxes: nullcontext()
 
 
 def draw(

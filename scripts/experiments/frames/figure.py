@@ -37,7 +37,8 @@ DRAWN = 8  # test rows
 def nine_places(args: argparse.Namespace, name: str) -> list[Image.Image]:
     """Images of one prompt and noise with their boxes drawn."""
     arm, boxes = ARMS[name], grid_places(3, *SIDES)
-    pipe, in_boxes = load_arm(arm, args.model, Path(args.output) / "runs" / slug(name) / f"seed-{args.seed}" / "final")
+    folder = Path(args.output) / "runs" / slug(arm.weights_of or name) / f"seed-{args.seed}" / "final"
+    pipe, in_boxes = load_arm(arm, args.model, folder)
     prompts = [prompt_of(arm, args.prompt, box) for box in boxes]
     scale = recommended_guidance(args.model) or 1.0
     images = draw(pipe, in_boxes, prompts, boxes, [args.noise] * len(boxes), args.inference_steps, scale)

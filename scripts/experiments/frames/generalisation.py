@@ -81,12 +81,14 @@ class Condition:
     """boxes: from those of the test rows. size: height and width. moved_after: the share of the denoising steps after
     which the boxes are those of the rows again; None where they never move. boxes_given: of two boxes in the halves of
     an image, that of the row on the left and that of the row before on the right; None for an image with one.
+    guided: whether guidance strengthens the boxes.
     """
 
     boxes: Callable[[Boxes], Boxes] = lambda boxes: boxes
     size: tuple[int, int] = (SIZE, SIZE)
     moved_after: float | None = None
     boxes_given: int | None = None
+    guided: bool = False
 
 
 CONDITIONS = {
@@ -104,6 +106,10 @@ CONDITIONS = {
     "box moved after half of the steps": Condition(mirrored, moved_after=1 / 2),
     "two boxes, 64 x 128 pixels": Condition(size=(SIZE, 2 * SIZE), boxes_given=2),
     "the left one of them alone": Condition(size=(SIZE, 2 * SIZE), boxes_given=1),
+    "guided, as trained": Condition(guided=True),
+    "guided, boxes of 0.6 times the size": Condition(scaled(0.6), guided=True),
+    "guided, half of the box outside": Condition(beyond_the_edge(0.5), guided=True),
+    "guided, two boxes, 64 x 128 pixels": Condition(size=(SIZE, 2 * SIZE), boxes_given=2, guided=True),
 }
 
 
@@ -138,7 +144,7 @@ def draw(
                 set_geoconv_frames(pipe, frames_of(asked[part]))
             return values
 
-        set_geoconv_frames(pipe, frames_of(first[part]))
+        set_geoconv_frames(pipe, frames_of(first[part]), guided=condition.guided)
         drawn = pipe(
             [row["text"] for row in rows[part]],
             height=condition.size[0],

@@ -18,6 +18,7 @@ import shlex
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from itertools import product
 from os import devnull
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ import torch
 from PIL import Image
 
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.errors import DivergedError
+from geopos_diffusers.errors import ConfigError, DivergedError
 from geopos_diffusers.files import write_json
 from geopos_diffusers.finetuning.engine import finetune
 from geopos_diffusers.metrics.bootstrap import bootstrap_means
@@ -116,6 +117,7 @@ class Rates:
         return self._swept(name)[1]
 
     def _swept(self, name: str) -> tuple[dict[str, float], dict[str, float | None]]:
+        name = ARMS[name].weights_of or name
         if name not in self._found:
             arm = ARMS[name]
             fixed = {} if arm.beside is None else {"beside": self.of(arm.beside)["rate"]}
@@ -205,6 +207,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "guidance_scale": recommended_guidance(args.model) or 1.0,
         "sweep_steps": args.sweep_steps,
     }
+    if settings["guidance_scale"] <= 1 and (guided := [name for name in args.arms if ARMS[name].guided]):
+        raise ConfigError(f"{args.model} has no guidance, which {guided[0]!r} needs")
     standing = results.read_standing(args.results, "frames", settings)
     known, commands = standing or EMPTY, results.commands_with(standing)
     work = Path(args.output)
@@ -218,11 +222,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     records = {(one["variant"], one["seed"], one["steps"]): one for one in known["runs"]}
     variants = dict(known["variants"])
     columns: dict[int, dict[str, list]] = {}  # by steps and arm
+    trained = {name: ARMS[name].weights_of or name for name in args.arms}
     for seed in args.seeds:
-        for name in args.arms:
-            arm, folder = ARMS[name], work / "runs" / slug(name) / f"seed-{seed}"
-            for steps in sorted(args.steps):
-                label = f"{folder.parent.name}-seed-{seed}-step-{steps}"
+        for weights in dict.fromkeys(trained.values()):
+            folder = work / "runs" / slug(weights) / f"seed-{seed}"
+            for steps, name in product(sorted(args.steps), [name for name in args.arms if trained[name] == weights]):
+                arm, label = ARMS[name], f"{slug(name)}-seed-{seed}-step-{steps}"
                 measured = work / "measured" / f"{label}-{args.test_images}.json"
                 if not measured.is_file() and (name, seed, steps) in records:
                     continue
