@@ -205,8 +205,9 @@ def _mask(args: argparse.Namespace) -> None:
 
 
 def _boxes(args: argparse.Namespace) -> None:
-    from ..data.hand_boxes import BOXED_METADATA, MARGINS, write_boxes
+    from ..data.hand_boxes import BOXED_METADATA, write_boxes
     from ..data.hand_masks import FindHands, hands_of_row
+    from ..images.hand_boxes import MARGINS
 
     def write(find_hands: FindHands) -> None:
         counts = write_boxes(args.folder, find_hands, margin, args.overwrite, not args.quiet)

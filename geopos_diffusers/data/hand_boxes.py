@@ -1,26 +1,22 @@
-"""Boxes of hands from their key points, in shares of the image: the frames that a training can count coordinates in."""
+"""Boxes of the hands of an image folder: the frames that a training can count coordinates in."""
 
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from ..boxes import Box
 from ..errors import DataError
 from ..files import atomic_path
 from ..images.box_drawing import draw_boxes
 from ..images.contact_sheet import contact_sheet
+from ..images.hand_boxes import box_of_hand
 from .annotating import new_files, read_images
 from .hand_masks import FindHands
 
 BOXED_METADATA, PREVIEW = "metadata_boxes.jsonl", "boxes_preview.png"
 PREVIEWED = 24  # images
-# What lies beyond the key points, as a share of their longer side: where boxes overlap most with those that were
-# rendered. The detector's points lie farther within the hand.
-MARGINS = {"keypoints": 0.04, "detected": 0.09}
 
 
 @dataclass(frozen=True)
@@ -30,20 +26,6 @@ class BoxCounts:
     images: int
     one: int
     several: int
-
-
-def box_of_hand(points: np.ndarray, size: tuple[int, int], margin: float) -> Box | None:
-    """The box around key points, in shares of the image; None where it lies outside.
-
-    Args:
-        points: [21, 2] in pixels. size: width and height of the image.
-        margin: added on each side, as a share of the longer side: key points lie within the hand.
-    """
-    low, high = points.min(0), points.max(0)
-    reach = margin * float((high - low).max())
-    x0, y0 = (round(float(value), 4) for value in np.clip((low - reach) / size, 0.0, 1.0))
-    x1, y1 = (round(float(value), 4) for value in np.clip((high + reach) / size, 0.0, 1.0))
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def write_boxes(

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..images.metadata import METADATA, file_of_row, read_rows
+from .box_overlap import boxes_of_row
 from .hand_attributes import HandAttributes, attributes_of_row
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -25,6 +26,7 @@ class FolderImage:
     text: the prompt it was generated from, or a caption. seed: of its noise. `geopos generate` writes both.
     keypoints: [21, 2] float64, where the hand's joints should be: x, y in pixels of the upright image, in MediaPipe's
         order. `geopos data hands` writes them.
+    boxes: [K, 4] float64, where hands were asked for, see `boxes_of_row`. `geopos generate --box` writes them.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class FolderImage:
     text: str | None = None
     seed: int | None = None
     keypoints: np.ndarray | None = field(default=None, compare=False)
+    boxes: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,10 @@ def read_metadata(path: Path) -> Iterator[FolderImage]:
         name = file_of_row(row, place)
         try:
             attributes = attributes_of_row(row)
-            seed, keypoints = seed_of_row(row), keypoints_of_row(row)
+            seed, keypoints, boxes = seed_of_row(row), keypoints_of_row(row), boxes_of_row(row)
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
-        yield FolderImage(path.parent / name, name.as_posix(), attributes, row.get("text"), seed, keypoints)
+        yield FolderImage(path.parent / name, name.as_posix(), attributes, row.get("text"), seed, keypoints, boxes)
 
 
 def seed_of_row(row: Mapping[str, Any]) -> int | None:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..images.hand_boxes import MARGINS
 from .anatomy import anatomy_vector
 from .anatomy_faults import anatomy_faults
+from .box_overlap import hands_in_boxes
 from .finger_count import count_scores
 from .hand_detection import HandDetection
 from .hand_distribution import MINIMUM_HANDS, HandDistribution
@@ -135,6 +137,21 @@ def to_the_pose(error: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Values
         return float(error(hands[closest_hand(hands, keypoints)], keypoints))
 
     return of_image(value)
+
+
+def box_overlap(row: ScoredImage) -> float | None:
+    """Of the boxes that were asked for and the hands that the detector found."""
+    if row.source.boxes is None:
+        return None
+    return hands_in_boxes(row.source.boxes, [hand.landmarks for hand in row.hands], row.size, MARGINS["detected"])
+
+
+def judged_box_overlap(row: ScoredImage, judgement: Judgement) -> float | None:
+    """Of the one box that was asked for and the second judge's key points, where it sees a hand."""
+    boxes = row.source.boxes
+    if boxes is None or len(boxes) > 1 or judgement.present <= LIKELY:
+        return None
+    return hands_in_boxes(boxes, [judgement.keypoints], row.size, MARGINS["keypoints"])
 
 
 def well_formed(_: ScoredImage, judgement: Judgement) -> float:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from ..boxes import Box
-from ..data.hand_boxes import MARGINS, box_of_hand
+from ..images.hand_boxes import MARGINS, box_of_hand
 from ..metrics.hand_judge import HandJudge
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from PIL import Image
 
 from geopos_diffusers.boxes import check_box
 from geopos_diffusers.cli.main import main
-from geopos_diffusers.data.hand_boxes import box_of_hand
 from geopos_diffusers.data.hands import HandOptions, make_draw_hands
 from geopos_diffusers.data.image_folder import write_image_folder
 from geopos_diffusers.images.box_drawing import COLOUR
+from geopos_diffusers.images.hand_boxes import box_of_hand
 
 
 def rows(path: Path) -> list[dict]:

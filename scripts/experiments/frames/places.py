@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from geopos_diffusers.metrics.box_overlap import box_overlap
 from geopos_diffusers.metrics.hand_detection import HandDetector
 from geopos_diffusers.metrics.hand_judge import HandJudge, Judgement
 
@@ -72,13 +73,6 @@ def describe(judged: Judgement, image: Image.Image) -> dict[str, Any]:
     }
 
 
-def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union [N] of boxes [N, 4]."""
-    low, high = np.maximum(first[:, :2], second[:, :2]), np.minimum(first[:, 2:], second[:, 2:])
-    common = np.clip(high - low, 0, None).prod(1)
-    return common / ((first[:, 2:] - first[:, :2]).prod(1) + (second[:, 2:] - second[:, :2]).prod(1) - common)
-
-
 def scores(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """Means over the images: of all, and of those in which a hand is found where that is needed; None of too few.
 
@@ -99,7 +93,7 @@ def scores(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> d
         "found": float(present.mean()),
         "mediapipe_found": float(np.mean([one["mediapipe"] for one in found])),
         "centre_error": mean(np.linalg.norm(middles[0] - middles[1], axis=1)[present]),
-        "iou": float(np.median(overlap(asked, got)[present])) if present.any() else None,
+        "iou": float(np.median(box_overlap(asked, got)[present])) if present.any() else None,
         "correlation_x": correlation(middles[0][present, 0], middles[1][present, 0]),
         "correlation_y": correlation(middles[0][present, 1], middles[1][present, 1]),
         "width_correlation": correlation(sizes[0][present, 0], sizes[1][present, 0]),
@@ -122,7 +116,7 @@ def image_columns(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]
     return {
         "fingers": present * np.array(right, float),
         "well_formed": present * np.array([one["well_formed"] for one in found]),
-        "iou": present * overlap(asked, got),
+        "iou": present * box_overlap(asked, got),
     }
 
 

@@ -5,6 +5,7 @@
 Renders proper and defective hands. Each measure must get worse with the share of defective hands, must give halves of
 one set a difference whose interval holds 0, must not gain from blur, low contrast or JPEG beyond its tolerance, and
 must move little with the size of the image. Writes a JSON file and a page beside it. What is there is not made again.
+With --measures these alone are controlled, and the results file keeps what it says of the others.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from geopos_diffusers.metrics.quality import QUALITY, quality_scores
 from geopos_diffusers.metrics.records import ScoredFolder
 from geopos_diffusers.training.processes import run_script
 
-from ..results import write_results
+from ..results import commands_with, read_standing, write_results
 from .controls import (
     SHARES,
     SIZE_TOLERANCES,
@@ -161,8 +162,6 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
             )
         )
     model = ReferenceModel.of(scored[REFERENCE])
-    runs = [control_measure(measure, scored, model, args) for measure in MEASURES.values()]
-    runs += control_sets(scored, args)
     settings = {
         "images": args.num_images,
         "seed": args.seed,
@@ -173,13 +172,29 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
         "least_coverage": args.least_coverage,
         "extractor": EXTRACTOR,
     }
-    return write_results(args.results, "hand_controls", runs, settings)
+    standing = read_standing(args.results, "hand_controls", settings) if args.measures else None
+    kept = {run["variant"]: run for run in standing["runs"]} if standing else {}
+    asked = args.measures or list(MEASURES)
+    runs = [
+        control_measure(measure, scored, model, args) if name in asked else kept.pop(name)
+        for name, measure in MEASURES.items()
+        if name in asked or name in kept
+    ]
+    runs += control_sets(scored, args) if not args.measures else [run for run in kept.values() if run["kind"] == "set"]
+    return write_results(args.results, "hand_controls", runs, settings, commands=commands_with(standing))
 
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="runs/hand_controls", help="folder of the images and scores (%(default)s)")
     parser.add_argument("--results", default="docs/results/hand_controls.json", help="results file (%(default)s)")
+    parser.add_argument(
+        "--measures",
+        nargs="+",
+        choices=list(MEASURES),
+        metavar="NAME",
+        help="only these, of a results file that stands",
+    )
     parser.add_argument("--num-images", type=int, default=300, help="hands of each set (%(default)s)")
     parser.add_argument("--draws", type=int, default=400, help="random draws of each control (%(default)s)")
     parser.add_argument("--set-draws", type=int, default=20, help="the same for scores of sets (%(default)s)")

@@ -6,6 +6,7 @@ from geopos_diffusers.metrics.measures import MEASURES
 from geopos_diffusers.metrics.quality import QUALITY
 
 from ..page import markdown_table
+from ..results import commands_of
 from .data import CHANGES, SIZES
 
 MARKS = {True: "yes", False: "**no**", None: "-"}
@@ -40,7 +41,7 @@ def page(results: dict[str, Any]) -> str:
     parts = [
         HEAD.format(
             date=results["date"],
-            command=results["command"],
+            command="\n".join(commands_of(results)),
             least=settings["least_coverage"],
             **{name: settings[name] for name in ("images", "side", "seed", "draws")},
         ),

@@ -64,13 +64,6 @@ class TestMeasures:
         assert (x, top) == pytest.approx((35 / 64, 0.25))
         assert places.silhouette_place(Image.new("RGB", (64, 64), "teal"), 0.5) == (None, None)
 
-    @pytest.mark.parametrize(
-        ("box", "expected"),
-        [((0, 0, 1, 1), 0.25), ((0, 0, 0.5, 0.5), 1), ((0.5, 0.5, 1, 1), 0), ((0.25, 0, 0.75, 0.5), 1 / 3)],
-    )
-    def test_overlap(self, box, expected):
-        assert places.overlap(np.array([[0, 0, 0.5, 0.5]]), np.array([box])) == pytest.approx(expected)
-
     def test_places_in_words(self):
         grid = [
             data.place_words((x - 0.1, y - 0.1, x + 0.1, y + 0.1)) for y in (0.2, 0.5, 0.8) for x in (0.2, 0.5, 0.8)
