@@ -253,7 +253,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     differences = {"steps": compared, "arms": image_intervals(columns.get(compared, {}))}
     if known["image_differences"]["steps"] in (0, compared):
         differences["arms"] = known["image_differences"]["arms"] | differences["arms"]
-    elif not differences["arms"]:
+    elif len(differences["arms"]) <= len(known["image_differences"]["arms"]):
         differences = known["image_differences"]
     ordered = {name: variants[name] for name in ARMS if name in variants}
     runs = sorted(records.values(), key=lambda one: (one["seed"], list(ARMS).index(one["variant"]), one["steps"]))

@@ -31,6 +31,7 @@ COLUMNS = {
 }
 RENDERED = "the rendered hands"
 FOLLOWS, IGNORES = 0.8, 0.2  # correlations
+LEAST_FOUND = 0.5  # of a run that has not failed
 SHOWN = ("frames, whole", "frames alone", "box channel, whole", "place words, whole", "no control")  # in the picture
 AIM = {"correlation_x": 0.95, "correlation_y": 0.95, "iou": 0.6}
 
@@ -100,6 +101,16 @@ def rates(settings: dict[str, Any]) -> str:
         "correlation with the places\nof validation boxes (1 - its mean over both axes stands in the last table), the "
         "others by the held-out loss"
     )
+
+
+def failures(runs: list[Run]) -> str:
+    """Which runs draw hardly any hand; empty without such. They count in the means."""
+    failed = [
+        f"{run['variant']}, seed {run['seed']}, {run['steps']} steps ({run['scores']['found']:.2f})"
+        for run in runs
+        if run["scores"]["found"] < LEAST_FOUND
+    ]
+    return f"\nFailed, a hand being found in less than half of the images: {'; '.join(failed)}." if failed else ""
 
 
 def precisions(runs: list[Run]) -> str:
@@ -201,7 +212,7 @@ it knows, from captions that do not say where. Each arm draws the captions and b
 {settings["test_images"]} other renders, each from its own noise, in {settings["inference_steps"]} steps at guidance
 {settings["guidance_scale"]:g}. The rate is constant, with a moving average of the weights; {rates(settings)}.
 Seeds of the trainings: {", ".join(map(str, seeds))}.{few}{lacking}
-{precisions(runs)} {results["date"]}, one core of a processor that was busy with other work.
+{precisions(runs)} {results["date"]}, one core of a processor that was busy with other work.{failures(runs)}
 
 ```bash
 {commands}
