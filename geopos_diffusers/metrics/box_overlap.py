@@ -8,6 +8,8 @@ import numpy as np
 from ..errors import DataError
 from ..images.hand_boxes import box_of_hand
 
+_RENAME = "call the field otherwise if it is something else"
+
 
 def box_overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Intersection over union [N] of boxes [N, 4], 0 to 1; either may be one box [4] or [1, 4] for all.
@@ -47,8 +49,8 @@ def boxes_of_row(row: Mapping[str, Any]) -> np.ndarray | None:
         DataError: not four finite numbers each, below 0, empty or reversed.
     """
     given = row.get("boxes")
-    if given is None:
-        given = None if row.get("box") is None else [row["box"]]
+    if given is None and row.get("box") is not None:
+        given = [row["box"]]
     if given is None:
         return None
     try:
@@ -56,7 +58,9 @@ def boxes_of_row(row: Mapping[str, Any]) -> np.ndarray | None:
     except ValueError:  # lists of different lengths
         boxes = np.empty(0)
     if boxes.ndim != 2 or boxes.shape[1:] != (4,) or boxes.dtype.kind not in "iuf" or not np.isfinite(boxes).all():
-        raise DataError("box must be four finite numbers x0, y0, x1, y1, and boxes a list of such")
-    if (boxes < 0).any() or (boxes[:, :2] >= boxes[:, 2:]).any():
-        raise DataError(f"a box is below 0, empty or reversed: {given!r}"[:200])
+        raise DataError(f"box must be four finite numbers x0, y0, x1, y1, and boxes a list of such; {_RENAME}")
+    wrong = (boxes < 0).any(1) | (boxes[:, :2] >= boxes[:, 2:]).any(1)
+    if wrong.any():
+        shown = boxes[wrong][0].tolist()
+        raise DataError(f"box {shown} is below 0, empty or reversed; it must be x0, y0, x1, y1; {_RENAME}")
     return boxes.astype(np.float64)
