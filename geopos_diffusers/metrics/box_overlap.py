@@ -1,14 +1,10 @@
 """How far hands lie in the boxes that were asked for: intersection over union."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import DataError
 from ..images.hand_boxes import box_of_hand
-
-_RENAME = "call the field otherwise if it is something else"
 
 
 def box_overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -38,29 +34,3 @@ def hands_in_boxes(
     asked = boxes / [*size, *size] if boxes.max() > 1 else boxes
     found = [box for points in hands if (box := box_of_hand(points[:, :2], size, margin)) is not None]
     return float(np.mean([max((box_overlap(box, np.array(one)) for one in found), default=0.0) for box in asked]))
-
-
-def boxes_of_row(row: Mapping[str, Any]) -> np.ndarray | None:
-    """The `boxes` of a row of metadata, or its one `box`, as [K, 4] float64: x0, y0, x1, y1; None where it has neither.
-
-    In shares of the image, as `geopos generate` writes them, or in pixels where a number is above 1.
-
-    Raises:
-        DataError: not four finite numbers each, below 0, empty or reversed.
-    """
-    given = row.get("boxes")
-    if given is None and row.get("box") is not None:
-        given = [row["box"]]
-    if given is None:
-        return None
-    try:
-        boxes = np.array(given)
-    except ValueError:  # lists of different lengths
-        boxes = np.empty(0)
-    if boxes.ndim != 2 or boxes.shape[1:] != (4,) or boxes.dtype.kind not in "iuf" or not np.isfinite(boxes).all():
-        raise DataError(f"box must be four finite numbers x0, y0, x1, y1, and boxes a list of such; {_RENAME}")
-    wrong = (boxes < 0).any(1) | (boxes[:, :2] >= boxes[:, 2:]).any(1)
-    if wrong.any():
-        shown = boxes[wrong][0].tolist()
-        raise DataError(f"box {shown} is below 0, empty or reversed; it must be x0, y0, x1, y1; {_RENAME}")
-    return boxes.astype(np.float64)

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..errors import DataError
 from ..images.metadata import METADATA, file_of_row, read_rows
-from .box_overlap import boxes_of_row
 from .hand_attributes import HandAttributes, attributes_of_row
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -106,11 +105,40 @@ def keypoints_of_row(row: Mapping[str, Any]) -> np.ndarray | None:
     given = row.get("keypoints")
     if given is None:
         return None
-    try:
-        keypoints = np.array(given)
-    except ValueError:  # lists of different lengths
-        keypoints = np.empty(0)
-    # Texts, nulls and truth values have other kinds than whole numbers and floats.
-    if keypoints.shape != (21, 2) or keypoints.dtype.kind not in "iuf" or not np.isfinite(keypoints).all():
+    keypoints = _finite_numbers(given)
+    if keypoints is None or keypoints.shape != (21, 2):
         raise DataError("keypoints must be 21 pairs [x, y] of finite numbers, in pixels")
-    return keypoints.astype(np.float64)
+    return keypoints
+
+
+def boxes_of_row(row: Mapping[str, Any]) -> np.ndarray | None:
+    """The `boxes` of a row of metadata, or its one `box`, as [K, 4] float64: x0, y0, x1, y1; None where it has neither.
+
+    In shares of the image, as `geopos generate` writes them, or in pixels where a number is above 1.
+
+    Raises:
+        DataError: not four finite numbers each, below 0, empty or reversed.
+    """
+    given = row.get("boxes")
+    if given is None and row.get("box") is not None:
+        given = [row["box"]]
+    if given is None:
+        return None
+    boxes, rename = _finite_numbers(given), "call the field otherwise if it is something else"
+    if boxes is None or boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise DataError(f"box must be four finite numbers x0, y0, x1, y1, and boxes a list of such; {rename}")
+    wrong = (boxes < 0).any(1) | (boxes[:, :2] >= boxes[:, 2:]).any(1)
+    if wrong.any():
+        shown = boxes[wrong][0].tolist()
+        raise DataError(f"box {shown} is below 0, empty or reversed; it must be x0, y0, x1, y1; {rename}")
+    return boxes
+
+
+def _finite_numbers(given: Any) -> np.ndarray | None:
+    """Nested lists of finite numbers as float64; None of anything else."""
+    try:
+        values = np.array(given)
+    except ValueError:  # lists of different lengths
+        return None
+    # Texts, nulls and truth values have other kinds than whole numbers and floats.
+    return values.astype(np.float64) if values.dtype.kind in "iuf" and np.isfinite(values).all() else None

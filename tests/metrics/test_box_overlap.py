@@ -9,10 +9,10 @@ import pytest
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.images.metadata import read_rows
-from geopos_diffusers.metrics.box_overlap import box_overlap, boxes_of_row, hands_in_boxes
+from geopos_diffusers.metrics.box_overlap import box_overlap, hands_in_boxes
 from geopos_diffusers.metrics.evaluation_cache import EvaluationCache
 from geopos_diffusers.metrics.folder_scoring import score_folders
-from geopos_diffusers.metrics.image_folder import list_images
+from geopos_diffusers.metrics.image_folder import boxes_of_row, list_images
 from geopos_diffusers.metrics.image_scoring import ScoringSettings
 from geopos_diffusers.metrics.measure_values import ReferenceModel
 from geopos_diffusers.metrics.measures import MEASURES

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from geopos_diffusers.images.hand_boxes import MARGINS
 from geopos_diffusers.metrics.box_overlap import box_overlap
 from geopos_diffusers.metrics.hand_detection import HandDetector
 from geopos_diffusers.metrics.hand_judge import HandJudge, Judgement
 
-MARGIN = 0.04  # of `geopos data boxes` around key points
+MARGIN = MARGINS["keypoints"]  # of `geopos data boxes`
 DIFFERENT = 40  # of 255, in the channel that differs most
 UPPER_PART = 0.35  # of the asked height: above all wrists
 LEAST_SHARE = 0.005  # of the image, of a silhouette

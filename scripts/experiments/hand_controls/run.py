@@ -173,15 +173,12 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
         "extractor": EXTRACTOR,
     }
     standing = read_standing(args.results, "hand_controls", settings) if args.measures else None
-    kept = {run["variant"]: run for run in standing["runs"]} if standing else {}
-    asked = args.measures or list(MEASURES)
-    runs = [
-        control_measure(measure, scored, model, args) if name in asked else kept.pop(name)
-        for name, measure in MEASURES.items()
-        if name in asked or name in kept
-    ]
-    runs += control_sets(scored, args) if not args.measures else [run for run in kept.values() if run["kind"] == "set"]
-    return write_results(args.results, "hand_controls", runs, settings, commands=commands_with(standing))
+    made = [control_measure(MEASURES[name], scored, model, args) for name in args.measures or MEASURES]
+    made += [] if args.measures else control_sets(scored, args)
+    runs = {run["variant"]: run for run in [*(standing["runs"] if standing else ()), *made]}
+    ranks = {name: rank for rank, name in enumerate(MEASURES)}  # scores of sets come last
+    ordered = sorted(runs.values(), key=lambda run: ranks.get(run["variant"], len(ranks)))
+    return write_results(args.results, "hand_controls", ordered, settings, commands=commands_with(standing))
 
 
 def main() -> None:
