@@ -13,7 +13,8 @@ class Arm:
 
     beside: another arm, whose rate stands for `{beside}`. framed: whether images are generated in frames. placed_text:
     whether captions say the place. condition: how else the UNet is told of the box; task: what trains it then.
-    guided: whether guidance strengthens the box. weights_of: the arm that was trained, where this one only draws.
+    guided: whether guidance strengthens the box. guidance_scale: of the drawing; None for what the model recommends.
+    weights_of: the arm that was trained, where this one only draws.
     """
 
     options: str
@@ -24,6 +25,7 @@ class Arm:
     condition: type[BoxCondition] | None = None
     task: type[TextToImage] = TextToImage
     guided: bool = False
+    guidance_scale: float | None = None
     weights_of: str | None = None
 
     @property
@@ -56,8 +58,11 @@ ARMS = {
         f"--train geoconv+full --encoding cartesian {FRAMES} {BESIDE_WHOLE}", COEFFICIENTS, "no control", framed=True
     ),
 }
+TRAINED = tuple(ARMS)
 GUIDED = "{}, guided"  # an arm's weights, drawn with guidance that strengthens the box
 ARMS |= {
     GUIDED.format(name): replace(ARMS[name], guided=True, weights_of=name)
     for name in ("frames, whole", "frames alone", "box channel, whole")
 }
+STRONG = f"{GUIDED.format('frames, whole')}, scale 4"
+ARMS[STRONG] = replace(ARMS[GUIDED.format("frames, whole")], guidance_scale=4.0)

@@ -15,7 +15,7 @@ from geopos_diffusers.files import atomic_directory, write_text
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 from geopos_diffusers.images.metadata import METADATA
 from geopos_diffusers.patching.framing import geoconv_frames
-from geopos_diffusers.pipelines.loading import load_pipeline
+from geopos_diffusers.pipelines.loading import load_pipeline, recommended_guidance
 
 from .arms import Arm
 from .box_conditions import load_told, told
@@ -33,6 +33,11 @@ def load_arm(arm: Arm, model: str, folder: Path) -> tuple[Any, InBoxes]:
     pipe = load_pipeline(model)
     load_trained_parts(pipe, folder)
     return pipe, partial(geoconv_frames, pipe, guided=arm.guided) if arm.framed else lambda boxes: nullcontext()
+
+
+def guidance_of(arm: Arm, model: str) -> float:
+    """The guidance that it draws with: its own, what the model recommends, or none."""
+    return arm.guidance_scale or recommended_guidance(model) or 1.0
 
 
 def draw(

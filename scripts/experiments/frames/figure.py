@@ -21,12 +21,11 @@ from geopos_diffusers.errors import ConfigError
 from geopos_diffusers.files import atomic_path
 from geopos_diffusers.images.box_drawing import draw_boxes
 from geopos_diffusers.images.contact_sheet import contact_sheet
-from geopos_diffusers.pipelines.loading import recommended_guidance
 
 from ..arm_pictures import write_rows
 from .arms import ARMS
 from .data import read_rows
-from .drawing import draw, load_arm, prompt_of
+from .drawing import draw, guidance_of, load_arm, prompt_of
 from .run import slug
 
 SIDES = (0.42, 0.56)  # width and height of the nine boxes
@@ -40,8 +39,8 @@ def nine_places(args: argparse.Namespace, name: str) -> list[Image.Image]:
     folder = Path(args.output) / "runs" / slug(arm.weights_of or name) / f"seed-{args.seed}" / "final"
     pipe, in_boxes = load_arm(arm, args.model, folder)
     prompts = [prompt_of(arm, args.prompt, box) for box in boxes]
-    scale = recommended_guidance(args.model) or 1.0
-    images = draw(pipe, in_boxes, prompts, boxes, [args.noise] * len(boxes), args.inference_steps, scale)
+    noises, scale = [args.noise] * len(boxes), guidance_of(arm, args.model)
+    images = draw(pipe, in_boxes, prompts, boxes, noises, args.inference_steps, scale)
     return [draw_boxes(image, [box], CELL) for image, box in zip(images, boxes, strict=True)]
 
 

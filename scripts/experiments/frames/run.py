@@ -8,7 +8,7 @@ Each is trained at its best rate (--sweep-steps; else the middle one), constant,
 and at each of --steps draws held-out prompts in held-out boxes, which are measured by the package's own judge of hands
 and by the silhouette. Writes JSON. What is finished is not made again, and more steps, seeds or arms go on from what is
 there. The runs of a results file that stands already are kept, and its rates are used, also where the folder of its
-trainings is gone.
+trainings is gone. --rates-of takes the rates of another results file, such as one of fewer test images.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from geopos_diffusers.training.rate_grid import best_rate, sweep_rates
 from .. import results
 from .arms import ARMS, Arm
 from .data import PLACED_TEXT, read_rows, render_placed, render_test
-from .drawing import draw_folder
+from .drawing import draw_folder, guidance_of
 from .places import image_columns, measure, scores
 
 SWEEP_SEED = 100
@@ -186,7 +186,7 @@ class Measuring:
         if file.is_file():
             return json.loads(file.read_text(encoding="utf-8"))
         args = self.args
-        scale = recommended_guidance(args.model) or 1.0
+        scale = guidance_of(arm, args.model)
         target = self.work / "drawn" / f"{name}-{len(self.rows)}"
         folder = draw_folder(arm, args.model, trained, self.rows, target, args.inference_steps, scale)
         found = measure(self.images(folder), self.rows, self.judge)
@@ -198,15 +198,20 @@ class Measuring:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    trained_with = {"model": args.model, "batch_size": args.batch_size, "train_images": args.train_images}
     settings = {
-        "model": args.model,
-        "batch_size": args.batch_size,
-        "train_images": args.train_images,
+        **trained_with,
         "test_images": args.test_images,
         "inference_steps": args.inference_steps,
         "guidance_scale": recommended_guidance(args.model) or 1.0,
         "sweep_steps": args.sweep_steps,
     }
+    swept: dict[str, Any] = {}  # arms of another results file
+    if args.rates_of is not None:
+        other = results.read_results(args.rates_of, "frames")
+        if any(other["settings"][name] != value for name, value in trained_with.items()):
+            raise ConfigError(f"the arms of {args.rates_of} were trained with other settings; sweep the rates instead")
+        settings["sweep_steps"], swept = other["settings"]["sweep_steps"], other["variants"]
     if settings["guidance_scale"] <= 1 and (guided := [name for name in args.arms if ARMS[name].guided]):
         raise ConfigError(f"{args.model} has no guidance, which {guided[0]!r} needs")
     standing = results.read_standing(args.results, "frames", settings)
@@ -217,7 +222,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     render_test(work, max(args.test_images, 500))
     torch.set_num_threads(args.threads)
     measuring = Measuring(args, work / "data" / "test", args.test_images)
-    rates = Rates(args, Measuring(args, work / "data" / "validation", SWEEP_IMAGES), known["variants"])
+    rates = Rates(args, Measuring(args, work / "data" / "validation", SWEEP_IMAGES), swept | known["variants"])
     real = scores(measure(measuring.images(measuring.folder), measuring.rows, measuring.judge), measuring.rows)
     records = {(one["variant"], one["seed"], one["steps"]): one for one in known["runs"]}
     variants = dict(known["variants"])
@@ -271,6 +276,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the trainings (1 2 3)")
     parser.add_argument("--batch-size", type=int, default=16, help="images a step (default: %(default)s)")
     parser.add_argument("--sweep-steps", type=int, default=0, help="of each rate that is tried; 0 for no sweep")
+    parser.add_argument("--rates-of", metavar="FILE", help="results file whose rates are used, instead of a sweep")
     parser.add_argument("--train-images", type=int, default=5000, help="images to render (default: %(default)s)")
     parser.add_argument("--test-images", type=int, default=500, help="images to draw an arm (default: %(default)s)")
     parser.add_argument("--inference-steps", type=int, default=12, help="of each image (default: %(default)s)")

@@ -15,7 +15,7 @@ from ..arms_page import estimate_cell
 from ..page import markdown_table
 from ..results import Run, mean_score, read_results, select
 from ..verdict import LEAST_SEEDS
-from .arms import ARMS, GUIDED
+from .arms import ARMS, GUIDED, STRONG, TRAINED
 from .run import REFERENCE
 
 COLUMNS = {
@@ -34,6 +34,8 @@ FOLLOWS, IGNORES = 0.8, 0.2  # correlations
 LEAST_FOUND = 0.5  # of a run that has not failed
 SHOWN = ("frames, whole", "frames alone", "box channel, whole", "place words, whole", "no control")  # in the picture
 AIM = {"correlation_x": 0.95, "correlation_y": 0.95, "iou": 0.6}
+AIMING = {REFERENCE: "", GUIDED.format(REFERENCE): " Guided,", STRONG: " Guided at scale 4,"}
+MORE_BOXES = "frames_500.json"
 
 
 def row(name: str, runs: list[Run]) -> list[str]:
@@ -50,7 +52,7 @@ def score_cell(runs: list[Run], score: str) -> str:
 def aim(runs: list[Run], steps: int) -> str:
     """Whether frames with the whole UNet reach what was aimed at; empty where it was not measured."""
     said = []
-    for name, how in ((REFERENCE, ""), (GUIDED.format(REFERENCE), " Guided,")):
+    for name, how in AIMING.items():
         own = select(runs, variant=name, steps=steps)
         if not own or any(run["scores"][score] is None for run in own for score in AIM):
             continue
@@ -182,13 +184,37 @@ def conditions(results: dict[str, Any]) -> str:
     return f"```bash\n{results['command']}\n```\n\n{markdown_table(head, rows)}"
 
 
-def page(results: dict[str, Any], beyond: str = "") -> str:
-    """beyond: what `generalisation` returns."""
+def in_more_boxes(results: dict[str, Any]) -> str:
+    """Fewer arms after more steps, in more boxes."""
+    settings, steps = results["settings"], max(run["steps"] for run in results["runs"])
+    runs = select(results["runs"], steps=steps)
+    rows = [row(name, select(runs, variant=name)) for name in results["variants"]]
+    rows.append([RENDERED, "", *(_real(results["rendered"], score) for score in COLUMNS)])
+    return f"""
+## After {steps} steps, in {settings["test_images"]} boxes
+
+The same training, for longer, at the rates of the last table. "Scale 4" draws the guided arm with guidance 4 instead of
+{settings["guidance_scale"]:g}. {precisions(runs)} {results["date"]}.{failures(runs)}
+
+```bash
+{chr(10).join(results["commands"])}
+```
+
+{markdown_table(["arm", "seeds", *COLUMNS.values()], rows)}
+
+Differences in the same boxes and noise, with 95% intervals over the images:
+
+{differences(results["image_differences"])}
+"""
+
+
+def page(results: dict[str, Any], more: dict[str, Any] | None = None, beyond: str = "") -> str:
+    """more: results in more boxes. beyond: what `generalisation` returns."""
     runs, settings, variants = results["runs"], results["settings"], results["variants"]
     steps = sorted({run["steps"] for run in runs})
     seeds = sorted({run["seed"] for run in runs})
     compared = results["image_differences"]["steps"]
-    missing = [name for name in ARMS if name not in variants]
+    missing = [name for name in TRAINED if name not in variants]
     tables = []
     for number in reversed(steps):
         rows = [row(name, select(runs, variant=name, steps=number)) for name in variants]
@@ -200,9 +226,10 @@ def page(results: dict[str, Any], beyond: str = "") -> str:
     lacking = f" Not run yet: {'; '.join(missing)}." if missing else ""
     shown = [name for name in SHOWN if select(runs, variant=name, steps=compared)]
     tail, commands = "\n\n".join(tables), "\n".join(results["commands"])
+    aimed = aim(runs, steps[-1]) if more is None else aim(more["runs"], max(run["steps"] for run in more["runs"]))
     return f"""# Frames: does the hand go where the box is?
 
-{aim(runs, steps[-1])}
+{aimed}
 
 {followers(runs, compared)}
 
@@ -241,7 +268,7 @@ and how much more probable it is that the hand is well formed, with 95% interval
 They say what other images would give, not other seeds of the training.
 
 {differences(results["image_differences"])}
-{beyond}
+{in_more_boxes(more) if more else ""}{beyond}
 ## The arms
 
 {arms_table(variants)}
@@ -273,7 +300,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", required=True, help="folder of frames.json, and of the page")
     folder = Path(parser.parse_args().results)
-    write_text(folder / "frames.md", page(read_results(folder / "frames.json", "frames"), generalisation(folder)))
+    more = read_results(folder / MORE_BOXES, "frames") if (folder / MORE_BOXES).is_file() else None
+    text = page(read_results(folder / "frames.json", "frames"), more, generalisation(folder))
+    write_text(folder / "frames.md", text)
 
 
 if __name__ == "__main__":

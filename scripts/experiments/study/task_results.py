@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..frames.arms import ARMS as FRAME_ARMS
+from ..frames.arms import TRAINED as FRAME_ARMS
 from ..frames.section import RENDERED
 from ..results import Run, pairs, read_results, select
 from ..vae_decoder.run import ARMS as DECODER_ARMS
@@ -115,7 +115,7 @@ def place_task(folder: Path) -> TaskResults:
     """Hands in boxes, after the most steps that most arms have: from frames.json."""
     file = folder / "frames.json"
     question = "Hands of all places and sizes, drawn where a box says."
-    planned = ("place", "Hands in boxes", question, "iou", PLACE_PAIRS, tuple(FRAME_ARMS), file, SAME_NOISE)
+    planned = ("place", "Hands in boxes", question, "iou", PLACE_PAIRS, FRAME_ARMS, file, SAME_NOISE)
     if not file.is_file():
         return TaskResults(*planned)
     results = read_results(file, "frames")

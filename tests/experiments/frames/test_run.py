@@ -14,7 +14,7 @@ from trained_models import draw_geometry
 
 from geopos_diffusers import apply_geoconv
 from geopos_diffusers.data.hands import render_hands
-from geopos_diffusers.errors import DataError
+from geopos_diffusers.errors import ConfigError, DataError
 from geopos_diffusers.metrics.hand_judge import load_hand_judge
 from geopos_diffusers.patching.frames import box_frames
 from geopos_diffusers.patching.patched_model import frames_holder
@@ -152,6 +152,14 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     again = json.loads((tmp_path / "frames.json").read_text())
     assert again["runs"] == first["runs"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == trained
+    # More test images, at the rates that are known, and another guidance.
+    more = [*words, "--results", tmp_path / "frames_500.json", "--test-images", 44, "--rates-of", words[3]]
+    start(run, *more, "--arms", "frames, whole", "frames, whole, guided, scale 4", "--steps", 3)
+    longer = json.loads((tmp_path / "frames_500.json").read_text())
+    assert [one["rate"] for one in longer["variants"].values()] == [first["variants"]["frames, whole"]["rate"]] * 2
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == trained
+    with pytest.raises(ConfigError, match="trained with other settings"):
+        start(run, *more, "--batch-size", 4)
     # Another machine: what was trained is gone, and another arm is added to the results.
     shutil.rmtree(tmp_path / "work" / "runs")
     shutil.rmtree(tmp_path / "work" / "measured")
@@ -166,6 +174,8 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     start(section, "--results", tmp_path)
     page = (tmp_path / "frames.md").read_text()
     assert "| box tokens, whole | 1 |" in page
+    assert "## After 3 steps, in 44 boxes" in page
+    assert "| frames, whole, guided, scale 4 | 1 |" in page
     assert "Not run yet: image coordinates, whole; no control;" in page
     start(figure, "--output", tmp_path / "work", "--arms", *arms, "--steps", 3, "--picture", tmp_path / "frames.png")
     assert Image.open(tmp_path / "frames.png").width > 8 * 128
