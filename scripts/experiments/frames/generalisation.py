@@ -7,11 +7,13 @@
 
 Draws with the arm "frames, whole" that `scripts.experiments.frames.run` left in its folder, after its last step, with
 each of --seeds, or with an adapter. Hands are trained at 0.35 to 0.8 of the side, all in the image, at 64 x 64 pixels.
+The runs of a results file that stands already are kept; --conditions adds some.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,14 @@ from geopos_diffusers.patching.framing import set_geoconv_frames
 from geopos_diffusers.pipelines.loading import load_pipeline, recommended_guidance
 from geopos_diffusers.training.processes import run_script
 
-from ..results import write_results
+from ..results import commands_with, read_standing, write_results
 from .arms import ARMS
 from .data import SIZE, read_rows, render_test
 from .drawing import BATCH, load_arm
 from .places import measure, scores
 from .run import REFERENCE, last_step, slug
 
+EXPERIMENT = "frames_generalisation"
 Boxes = np.ndarray  # [N, 4], or [N, K, 4] of several in an image, in shares of it; they may reach outside
 
 
@@ -81,7 +84,7 @@ class Condition:
     """boxes: from those of the test rows. size: height and width. moved_after: the share of the denoising steps after
     which the boxes are those of the rows again; None where they never move. boxes_given: of two boxes in the halves of
     an image, that of the row on the left and that of the row before on the right; None for an image with one.
-    guided: whether guidance strengthens the boxes.
+    guided: whether guidance strengthens the boxes. guidance_scale: None for what the model recommends.
     """
 
     boxes: Callable[[Boxes], Boxes] = lambda boxes: boxes
@@ -89,6 +92,7 @@ class Condition:
     moved_after: float | None = None
     boxes_given: int | None = None
     guided: bool = False
+    guidance_scale: float | None = None
 
 
 CONDITIONS = {
@@ -110,6 +114,12 @@ CONDITIONS = {
     "guided, boxes of 0.6 times the size": Condition(scaled(0.6), guided=True),
     "guided, half of the box outside": Condition(beyond_the_edge(0.5), guided=True),
     "guided, two boxes, 64 x 128 pixels": Condition(size=(SIZE, 2 * SIZE), boxes_given=2, guided=True),
+    "guidance 4, as trained": Condition(guidance_scale=4.0),
+    "guided, guidance 4, as trained": Condition(guided=True, guidance_scale=4.0),
+    "guided, guidance 6, as trained": Condition(guided=True, guidance_scale=6.0),
+    "guided, guidance 4, two boxes, 64 x 128 pixels": Condition(
+        size=(SIZE, 2 * SIZE), boxes_given=2, guided=True, guidance_scale=4.0
+    ),
 }
 
 
@@ -151,7 +161,7 @@ def draw(
             width=condition.size[1],
             generator=[torch.Generator().manual_seed(start + index) for index in range(len(rows[part]))],
             num_inference_steps=steps,
-            guidance_scale=scale,
+            guidance_scale=condition.guidance_scale or scale,
             callback_on_step_end=move,
         )
         images += drawn.images
@@ -217,26 +227,32 @@ def main() -> None:
     parser.add_argument("--model", default="hands64", help="pipeline that was trained (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of the trainings (default: 1)")
     parser.add_argument("--test-images", type=int, default=96, help="images to draw a condition (default: %(default)s)")
+    parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS), choices=list(CONDITIONS), metavar="NAME")
     parser.add_argument("--inference-steps", type=int, default=12, help="of each image (default: %(default)s)")
     args = parser.parse_args()
     if (args.step is None) == (args.adapter is None):
         raise ConfigError("give --step or --adapter")
-    torch.set_num_threads(1)
-    work, judge, records = Path(args.output), load_hand_judge(), []
-    rows = read_rows(render_test(work))[: args.test_images]
     seeds = args.seeds if args.adapter is None else [0]
+    settings = {"model": args.model, "test_images": args.test_images}
+    settings |= {"steps": args.step, "seeds": seeds} if args.adapter is None else {"adapter": args.adapter}
+    standing = read_standing(args.results, EXPERIMENT, settings)
+    records = {} if standing is None else {(one["seed"], one["variant"]): one for one in standing["runs"]}
+    torch.set_num_threads(1)
+    work, judge = Path(args.output), load_hand_judge()
+    rows = read_rows(render_test(work, max(args.test_images, 500)))[: args.test_images]
     for seed in seeds:
         pipe = load(args, work / "runs" / slug(REFERENCE) / f"seed-{seed}")
         pipe.set_progress_bar_config(disable=True)
         scale = recommended_guidance(args.model) or 1.0
-        for name, condition in CONDITIONS.items():
-            images = draw(pipe, rows, condition, args.inference_steps, scale)
-            found = condition_scores(images, rows, condition, judge)
-            records.append({"variant": name, "seed": seed, "scores": found})
+        for name in args.conditions:
+            if (seed, name) in records:
+                continue
+            images = draw(pipe, rows, CONDITIONS[name], args.inference_steps, scale)
+            found = condition_scores(images, rows, CONDITIONS[name], judge)
+            records[seed, name] = {"variant": name, "seed": seed, "scores": found}
             print(f"{name}, seed {seed}: {found}", flush=True)
-    settings = {"model": args.model, "test_images": len(rows)}
-    settings |= {"steps": args.step, "seeds": seeds} if args.adapter is None else {"adapter": args.adapter}
-    write_results(args.results, "frames_generalisation", records, settings)
+    ordered = [records[key] for key in product(seeds, CONDITIONS) if key in records]
+    write_results(args.results, EXPERIMENT, ordered, settings, commands=commands_with(standing))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from geopos_diffusers.files import write_text
 
 from ..arms_page import estimate_cell
 from ..page import markdown_table
-from ..results import Run, mean_score, read_results, select
+from ..results import Run, commands_of, mean_score, read_results, select
 from ..verdict import LEAST_SEEDS
 from .arms import ARMS, GUIDED, STRONG, TRAINED
 from .run import REFERENCE
@@ -181,7 +181,8 @@ def conditions(results: dict[str, Any]) -> str:
         more = [score_cell(own, score) if score in own[0]["scores"] else "" for score in SOMETIMES]
         rows.append([name, *(score_cell(own, score) for score in names), *more])
     head = ["boxes and images", *(COLUMNS[name] for name in names), *SOMETIMES.values()]
-    return f"```bash\n{results['command']}\n```\n\n{markdown_table(head, rows)}"
+    commands = "\n".join(commands_of(results))
+    return f"```bash\n{commands}\n```\n\n{markdown_table(head, rows)}"
 
 
 def in_more_boxes(results: dict[str, Any]) -> str:
@@ -190,6 +191,7 @@ def in_more_boxes(results: dict[str, Any]) -> str:
     runs = select(results["runs"], steps=steps)
     rows = [row(name, select(runs, variant=name)) for name in results["variants"]]
     rows.append([RENDERED, "", *(_real(results["rendered"], score) for score in COLUMNS)])
+    commands = "\n".join(results["commands"])
     return f"""
 ## After {steps} steps, in {settings["test_images"]} boxes
 
@@ -197,7 +199,7 @@ The same training, for longer, at the rates of the last table. "Scale 4" draws t
 {settings["guidance_scale"]:g}. {precisions(runs)} {results["date"]}.{failures(runs)}
 
 ```bash
-{chr(10).join(results["commands"])}
+{commands}
 ```
 
 {markdown_table(["arm", "seeds", *COLUMNS.values()], rows)}

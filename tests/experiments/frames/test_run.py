@@ -171,10 +171,19 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     assert added["image_differences"] == first["image_differences"]  # nothing is known of the other arm's images
     with pytest.raises(DataError, match="other settings"):
         start(run, *words, "--sweep-steps", 1)
+    # Other conditions with an adapter, which are added to.
+    file, names = tmp_path / "frames_adapter.json", ["as trained", "guided, guidance 4, as trained"]
+    other = ["--output", tmp_path / "work", "--results", file, "--adapter", "hands64-frames", "--test-images", 4]
+    for count in (1, 2):
+        start(generalisation, *other, "--inference-steps", 2, "--conditions", *names[:count])
+        runs = json.loads(file.read_text())["runs"]
+        assert [one["variant"] for one in runs] == names[:count]
+    assert runs[0]["scores"] != runs[1]["scores"]
     start(section, "--results", tmp_path)
     page = (tmp_path / "frames.md").read_text()
     assert "| box tokens, whole | 1 |" in page
     assert "## After 3 steps, in 44 boxes" in page
+    assert "| guided, guidance 4, as trained |" in page
     assert "| frames, whole, guided, scale 4 | 1 |" in page
     assert "Not run yet: image coordinates, whole; no control;" in page
     start(figure, "--output", tmp_path / "work", "--arms", *arms, "--steps", 3, "--picture", tmp_path / "frames.png")
