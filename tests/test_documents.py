@@ -1,4 +1,4 @@
-"""The examples of README.md, docs/*.md and the other pages: commands name real options, Python blocks compile."""
+"""The examples of README.md, other pages, results and cards: commands name real options, Python blocks compile."""
 
 import argparse
 import ast
@@ -20,7 +20,8 @@ from geopos_diffusers.finetuning.kinds import arguments_class, split_kind
 from geopos_diffusers.training.arguments import parse_arguments
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENTS = sorted({*REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("*.md")})
+PAGES = ("docs/*.md", "*.md", "docs/results/*.md", "geopos_diffusers/pretrained/*/README.md")
+DOCUMENTS = sorted({path for pages in PAGES for path in REPOSITORY.glob(pages)})
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:geopos|python|accelerate launch|make) [^`]+)`")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
@@ -34,6 +35,10 @@ class Example(NamedTuple):
     text: str
 
 
+def place(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
 def blocks(*languages: str) -> list[Example]:
     found = []
     for path in DOCUMENTS:
@@ -42,7 +47,7 @@ def blocks(*languages: str) -> list[Example]:
             if match[2] in languages:
                 line = text[: match.start()].count("\n") + 1
                 body = "".join(part.removeprefix(match[1]) for part in match[3].splitlines(keepends=True))
-                found.append(Example(f"{path.name}:{line}", body))
+                found.append(Example(f"{place(path)}:{line}", body))
     return found
 
 
@@ -92,7 +97,7 @@ def shell_commands() -> list[Example]:
 
 SHELL = shell_commands()
 INLINE_COMMANDS = [
-    Example(path.name, " ".join(match[1].split()))
+    Example(place(path), " ".join(match[1].split()))
     for path in DOCUMENTS
     for match in INLINE.finditer(path.read_text(encoding="utf-8"))
     if "NAME" not in match[1]
@@ -222,21 +227,21 @@ def test_python_blocks_compile_and_import_what_exists(example):
                 assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=place)
 def test_links_lead_to_files(path):
     text = path.read_text(encoding="utf-8")
     missing = [target for target in LINK.findall(text) if not (path.parent / target).exists()]
     assert not missing
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=place)
 def test_named_files_exist(path):
     text = path.read_text(encoding="utf-8")
     named = re.findall(r"(?<![\w/.-])((?:scripts|tests|configs|docs)/[\w/.-]+\.(?:py|yaml|md|json|txt))\b", text)
     assert [file for file in named if "NAME" not in file and not (REPOSITORY / file).exists()] == []
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=place)
 def test_named_tests_exist(path):
     """A file or class of tests that a page names as its evidence exists."""
     files = [*(REPOSITORY / "tests").rglob("test_*.py")]
