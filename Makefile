@@ -14,6 +14,7 @@ help:
 	@echo "make test-slow  the long tests too"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the pages and the API reference in site/"
+	@echo "make clean      remove .venv and what was built"
 
 setup: $(READY)
 

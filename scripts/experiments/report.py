@@ -45,7 +45,7 @@ INTRODUCTION = (
         "intervals are not corrected). **Reproduced**: the effect is there and the paper's figure does not lie beyond "
         "the interval; **in part**: it is there but smaller; **opposite**: it goes the other way; **not reproduced**: "
         "none was shown. Questions that the paper leaves open are answered **yes**, **the other way**, or **no**: none "
-        "was shown."
+        "was shown. **Measured** stands where there is nothing to test, **not tested** where a test is not possible."
     ),
 )
 # What each page holds, in the order of the claims.
@@ -123,8 +123,8 @@ def write_pages(pages: dict[str, list[Section]], output: Path, study: list[Secti
         *INTRODUCTION,
         summary_table({f"paper/{name}.md": page for name, page in pages.items()} | {"study.md": study}),
         Paragraph(
-            f"All runs took {total} of processor time, of one thread on a machine that other work shared. The pages "
-            "of the experiments name their commands."
+            f"The runs of these pages, without the study, took {total} of one thread, on a machine that other work "
+            "shared. The pages of the experiments name their commands."
         ),
     ]
     (output / "paper").mkdir(exist_ok=True)

@@ -83,7 +83,7 @@ def claim_rows(results: dict[str, Any]) -> list[ClaimRow]:
                 figures = format_interval(change(ratio), 0, percent=True)
                 headline = None
                 if name == chosen:
-                    headline = Headline(f"centre of mass: lower loss than {kind}", label, figures)
+                    headline = Headline(f"centre of mass: lower loss than {kind}; by {chosen}", label, figures)
                 rows.append(
                     ClaimRow(
                         "C1",

@@ -11,42 +11,20 @@ from typing import Any
 
 from geopos_diffusers.files import write_text
 
-from ..arms_page import estimate_cell
 from ..page import markdown_table
-from ..results import Run, commands_of, mean_score, read_results, select
+from ..results import Run, mean_score, read_results, select
 from ..verdict import LEAST_SEEDS
 from .arms import ARMS, GUIDED, STRONG, TRAINED
+from .conditions_section import generalisation
 from .run import REFERENCE
+from .score_cells import COLUMNS, RENDERED, rendered_row, row, score_cell, seeds_of
 
-COLUMNS = {
-    "correlation_x": "correlation x",
-    "correlation_y": "y",
-    "iou": "IoU",
-    "centre_error": "centre error",
-    "found": "found",
-    "mediapipe_found": "found by MediaPipe",
-    "fingers": "fingers right",
-    "well_formed": "well formed",
-    "kid": "KID",
-}
-RENDERED = "the rendered hands"
 FOLLOWS, IGNORES = 0.8, 0.2  # correlations
 LEAST_FOUND = 0.5  # of a run that has not failed
 SHOWN = ("frames, whole", "frames alone", "box channel, whole", "place words, whole", "no control")  # in the picture
 AIM = {"correlation_x": 0.95, "correlation_y": 0.95, "iou": 0.6}
 AIMING = {REFERENCE: "", GUIDED.format(REFERENCE): " Guided,", STRONG: " Guided at scale 4,"}
 MORE_BOXES = "frames_500.json"
-
-
-def row(name: str, runs: list[Run]) -> list[str]:
-    """An arm's means over seeds."""
-    return [name, str(len(runs)), *(score_cell(runs, score) for score in COLUMNS)]
-
-
-def score_cell(runs: list[Run], score: str) -> str:
-    """The mean over the seeds whose score is known; a dash without any."""
-    known = [run for run in runs if run["scores"].get(score) is not None]
-    return estimate_cell(mean_score(known, score)) if known else "-"
 
 
 def aim(runs: list[Run], steps: int) -> str:
@@ -65,10 +43,6 @@ def aim(runs: list[Run], steps: int) -> str:
             f"{'' if reached else 'not '}reached."
         )
     return "".join(said)
-
-
-def seeds_of(runs: list[Run]) -> str:
-    return "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
 
 
 def followers(runs: list[Run], steps: int) -> str:
@@ -118,10 +92,18 @@ def failures(runs: list[Run]) -> str:
 def precisions(runs: list[Run]) -> str:
     """Which arms were trained in which precision."""
     names = {"no": "float32", "bf16": "bfloat16"}
-    groups: dict[str, dict[str, None]] = {}
+    groups: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
-        groups.setdefault(names[run["mixed_precision"]], {})[run["variant"]] = None
-    return " ".join(f"Trained in {name}: {'; '.join(arms)}." for name, arms in groups.items())
+        groups.setdefault(names[run["mixed_precision"]], {}).setdefault(run["variant"], []).append(run)
+    said = []
+    for name, arms in groups.items():
+        shown = []
+        for arm, own in arms.items():
+            which = "; ".join(f"seed {run['seed']} at {run['steps']} steps" for run in own)
+            both = all(arm in others for others in groups.values()) and len(groups) > 1
+            shown.append(f"{arm} ({which})" if both else arm)
+        said.append(f"Trained in {name}: {'; '.join(shown)}.")
+    return " ".join(said)
 
 
 def arms_table(variants: dict[str, Any]) -> str:
@@ -135,62 +117,12 @@ def arms_table(variants: dict[str, Any]) -> str:
     return markdown_table(["arm", "parameters", "rate", "sweep", "options of geopos train"], rows)
 
 
-# Scores that some conditions have.
-SOMETIMES = {
-    "first_iou": "IoU with the first box",
-    "left_found": "found in the left half",
-    "right_found": "found in the right half",
-}
-
-
-def generalisation(folder: Path) -> str:
-    """What frames do beyond what was trained, and what the packaged adapter does; empty where it was not measured."""
-    text = ""
-    if (file := folder / "frames_generalisation.json").is_file():
-        results = read_results(file, "frames_generalisation")
-        settings = results["settings"]
-        text += f"""
-## Beyond what was trained
-
-"frames, whole" after {settings["steps"]} steps draws {settings["test_images"]} test rows in other boxes and sizes. Of a
-box that reaches outside the image, the part inside is what is asked for. A box that moves lies on the other side of the
-image, across and down, until it moves to where the scores expect it. Of two boxes each half of the image has one;
-each half is judged as an image, and both hands are asked to have the prompt's number of fingers.
-
-{conditions(results)}
-"""
-    if (file := folder / "frames_adapter.json").is_file():
-        results = read_results(file, "frames_generalisation")
-        text += f"""
-## The packaged adapter
-
-The same of `{results["settings"]["adapter"]}`, which [comes with the package](../pretrained_model.md).
-
-{conditions(results)}
-"""
-    return text
-
-
-def conditions(results: dict[str, Any]) -> str:
-    """The command, and a table of boxes and images."""
-    runs = results["runs"]
-    names = ("correlation_x", "correlation_y", "iou", "centre_error", "found", "fingers")
-    rows = []
-    for name in dict.fromkeys(run["variant"] for run in runs):
-        own = select(runs, variant=name)
-        more = [score_cell(own, score) if score in own[0]["scores"] else "" for score in SOMETIMES]
-        rows.append([name, *(score_cell(own, score) for score in names), *more])
-    head = ["boxes and images", *(COLUMNS[name] for name in names), *SOMETIMES.values()]
-    commands = "\n".join(commands_of(results))
-    return f"```bash\n{commands}\n```\n\n{markdown_table(head, rows)}"
-
-
 def in_more_boxes(results: dict[str, Any]) -> str:
     """Fewer arms after more steps, in more boxes."""
     settings, steps = results["settings"], max(run["steps"] for run in results["runs"])
     runs = select(results["runs"], steps=steps)
     rows = [row(name, select(runs, variant=name)) for name in results["variants"]]
-    rows.append([RENDERED, "", *(_real(results["rendered"], score) for score in COLUMNS)])
+    rows.append(rendered_row(results["rendered"]))
     commands = "\n".join(results["commands"])
     return f"""
 ## After {steps} steps, in {settings["test_images"]} boxes
@@ -222,7 +154,7 @@ def page(results: dict[str, Any], more: dict[str, Any] | None = None, beyond: st
         rows = [row(name, select(runs, variant=name, steps=number)) for name in variants]
         rows = [one for one in rows if one[1] != "0"]
         if number == steps[-1]:
-            rows.append([RENDERED, "", *(_real(results["rendered"], score) for score in COLUMNS)])
+            rows.append(rendered_row(results["rendered"]))
         tables.append(f"**{number} steps**\n\n{markdown_table(['arm', 'seeds', *COLUMNS.values()], rows)}")
     few = " So few seeds of the training are suggestive, not conclusive." if len(seeds) < LEAST_SEEDS else ""
     lacking = f" Not run yet: {'; '.join(missing)}." if missing else ""
@@ -256,10 +188,10 @@ python -m scripts.experiments.frames.section --results docs/results
 --output runs/frames --steps {compared} --arms {shlex.join(shown)} --picture docs/results/frames.png`*
 
 The place, the fingers and how well formed a hand is are judged by the package's second judge of hands, which is not
-MediaPipe: that finds few small hands at 64 pixels. Of the rendered hands themselves the judge gives the last row, which
-no arm can pass. IoU is the median of the boxes' overlap; centre errors are shares of the image's side. An independent
-look, without a network, is the silhouette that differs from the plain background: the middle of its upper part and its
-upper edge correlate with the box's by, after {compared} steps:
+MediaPipe: that finds few small hands at 64 pixels. Of the rendered hands themselves the judge gives the last row of
+the first table, which no arm can pass. IoU is the median of the boxes' overlap; centre errors are shares of the
+image's side. An independent look, without a network, is the silhouette that differs from the plain background: the
+middle of its upper part and its upper edge correlate with the box's by, after {compared} steps:
 
 {silhouettes(runs, variants, compared, results["rendered"])}
 
@@ -278,13 +210,10 @@ They say what other images would give, not other seeds of the training.
 "image coordinates" patches the same layers and counts from the image. "box channel" draws the box as one more channel
 of the UNet's input, "box tokens" gives the cross-attention one token more, of Fourier features of the box. "place
 words" says which ninth of the image the middle of the box lies in, before the caption. The model's vocabulary knows
-left and right; it reads the other places letter by letter. "Guided" arms have the weights of the arm of the same name.
-Their guidance also compares boxes: its unconditional half is told of the mean box of the training images.
+left and right; it reads the other places letter by letter. "Guided" arms draw with the weights of the arm of the same
+name or, where those above were trained in another precision, of trainings with the same seeds. Their guidance also
+compares boxes: its unconditional half is told of the mean box of the training images.
 """
-
-
-def _real(scores: dict[str, float], name: str) -> str:
-    return "0" if name == "kid" else f"{scores[name]:.3f}"
 
 
 def silhouettes(runs: list[Run], variants: dict[str, Any], steps: int, rendered: dict[str, float]) -> str:

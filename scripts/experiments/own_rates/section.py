@@ -194,7 +194,7 @@ def center_of_mass_row(results: dict[str, Any], measure: Measure, name: str, oth
     """Claim C1. GeoConv without shift, which validation chose at one rate for all, is the headline."""
     label, figures, headline = measure.label.partition(", ")[2], format_interval(change(found), 0, percent=True), None
     if name == "GeoConv, no shift":
-        headline = Headline(f"centre of mass: lower loss than {other}", f"own rates, {label}", figures)
+        headline = Headline(f"centre of mass: lower loss than {other}; by {name}", f"own rates, {label}", figures)
     claim, paper = f"centre of mass: loss of {name} against {other}", f"-{PAPER[other]:.0%}"
     effect = Effect(found, "less", 1, 1 - PAPER[other])
     return ClaimRow("C1", claim, paper, figures, found.count, setting(results, label), effect, headline)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..frames.arms import TRAINED as FRAME_ARMS
-from ..frames.section import RENDERED
+from ..frames.score_cells import RENDERED
 from ..results import Run, pairs, read_results, select
 from ..vae_decoder.run import ARMS as DECODER_ARMS
 from ..vae_decoder.section import UNTOUCHED

@@ -25,6 +25,8 @@ def task_blocks(task: TaskResults, comparisons: Sequence[Comparison], bands: Pat
         blocks.append(Paragraph(f"Not run yet: {'; '.join(task.missing)}."))
     blocks += [Paragraph(comparison_text(task, one)) for one in comparisons]
     blocks.append(arms_table(task))
+    if failed := failures(task):
+        blocks.append(Paragraph(failed))
     blocks += other_scores(task)
     blocks.append(secondary_table(task, comparisons))
     blocks += sweeps(task)
@@ -64,6 +66,20 @@ def arms_table(task: TaskResults) -> Table:
     head = ["arm", "parameters", "bytes", "best rate", "seconds a step", "seeds", *(measure_of(n).label for n in shown)]
     rows = [[name, *size_cells(task, name), *(score_cell(task, name, n) for n in shown)] for name in task.measured]
     return Table(head, [row for row in rows if any(row[1:])])
+
+
+def failures(task: TaskResults) -> str:
+    """Which runs ended worse than the base, and the means of the others; empty without such."""
+    runs = [run for name in task.trained for run in task.known_runs(name, "loss")]
+    if task.base is None or not (failed := [run for run in runs if run["scores"]["loss"] > 1]):
+        return ""
+    told = "; ".join(f"{run['variant']}, seed {run['seed']} ({run['scores']['loss']:.3f})" for run in failed)
+    means = []
+    for name in dict.fromkeys(run["variant"] for run in failed):
+        if left := [run for run in select(runs, variant=name) if run not in failed]:
+            means.append(f"{name} {mean_score(left, 'loss').value:.3f} ({len(left)} seeds)")
+    others = f" Loss ratio of the other seeds: {'; '.join(means)}." if means else ""
+    return f"Failed, with a loss above the base's: {told}. They count in all means and comparisons.{others}"
 
 
 def size_cells(task: TaskResults, name: str) -> list[str]:

@@ -1,11 +1,12 @@
 """The page of the study, from results files with known effects."""
 
+import json
 import re
 
 import numpy as np
 import pytest
 from experiments.page import Picture, Table
-from experiments.results import read_results
+from experiments.results import read_results, save_results
 from experiments.statistics import difference_estimate
 from experiments.study.comparisons import primary_comparisons
 from experiments.study.markdown_reading import read_markdown
@@ -14,7 +15,7 @@ from experiments.study.page import write_pages
 from experiments.study.task_results import read_tasks
 from experiments.study.tasks import TASKS
 from PIL import Image
-from study_cases import LOSSES, values
+from study_cases import LOSSES, values, write_task
 
 from geopos_diffusers.errors import DataError
 
@@ -94,6 +95,20 @@ class TestMarkdown:
         assert "Not run yet: geometry, shift 0.25;" in chapter(text, "poses")
         assert "Not run yet: sizes.json is not there." in chapter(text, "sizes")
         assert "Not run yet." in chapter(text, "Why")
+
+    def test_failed_runs_are_named(self, text, tmp_path):
+        """Of five seeds one ends above the base: the others' mean is 0.5 and their own effects'."""
+        assert "Failed" not in text
+        file = write_task(tmp_path, "poses", {"bias": 0.6, "whole UNet": 0.5})
+        results = json.loads(file.read_text())
+        (run,) = (one for one in results["runs"] if (one["variant"], one["seed"]) == ("whole UNet", 14))
+        run["scores"]["loss"] = 1.234
+        save_results(file, results)
+        write_pages(tmp_path)
+        told = chapter((tmp_path / "study.md").read_text(encoding="utf-8"), "poses")
+        assert "Failed, with a loss above the base's: whole UNet, seed 14 (1.234)." in told
+        others = np.mean(values("whole UNet", 4))
+        assert f"Loss ratio of the other seeds: whole UNet {others:.3f} (4 seeds)" in told
 
     def test_pictures(self, text, folder):
         pictures = [block for block in read_markdown(chapter(text, "poses")) if isinstance(block, Picture)]
