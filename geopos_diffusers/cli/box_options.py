@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,8 @@ def check_box_arguments(args: argparse.Namespace, prompts: Sequence[str]) -> lis
         raise ConfigError("--draw-box needs --box, --boxes or --box-grid: there is no box to draw")
     if args.guided_box and not given:
         raise ConfigError("--guided-box needs --box, --boxes or --box-grid: there is no box to guide to")
+    if args.guided_box and args.guidance_scale is not None and args.guidance_scale <= 1:
+        raise ConfigError(f"--guided-box needs a --guidance-scale above 1; got {args.guidance_scale:g}")
     if given and not args.geoconv:
         raise ConfigError(f"{given[0]} needs --geoconv: boxes are for adapters that were trained with frames")
     if args.boxes is not None and len(given) > 1:
@@ -86,38 +89,53 @@ def read_boxes(path: str) -> list[tuple[Box, ...]]:
 def read_image_boxes(path: str, images: Sequence[Path]) -> dict[Path, list[Box]]:
     """The boxes of a text file by image: lines as of `read_boxes`, or JSON objects with several `boxes`.
 
-    A line belongs to the image whose name is its `file_name`; without one, to the only image. Lines of other images,
-    and those without boxes, are left out, so that the rows of a data set serve too.
+    A line belongs to the image whose absolute path ends with its `file_name`, part by part: "a/x.png" is meant for
+    im/a/x.png and not for im/b/x.png, and "x.png" for either. Without a `file_name` it belongs to the only image. Lines
+    of other images, and those without boxes, are left out, so that the rows of a data set serve too.
 
     Raises:
         DataError: no such file, or not UTF-8 text.
-        ConfigError: a box that is not valid, a line that does not say whose it is, or no boxes of these images.
+        ConfigError: a box that is not valid, a line that does not say whose it is or suits several images, lines of
+            different paths that suit one image, or no boxes of these images.
     """
     from ..boxes import check_box
     from ..errors import ConfigError
 
     boxes: dict[Path, list[Box]] = {}
+    names: dict[Path, Path] = {}
     for place, row in _rows(path):
         owners: Sequence[Path] = images
-        if (name := row.get("file_name")) is not None:
-            owners = [image for image in images if image.name == Path(str(name)).name]
+        if "file_name" in row:
+            name = Path(str(row["file_name"]))
+            owners = [image for image in images if _ends_with(image, name)]
         elif len(images) > 1:
             raise ConfigError(f"{place} needs a file_name: there are {len(images)} images")
         elif not {"box", "boxes"} & row.keys():
             raise ConfigError(f"{place} has no box")
         values = row.get("boxes", [row["box"]] if "box" in row else [])
         if not isinstance(values, list):
-            raise ConfigError(f"{place}: boxes takes a list of boxes; got {values!r}")
-        for owner in owners:
-            boxes.setdefault(owner, []).extend(check_box(value, f"{place}: box") for value in values)
-    boxes = {image: given for image, given in boxes.items() if given}
+            raise ConfigError(f"{place}: boxes takes a list of boxes; got {values!r:.80}")
+        if not values or not owners:
+            continue
+        if len(owners) > 1:
+            raise ConfigError(f"{place}: {name} may be {owners[0]} or {owners[1]}; give more of its path")
+        (owner,) = owners
+        if "file_name" in row and names.setdefault(owner, name) != name:
+            raise ConfigError(f"{place}: {owner} may be {name} or {names[owner]}, and both have boxes; leave one out")
+        boxes.setdefault(owner, []).extend(check_box(value, f"{place}: box") for value in values)
     if not boxes:
         raise ConfigError(f"{path} holds no box of {', '.join(image.name for image in images[:5])}")
     return boxes
 
 
+def _ends_with(image: Path, name: Path) -> bool:
+    return Path(os.path.abspath(image)).parts[-len(name.parts) :] == name.parts
+
+
 def _rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The place ("FILE, line 3") and the object of each line that is not blank; what is none is taken for its box.
+
+    Fields that are null are left out, as if they were absent.
 
     Raises:
         DataError: no such file, or not UTF-8 text.
@@ -136,7 +154,8 @@ def _rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 value = json.loads(line)
             except (ValueError, RecursionError):
                 value = line.strip()
-        yield place_of_line(Path(path), number), value if isinstance(value, dict) else {"box": value}
+        row = value if isinstance(value, dict) else {"box": value}
+        yield place_of_line(Path(path), number), {key: field for key, field in row.items() if field is not None}
 
 
 def check_trained_with_frames(pipe: Any, args: argparse.Namespace) -> Box:

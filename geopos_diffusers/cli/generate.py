@@ -107,6 +107,8 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{option} must be 1 or more; got {value}")
     if not 0 <= args.seed < 2**63:
         raise ConfigError(f"--seed must be between 0 and 2**63 - 1; got {args.seed}")
+    if args.guidance_scale is not None and not math.isfinite(args.guidance_scale):
+        raise ConfigError(f"--guidance-scale must be a finite number; got {args.guidance_scale}")
     check_adapter_arguments(args)
     if args.compare and not (args.geoconv or args.lora):
         raise ConfigError("--compare needs --geoconv or --lora: without an adapter there is only the base model")
@@ -166,13 +168,12 @@ def generate(
     output: Any,
 ) -> None:
     """Generate into a folder beside `output`, then put it in its place. The base model's images go to `base/`."""
-    import json
     from contextlib import nullcontext
 
     from tqdm import tqdm
 
     from ..boxes import show_box
-    from ..files import atomic_directory
+    from ..files import atomic_directory, write_json
     from ..images.box_drawing import draw_boxes
     from ..images.contact_sheet import contact_sheet
     from ..pipelines.generation import generate_images
@@ -210,8 +211,7 @@ def generate(
         if args.compare:
             columns = len(versions) * (args.box_grid or max(1, round(math.sqrt(len(rows) / len(versions)))))
         contact_sheet(images, captions, columns).save(folder / "contact_sheet.png")
-        text = json.dumps(settings | {"seed": args.seed}, indent=2, ensure_ascii=False)
-        (folder / "settings.json").write_text(text + "\n", encoding="utf-8")
+        write_json(folder / "settings.json", settings | {"seed": args.seed})
     print(f"{len(generated['patched'])} images in {output}; overview: {output / 'contact_sheet.png'}")
 
 
@@ -227,7 +227,7 @@ def save_png(item: "Generated", path: Path, settings: dict) -> None:
     record = shared | {"prompt": item.prompt, "seed": item.seed, "geopos_diffusers": __version__} | item.places
     info = PngInfo()
     info.add_itxt("prompt", item.prompt)
-    info.add_itxt("geopos", json.dumps(record, ensure_ascii=False))
+    info.add_itxt("geopos", json.dumps(record, ensure_ascii=False, allow_nan=False))
     item.image.save(path, pnginfo=info)
 
 

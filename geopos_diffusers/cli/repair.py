@@ -4,6 +4,8 @@ The repaired images are written beside, as PNG files; every pixel away from the 
 """
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ REPAIR_MODEL = "hands64-v2"  # of the packaged models the one that knows photogr
 PROMPT = "a hand"
 BY_HAND = "given"
 MUCH = 0.9  # of the square under the mask
+RENAMED = {"candidates": "num_candidates", "steps": "inference_steps"}  # fields whose options are called otherwise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,21 +136,39 @@ def check_arguments(args: argparse.Namespace) -> "RepairOptions":
         raise ConfigError("give --box or --boxes, not both")
     if args.guidance_scale is None:
         args.guidance_scale = recommended_guidance(args.model)
-    return RepairOptions(
-        candidates=args.num_candidates,
-        strength=args.strength,
-        margin=args.margin,
-        share=args.share,
-        size=args.size,
-        steps=args.steps,
-        guidance_scale=args.guidance_scale,
-        negative_prompt=args.negative_prompt,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        min_score=LIKELY if args.only_bad else args.min_score,
-        allow_worse=args.allow_worse,
-        any_number=args.any_number,
-    )
+    with options_named():
+        return RepairOptions(
+            candidates=args.num_candidates,
+            strength=args.strength,
+            margin=args.margin,
+            share=args.share,
+            size=args.size,
+            steps=args.steps,
+            guidance_scale=args.guidance_scale,
+            negative_prompt=args.negative_prompt,
+            batch_size=args.batch_size,
+            seed=args.seed,
+            min_score=LIKELY if args.only_bad else args.min_score,
+            allow_worse=args.allow_worse,
+            any_number=args.any_number,
+        )
+
+
+@contextmanager
+def options_named() -> Iterator[None]:
+    """Messages that begin with a field of RepairOptions begin with its option instead."""
+    from dataclasses import fields
+
+    from ..errors import ConfigError
+    from ..repair.options import RepairOptions
+
+    try:
+        yield
+    except ConfigError as error:
+        name, _, rest = str(error).partition(" ")
+        if name not in {field.name for field in fields(RepairOptions)}:
+            raise
+        raise ConfigError(f"--{RENAMED.get(name, name).replace('_', '-')} {rest}") from error
 
 
 def check_boxes(args: argparse.Namespace, paths: list[Path]) -> "dict[Path, list[Box]]":
@@ -218,7 +239,11 @@ def find_tasks(
 def repair(
     args: argparse.Namespace, tasks: "list[RepairTask]", options: "RepairOptions", output: Path, judge: "HandJudge"
 ) -> None:
-    """Load the pipeline and repair all images into `output`."""
+    """Load the pipeline and repair all images into `output`.
+
+    Raises:
+        GeoPosError: a model or an adapter that cannot be loaded, or what `repair_image` raises.
+    """
     from tqdm import tqdm
 
     from ..pipelines.prompts import warn_of_unreadable_words
@@ -229,7 +254,7 @@ def repair(
     names = ("model", "geoconv", "geoconv_scale", "lora", "lora_scale", "dtype")
     settings = {name: value for name in names if (value := getattr(args, name)) not in (None, [])}
     total = sum(len(task.boxes) for task in tasks) * options.candidates
-    with tqdm(total=total, unit="variant", desc="repair", disable=args.quiet) as bar:
+    with options_named(), tqdm(total=total, unit="variant", desc="repair", disable=args.quiet) as bar:
         counts = repair_files(pipe, tasks, output, options, settings, judge=judge, advance=bar.update)
     print(
         f"{counted(counts.hands, 'hand')} in {counted(len(tasks), 'image')}: {counts.replaced} replaced, "

@@ -64,25 +64,29 @@ class HandAttributes:
 def attributes_of_row(row: Mapping[str, Any]) -> HandAttributes:
     """The attributes of a `metadata.jsonl` row: its own keys, and what is missing from its `text`.
 
+    `hands` is a number, or a list with an entry for each hand, as `geopos data hands --hands 2` writes it.
+
     Raises:
         DataError: a key has a value that it cannot have.
     """
     text = row.get("text")
     if text is not None and not isinstance(text, str):
-        raise DataError(f"text is {text!r}; it must be a string")
+        raise DataError(f"text is {text!r:.80}; it must be a string")
     said = attributes_of_text(text or "")
     fingers, view, handedness, tone = (row.get(name) for name in ATTRIBUTES)
     if fingers is not None and (isinstance(fingers, bool) or fingers not in range(6)):
-        raise DataError(f"fingers is {fingers!r}; it must be a whole number from 0 to 5")
+        raise DataError(f"fingers is {fingers!r:.80}; it must be a whole number from 0 to 5")
     if view is not None and view not in VIEWS:
-        raise DataError(f"view is {view!r}; it must be one of {', '.join(VIEWS)}")
+        raise DataError(f"view is {view!r:.80}; it must be one of {', '.join(VIEWS)}")
     if handedness is not None and handedness not in HANDS:
-        raise DataError(f"handedness is {handedness!r}; it must be one of {', '.join(HANDS)}")
+        raise DataError(f"handedness is {handedness!r:.80}; it must be one of {', '.join(HANDS)}")
     if tone is not None and not isinstance(tone, str):
-        raise DataError(f"tone is {tone!r}; it must be a string")
-    hands = row.get("hands")
+        raise DataError(f"tone is {tone!r:.80}; it must be a string")
+    given = row.get("hands")
+    hands = len(given) if isinstance(given, list) else given
     if hands is not None and (isinstance(hands, bool) or hands not in range(MAXIMUM_HANDS + 1)):
-        raise DataError(f"hands is {hands!r}; it must be a whole number from 0 to {MAXIMUM_HANDS}")
+        allowed = f"a whole number from 0 to {MAXIMUM_HANDS}, or a list of so many hands"
+        raise DataError(f"hands is {given!r:.80}; it must be {allowed}")
     return HandAttributes(
         fingers=said.fingers if fingers is None else int(fingers),
         view=view or said.view,

@@ -96,7 +96,7 @@ def seed_of_row(row: Mapping[str, Any]) -> int | None:
     """Raises DataError if the seed is not a whole number."""
     seed = row.get("seed")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise DataError(f"seed is {seed!r}; it must be a whole number")
+        raise DataError(f"seed is {seed!r:.80}; it must be a whole number")
     return seed
 
 

@@ -75,7 +75,7 @@ def generate_images(
         boxes: (x0, y0, x1, y1) in shares of the image, one a prompt, going round with them, or one for all: frames
             (see `set_geoconv_frames`) for an adapter that was trained with them. A list of boxes in place of one for
             several things in an image. None for what is set.
-        guided_boxes: guidance strengthens the boxes too (see `set_geoconv_frames`).
+        guided_boxes: guidance strengthens the boxes too (see `set_geoconv_frames`); needs `boxes`.
         images_per_seed: so many images in a row have the same seed.
         call_arguments(prompts): what the pipeline's call is given for a batch; None for the prompts alone.
 
@@ -84,7 +84,7 @@ def generate_images(
 
     Raises:
         ConfigError: a pipeline that does not make images from prompts alone, or an option that it refuses, such as a
-            height that its VAE cannot make; boxes that are not valid or not one a prompt.
+            height that its VAE cannot make; boxes that are not valid or not one a prompt, or none to guide to.
         SurgeryError: boxes for a pipeline that is not patched.
     """
     import torch
@@ -92,6 +92,8 @@ def generate_images(
     from ..patching.framing import geoconv_frames
 
     check_text_to_image(type(pipe))
+    if guided_boxes and boxes is None:
+        raise ConfigError("guided_boxes needs boxes: there is no box to guide to")
     total = len(prompts) if num_images is None else num_images
     places = [()] if boxes is None else [check_boxes(given) for given in boxes]
     if len(places) not in (1, len(prompts)):

@@ -1,6 +1,7 @@
 """Inpainting one square in several variants, with any pipeline that diffusers can inpaint with."""
 
 import inspect
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -51,6 +52,26 @@ def region_size(pipe: Any) -> int:
     return int(side * pipe.vae_scale_factor)
 
 
+def check_size(pipe: Any, size: int) -> None:
+    """Refuse a side of squares that a pipeline would round, or refuse itself once it is asked.
+
+    Args:
+        pipe: of `inpainting_pipeline`.
+
+    Raises:
+        ConfigError: names what the size must be a multiple of.
+    """
+    # Processors of pipelines that pack latents in twos count with it; Stable Diffusion 3's patches are apart.
+    multiple = getattr(pipe, "vae_scale_factor", 1)
+    if (processor := getattr(pipe, "image_processor", None)) is not None:
+        multiple = processor.config.vae_scale_factor
+    multiple *= getattr(pipe, "patch_size", 1)
+    if not needs_blending(pipe):
+        multiple = math.lcm(multiple, 8)  # which diffusers' inpainting asks for whatever the autoencoder
+    if size % multiple:
+        raise ConfigError(f"size must be a multiple of {multiple} pixels for {type(pipe).__name__}; got {size}")
+
+
 def mean_frames(pipe: Any) -> dict[str, Box]:
     """The mean boxes of the patched components whose adapters were trained with frames, by the components' names."""
     configs = {name: present_config(model) for name, model in geometry_models(pipe).items()}
@@ -77,7 +98,7 @@ def inpaint(
         The seed and the whole square of each variant, as each batch is done.
 
     Raises:
-        ConfigError: the pipeline refuses an option.
+        ConfigError: the pipeline refuses an option, or draws another size.
     """
     import torch
 
@@ -111,6 +132,9 @@ def inpaint(
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{type(pipe).__name__} cannot inpaint with these options: {error}") from error
         for seed, drawn in zip(seeds, output.images, strict=True):
+            if drawn.size != square.size:
+                sizes = f"{drawn.width}x{drawn.height} pixels for {square.width}x{square.height}"
+                raise ConfigError(f"{type(pipe).__name__} draws {sizes}; give a size that it can draw")
             yield seed, match_colours(drawn.convert("RGB"), square, mask)
 
 

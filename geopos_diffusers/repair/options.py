@@ -7,6 +7,7 @@ from ..errors import ConfigError
 
 LARGEST_MARGIN = 2.0
 DEFAULT_SHARE = 0.6
+LARGEST_SIZE = 8192  # pixels; squares of more fit into no memory
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class RepairOptions:
         margin: what is masked beyond a hand's box on each side, as a share of its longer side, 0 to 2.
         share: of the side of the square that the model is given, how much the hand's longer side fills, 0.1 to 1; None
             for the adapter's mean box if it was trained with frames, and 0.6 otherwise.
-        size: side in pixels of the square that the model is given; None for the model's own.
+        size: side in pixels of the square that the model is given, 8 to 8192, and a multiple of what the model makes
+            (8 or 16 for most); None for the model's own.
         steps: denoising steps of a whole generation, of which `strength` takes its share.
         guidance_scale: None for the pipeline's own default.
         batch_size: variants made at a time. The last digits of an image may depend on it.
@@ -48,12 +50,12 @@ class RepairOptions:
     any_number: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a value outside its range."""
+        """Raises ConfigError for a value outside its range. The message begins with the attribute's name."""
         for name in ("candidates", "steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more; got {getattr(self, name)}")
-        if self.size is not None and self.size < 8:
-            raise ConfigError(f"size must be 8 pixels or more; got {self.size}")
+        if self.size is not None and not 8 <= self.size <= LARGEST_SIZE:
+            raise ConfigError(f"size must be between 8 and {LARGEST_SIZE} pixels; got {self.size}")
         if not 0 <= self.seed < 2**63 - self.candidates:
             raise ConfigError(f"seed must be between 0 and 2**63 - 1; got {self.seed}")
         if not 0 < self.strength <= 1:

@@ -15,7 +15,7 @@ from ..metrics.hand_judge import HandJudge, load_hand_judge
 from ..metrics.measure_values import LIKELY
 from .canvas import Canvas
 from .hand_finding import find_hands
-from .inpainting import inpaint, inpainting_pipeline, region_size, share_of_hand
+from .inpainting import check_size, inpaint, inpainting_pipeline, region_size, share_of_hand
 from .options import RepairOptions
 from .regions import Region, hand_region, resized
 
@@ -114,7 +114,7 @@ def repair_image(
         advance: called with the number of variants that were made, or that are not needed.
 
     Raises:
-        ConfigError: a box that is not valid or covers no pixel, or a pipeline that cannot inpaint so.
+        ConfigError: a box that is not valid or covers no pixel, or a pipeline that cannot inpaint so or at that size.
         DataError: the image has more than 8 bits a channel, or no hand is found.
         MissingDependencyError: hands are to be found without the extra `eval`.
 
@@ -130,6 +130,7 @@ def repair_image(
     canvas = Canvas(image)
     made = inpainting_pipeline(pipe)
     share, size = options.share or share_of_hand(made), options.size or region_size(made)
+    check_size(made, size)
     judge = judge or load_hand_judge()
     checked = _find(canvas, judge) if boxes is None else [check_box(box) for box in boxes]
     fingers = None if options.any_number else parse_fingers(prompt)

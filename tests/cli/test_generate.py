@@ -121,6 +121,13 @@ class TestRefusals:
         assert message in line
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.parametrize("scale", ["nan", "inf", "-inf"])
+    def test_of_guidance_scales(self, tmp_path, capsys, scale):
+        """Before the model is looked for."""
+        options = ["--model", "nowhere", "--output", str(tmp_path / "out"), f"--guidance-scale={scale}"]
+        line = refused(capsys, "generate", *PROMPT, *options)
+        assert f"--guidance-scale must be a finite number; got {scale}" in line
+
     @pytest.mark.parametrize(
         ("pipeline", "message"),
         [

@@ -66,6 +66,14 @@ class TestBoxes:
             assert np.abs(pixels(tmp_path / "two", index) - pixels(tmp_path / "one", index)).max() <= 1
             assert np.abs(pixels(tmp_path / "one", index) - pixels(tmp_path / "none", index)).max() > 8
 
+    def test_a_null_is_no_box(self, model, framed, tmp_path):
+        boxes = [[0.0, 0.1, 0.5, 0.6], [0.5, 0.4, 1.0, 0.9]]
+        lines = [{"box": None, "boxes": boxes}, {"box": boxes[0], "boxes": None}]
+        (tmp_path / "boxes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        options = ["--geoconv", framed, "--boxes", str(tmp_path / "boxes.jsonl")]
+        assert generate(model, tmp_path / "out", *PROMPTS, *options) == 0
+        assert [row.get("boxes", row.get("box")) for row in rows(tmp_path / "out")] == [boxes, boxes[0]]
+
     def test_several_boxes_in_each_image(self, model, framed, tmp_path):
         """On the command line for all images, or of a file, where images may have different numbers of them."""
         left, right = ["0", "0.1", "0.5", "0.6"], ["0.5", "0.4", "1", "0.9"]
@@ -105,11 +113,26 @@ class TestBoxes:
             assert np.abs(pixels(tmp_path / "guided", index) - np.asarray(item.image)).max() <= 1
             assert np.abs(pixels(tmp_path / "guided", index) - pixels(tmp_path / "not", index)).max() > 8
 
-    def test_guided_boxes_need_guidance(self, model, framed, tmp_path, capsys):
-        command = ["generate", "--model", model, *PROMPTS, "--geoconv", framed, "--output", str(tmp_path / "out")]
-        line = refused(capsys, *command, "--box", "0", "0", "0.5", "1", "--guided-box", "--guidance-scale", "1")
-        assert "guided frames of 2 images are set and the model was called with 2 samples, not 4" in line
-        assert not (tmp_path / "out").exists()
+    def test_guided_boxes_need_guidance(self, framed):
+        pipe = tiny_stable_diffusion()
+        load_geoconv_weights(pipe, framed)
+        message = "guided frames of 2 images are set and the model was called with 2 samples, not 4"
+        with pytest.raises(ConfigError, match=message):
+            list(generate_images(pipe, ["a"] * 2, boxes=[MEAN], guided_boxes=True, guidance_scale=1.0, steps=1))
+
+    @pytest.mark.parametrize("scale", ["1", "0.5", "-2"])
+    def test_guidance_that_guides_nothing_is_refused_before_the_model_is_loaded(self, model, tmp_path, capsys, scale):
+        """An adapter that there is not would be missed with the model."""
+        command = ["generate", "--model", model, *PROMPTS, "--geoconv", "nowhere", "--output", str(tmp_path / "out")]
+        options = ["--box", "0", "0", "0.5", "1", "--guided-box", f"--guidance-scale={scale}"]
+        line = refused(capsys, *command, *options)
+        assert f"--guided-box needs a --guidance-scale above 1; got {scale}" in line
+
+    def test_guided_boxes_need_boxes(self, framed):
+        pipe = tiny_stable_diffusion()
+        load_geoconv_weights(pipe, framed)
+        with pytest.raises(ConfigError, match="guided_boxes needs boxes"):
+            next(generate_images(pipe, ["a hand"], guided_boxes=True, steps=1))
 
     def test_the_mean_box_is_the_default(self, model, framed, tmp_path):
         box = ["--box", *map(str, MEAN)]

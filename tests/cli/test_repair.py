@@ -143,9 +143,10 @@ class TestWritten:
 class TestBoxesFile:
     def test_rows_of_a_data_set(self, model, hands, tmp_path):
         rows = [
-            {"file_name": "images/000001.png", "boxes": [[0.1, 0.1, 0.4, 0.5], [0.5, 0.5, 0.9, 0.9]]},
+            {"file_name": "hands/000001.png", "boxes": [[0.1, 0.1, 0.4, 0.5], [0.5, 0.5, 0.9, 0.9]]},
             {"file_name": "000000.png", "box": [0.2, 0.2, 0.8, 0.8], "text": "a hand"},
             {"file_name": "another.png", "box": [0.2, 0.2, 0.8, 0.8]},
+            {"file_name": "others/000001.png", "box": [0.2, 0.2, 0.8, 0.8]},
             {"file_name": "000000.png", "text": "a row without hands"},
         ]
         (tmp_path / "boxes.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -164,6 +165,7 @@ class TestBoxesFile:
         [
             ('{"file_name": "other.png", "box": [0.1, 0.1, 0.4, 0.5]}', "holds no box of image.png"),
             ('{"text": "a hand"}', "line 1 has no box"),
+            ('{"box": null, "boxes": null}', "line 1 has no box"),
             ("0.1 0.1 0.4", "line 1: box takes four numbers"),
             ('{"boxes": [[0.1, 0.1, 1.4, 0.5]]}', "line 1: box 0.1 0.1 1.4 0.5 reaches outside"),
             ('{"boxes": 3}', "line 1: boxes takes a list of boxes; got 3"),
@@ -215,9 +217,18 @@ class TestRefused:
             ([*BOX, "--boxes", "boxes.txt"], "give --box or --boxes, not both"),
             (["--boxes", "nowhere.txt"], "no file of boxes nowhere.txt"),
             ([], "no hand is found; say where it is with --box"),
-            ([*BOX, "--num-candidates", "0"], "candidates must be 1 or more; got 0"),
-            ([*BOX, "--strength", "1.5"], "strength must be above 0 and up to 1; got 1.5"),
+            ([*BOX, "--num-candidates", "0"], "error: --num-candidates must be 1 or more; got 0"),
+            ([*BOX, "--strength", "1.5"], "error: --strength must be above 0 and up to 1; got 1.5"),
             ([*BOX, "--strength", "nan"], "strength must be above 0"),
+            ([*BOX, "--inference-steps", "0"], "error: --inference-steps must be 1 or more; got 0"),
+            ([*BOX, "--batch-size", "0"], "error: --batch-size must be 1 or more; got 0"),
+            ([*BOX, "--min-score", "2"], "error: --min-score must be between 0 and 1; got 2"),
+            ([*BOX, "--guidance-scale", "nan"], "error: --guidance-scale must be a finite number"),
+            ([*BOX, "--size", "4"], "error: --size must be between 8 and 8192 pixels; got 4"),
+            ([*BOX, "--size", "2000000"], "error: --size must be between 8 and 8192 pixels; got 2000000"),
+            ([*BOX, "--size", "33"], "error: --size must be a multiple of 8 pixels for StableDiffusionInpaintPipeline"),
+            ([*BOX, "--model", "hands64", "--size", "66"], "error: --size must be a multiple of 4 pixels"),
+            ([*BOX, "--model", "hands64-v2", "--size", "65"], "error: --size must be a multiple of 4 pixels"),
             ([*BOX, "--margin", "-1"], "margin must be between 0 and 2"),
             ([*BOX, "--only-bad", "--min-score", "0.3"], "give --only-bad or --min-score, not both"),
             ([*BOX, "--geoconv-scale", "2"], "--geoconv-scale needs --geoconv"),

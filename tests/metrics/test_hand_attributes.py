@@ -221,6 +221,11 @@ class TestRows:
         assert attributes_of_row({"text": "a hand", "hands": 0}).hands == 0
         assert attributes_of_row({"text": "a hand", "hands": None}).hands == 1
 
+    @pytest.mark.parametrize("count", [0, 1, 2, 10])
+    def test_a_list_of_hands_counts_them(self, count):
+        hands = [{"fingers": 3, "handedness": "left", "keypoints": [[1.0, 2.0]] * 21}] * count
+        assert attributes_of_row({"text": "a hand", "hands": hands}).hands == count
+
     @pytest.mark.parametrize(
         ("row", "message"),
         [
@@ -229,6 +234,8 @@ class TestRows:
             ({"hands": 1.5}, "hands is 1.5"),
             ({"hands": True}, "hands is True"),
             ({"hands": "two"}, "hands is 'two'"),
+            ({"hands": [{}] * 11}, r"hands is \[{}, {}.*a whole number from 0 to 10, or a list of so many hands"),
+            ({"hands": {"left": 1}}, "hands is {'left': 1}"),
             ({"fingers": 7}, "fingers is 7"),
             ({"fingers": "three"}, "fingers is 'three'"),
             ({"fingers": True}, "fingers is True"),
@@ -242,3 +249,9 @@ class TestRows:
     def test_wrong_values(self, row, message):
         with pytest.raises(DataError, match=message):
             attributes_of_row(row)
+
+    @pytest.mark.parametrize("name", ["text", "hands", "fingers", "view", "handedness", "tone"])
+    def test_long_values_are_cut(self, name):
+        with pytest.raises(DataError, match=rf"{name} is \[.*; it must be") as refused:
+            attributes_of_row({name: [[1.0, 2.0]] * 1000})
+        assert len(str(refused.value)) < 200

@@ -8,6 +8,7 @@ from PIL import Image
 
 from geopos_diffusers.cli.generate import save_png
 from geopos_diffusers.cli.generate import write_metadata as write_generated
+from geopos_diffusers.cli.main import main
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.images.opening import open_image
 from geopos_diffusers.metrics.hand_attributes import HandAttributes
@@ -77,6 +78,16 @@ class TestRows:
         assert entry.keypoints.shape == (21, 2)
         assert entry.keypoints.dtype == np.float64
         assert entry.attributes.hands == 1
+
+    def test_what_two_rendered_hands_say(self, tmp_path):
+        pair = ["--hands", "1", "2", "--num-images", "6", "--size", "64", "--scale", "0.3", "0.5", "--quiet"]
+        assert main(["data", "hands", *pair, "--output", str(tmp_path / "hands")]) == 0
+        rows = [json.loads(line) for line in (tmp_path / "hands" / "metadata.jsonl").read_text().splitlines()]
+        expected = [len(row.get("hands", [0])) for row in rows]
+        assert set(expected) == {1, 2}
+        entries = list_images(tmp_path / "hands").entries
+        assert [entry.attributes.hands for entry in entries] == expected
+        assert [len(entry.boxes) for entry in entries] == expected
 
     def test_what_is_not_said_is_none(self, folder):
         write_metadata(folder, {"file_name": "0.png", "seed": None, "keypoints": None})

@@ -68,10 +68,32 @@ class TestPipelines:
         with pytest.raises(ConfigError, match="SanaPipeline cannot inpaint: diffusers has no inpainting pipeline"):
             repair_image(tiny_models.tiny_sana(), noise(), [BOX])
 
-    def test_what_the_pipeline_refuses_is_said(self, judge):
-        options = RepairOptions(steps=2, size=33)
+    def test_what_the_pipeline_refuses_is_said(self):
+        made, square = inpainting_pipeline(tiny_models.tiny_stable_diffusion()), noise(33, 33)
         with pytest.raises(ConfigError, match="StableDiffusionInpaintPipeline cannot inpaint with these options"):
-            repair_image(tiny_models.tiny_stable_diffusion(), noise(), [BOX], "a hand", options, judge=judge)
+            next(inpaint(made, square, Image.new("L", (33, 33), 255), BOX, "a hand", RepairOptions(steps=2)))
+
+    @pytest.mark.parametrize(
+        ("name", "multiple"),
+        [("tiny_stable_diffusion", 8), ("tiny_inpainting_xl", 8), ("tiny_stable_diffusion_3", 8), ("hands64", 4)],
+    )
+    def test_sizes_that_it_cannot_make_are_refused_before_hands_are_looked_for(self, name, multiple, packaged, judge):
+        pipe = packaged if name == "hands64" else getattr(tiny_models, name)()
+        for size in (10, 33, 65, 66):
+            with pytest.raises(ConfigError, match=rf"size must be a multiple of {multiple} pixels for .*; got {size}"):
+                repair_image(pipe, noise(), options=RepairOptions(size=size), judge=judge)
+
+    @pytest.mark.parametrize("size", [8, 12, 68])
+    def test_sizes_that_the_packaged_model_can_make(self, size, packaged, judge):
+        options = RepairOptions(candidates=1, steps=2, size=size, allow_worse=True)
+        repair = repair_image(packaged, noise(), [BOX], "a hand", options, judge=judge)
+        assert (np.asarray(repair.image) != np.asarray(noise())).any()
+
+    def test_another_size_than_the_square_is_no_variant(self, packaged):
+        """The image-to-image pipeline rounds without a word."""
+        made, mask = inpainting_pipeline(packaged), Image.new("L", (66, 66), 255)
+        with pytest.raises(ConfigError, match="draws 64x64 pixels for 66x66; give a size that it can draw"):
+            next(inpaint(made, noise(66, 66), mask, BOX, "a hand", RepairOptions(steps=2)))
 
     def test_the_original_latents_come_back_around_the_mask(self, packaged, hand):
         """Latents of eight channels, which diffusers' inpainting pipeline refuses: the kept part is the image's own,
@@ -219,7 +241,8 @@ def test_colours_are_matched_on_the_kept_part():
         ({"share": 1.5}, "share must be between 0.1 and 1; got 1.5"),
         ({"min_score": 2.0}, "min_score must be between 0 and 1; got 2"),
         ({"seed": -1}, "seed must be between 0"),
-        ({"size": 4}, "size must be 8 pixels or more; got 4"),
+        ({"size": 4}, "size must be between 8 and 8192 pixels; got 4"),
+        ({"size": 2_000_000}, "size must be between 8 and 8192 pixels; got 2000000"),
         ({"guidance_scale": float("inf")}, "guidance_scale must be a finite number"),
     ],
 )
