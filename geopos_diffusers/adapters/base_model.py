@@ -67,8 +67,12 @@ def accepts_class(model: nn.Module, recorded: str) -> bool:
 
 
 def class_name(model: nn.Module) -> str:
-    """The model's class; FSDP2 puts one of its own, "FSDP" and the name, before it."""
-    return next(cls.__name__ for cls in type(model).__mro__ if not cls.__name__.startswith("FSDP"))
+    """The model's class, without those that patching it (a bare convolution) and FSDP2 put before it.
+
+    FSDP2's is called "FSDP" and the name.
+    """
+    cls = getattr(type(model), "geo_base", type(model))
+    return next(base.__name__ for base in cls.__mro__ if not base.__name__.startswith("FSDP"))
 
 
 def component_of(model: nn.Module) -> str:

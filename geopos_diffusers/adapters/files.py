@@ -22,7 +22,7 @@ from ..errors import AdapterError
 from ..files import PACKAGED, atomic_path, write_text
 from ..patching.config import GeoConvConfig
 from ..patching.offload import whole
-from ..patching.patched_model import geometry_models, present_config
+from ..patching.patched_model import geometry_models, named_adapters, present_config
 from ..patching.status import geoconv_status
 from ..patching.stock_saving import ADAPTER_FOLDERS
 from .base_model import BASE_KEYS, base_record, component_of
@@ -77,6 +77,12 @@ def save_geoconv_weights(
     models = geometry_models(pipe_or_model)
     if not models:
         raise AdapterError("the model is not patched: there are no geometry weights to save")
+    if adapter_name is not None:
+        known = {component: named_adapters(model).names for component, model in models.items()}
+        models = {component: model for component, model in models.items() if adapter_name in known[component]}
+        if not models:
+            there = ", ".join(sorted({name for own in known.values() for name in own}))
+            raise AdapterError(f"no adapter {adapter_name!r}; there are {there}")
     config = _one_config(models)
     names = {component: component or component_of(model) for component, model in models.items()}
     tensors = {}

@@ -183,7 +183,7 @@ def _activate(model: nn.Module, adapters: NamedAdapters, mix: dict[str, float]) 
     for key, stored in stored_geometry(model).items():
         total = torch.zeros_like(whole(stored))
         for name, weight in mix.items():
-            total.add_(adapters.stored[name][key], alpha=weight)
+            total.add_(adapters.stored[name][key].to(total.device), alpha=weight)
         write_weight(stored, total)
     adapters.active = mix
     if adapters.living is not None:

@@ -114,7 +114,9 @@ class TrainingArguments:
     ema_decay: float = optimisation_option(
         0.999, "decay of the moving average once it has warmed up", resume="fixed", at_least=0, at_most=1
     )
-    seed: int = optimisation_option(0, "seed of all that is random", resume="fixed", common=True, at_least=0)
+    seed: int = optimisation_option(
+        0, "seed of all that is random", resume="fixed", common=True, at_least=0, at_most=2**31 - 1
+    )
     log_every: int = validation_option(
         10,
         "steps between two printed lines; losses are fetched and checked then",

@@ -1,9 +1,11 @@
 """What a GeoConv is: the options of its geometry channel, and which layers of a model get one."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Real
 from typing import Any
 
 from ..boxes import check_box
@@ -264,7 +266,7 @@ def name_matches(name: str, pattern: str | tuple[str, ...]) -> bool:
 
 def exact_names(names: Iterable[str]) -> str:
     """A regular expression for these names alone, which in a list would also mean names that end in them."""
-    return "|".join(re.escape(name) for name in sorted(names))
+    return "|".join(re.escape(name) for name in sorted(names)) or "(?:)"  # a model that is itself the layer
 
 
 def _compile(name: str, pattern: str) -> None:
@@ -276,4 +278,9 @@ def _compile(name: str, pattern: str) -> None:
 
 def is_finite_number(value: Any) -> bool:
     """Whether a value is a number, and neither infinite nor nan nor a bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..boxes import check_box
 from ..errors import ConfigError
-from .model_call import in_backward_pass
+from .model_call import in_backward_pass, makes_plain_tensors
 
 # Guidance runs a model on the whole batch up to three times over. More would be images that have no frame of their own.
 MOST_COPIES = 3
@@ -65,7 +65,7 @@ class Frames:
         Raises:
             ConfigError: another number of samples.
         """
-        if torch.compiler.is_compiling():
+        if not makes_plain_tensors():
             return self._make(axes, samples, like)
         key = (axes, samples, like.dtype, like.device)
         if key not in self._tables:
@@ -192,6 +192,16 @@ def read_frames(frames: Any, image_size: tuple[int, int] | None = None) -> Frame
     return Frames(values.clone() if len(shape) == 4 else values.unsqueeze(1).clone())
 
 
+def _checked_size(image_size: Any) -> tuple[float, float]:
+    try:
+        height, width = image_size
+        if height > 0 < width:
+            return height, width
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(f"image_size takes height and width in pixels; got {image_size!r}")
+
+
 def box_frames(boxes: Any, image_size: tuple[int, int] | None = None) -> Tensor:
     """Boxes [N, 4] as frames [N, 2, 2]: centres and half sizes, vertical axis first.
 
@@ -207,9 +217,8 @@ def box_frames(boxes: Any, image_size: tuple[int, int] | None = None) -> Tensor:
         >>> box_frames([(0.5, 0.0, 1.0, 1.0)]).tolist()
         [[[0.0, 0.5], [1.0, 0.5]]]
     """
-    name, (height, width) = ("box", (1, 1)) if image_size is None else ("box, as shares,", image_size)
-    if not height > 0 < width:
-        raise ConfigError(f"image_size takes height and width in pixels; got {image_size!r}")
+    name = "box" if image_size is None else "box, as shares,"
+    height, width = (1, 1) if image_size is None else _checked_size(image_size)
     shares = torch.as_tensor(boxes, dtype=torch.float64) / torch.tensor([width, height] * 2, dtype=torch.float64)
     x0, y0, x1, y1 = torch.tensor([check_box(box, name) for box in shares.tolist()], dtype=torch.float64).unbind(1)
     centre, half = torch.stack([y0 + y1 - 1, x0 + x1 - 1], 1), torch.stack([y1 - y0, x1 - x0], 1)

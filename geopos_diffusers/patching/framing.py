@@ -99,7 +99,7 @@ def set_default_frame(model: nn.Module, box: Box) -> None:
     Raises:
         ConfigError: a box that is not valid, or coordinates that take no frames.
     """
-    config = replace(getattr(model, STATE), default_frame=box)
+    config = replace(vars(model)[STATE], default_frame=box)
     _set(model, _checked({"": model}, config.default_frame, None))
     holder = frames_holder(model)
     assert holder is not None

@@ -66,6 +66,15 @@ class ModelCall:
         return self.shift[:, :axes]
 
 
+def makes_plain_tensors() -> bool:
+    """Whether a tensor that is made now can be kept for later calls: nothing compiles, fakes or transforms it."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()  # fake and functional tensors
+        or torch._C._functorch.peek_interpreter_stack() is not None  # torch.func
+    )
+
+
 def in_backward_pass() -> bool:
     """Whether this is a call that a checkpoint makes again for its gradients."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1

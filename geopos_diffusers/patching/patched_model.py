@@ -11,7 +11,7 @@ from .config import GeoConvConfig
 from .frames import CurrentFrames
 from .layers import GeometryTerm
 from .offload import group_offload_kinds, reshard, stored_weight
-from .targets import canonical_name
+from .targets import WRAPPERS, canonical_name
 
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
 STATE = "_geoconv_config"  # attribute of a patched model: its GeoConvConfig
@@ -55,23 +55,24 @@ def geoconv_models(pipe_or_model: Any, config: GeoConvConfig) -> dict[str, nn.Mo
         chosen = {name: models[name] for name in DENOISERS if name in models}
         if not chosen:
             raise SurgeryError(f"no denoiser in {type(pipe_or_model).__name__}; name components of {', '.join(models)}")
-        return chosen
+        return distinct(chosen)
     for name in config.components:
         if name not in models:
             known = ", ".join(models)
             raise SurgeryError(f"{type(pipe_or_model).__name__} has no model {name!r}; its models are {known}")
-    return {name: models[name] for name in config.components}
+    return distinct({name: models[name] for name in config.components})
 
 
 def marked_models(pipe_or_model: Any) -> dict[str, nn.Module]:
     """The models of a pipeline that are patched, by component name; "" for a model given by itself."""
     models = all_models(pipe_or_model)
-    return {component: model for component, model in models.items() if hasattr(model, STATE)}
+    return {component: model for component, model in distinct(models).items() if STATE in vars(model)}
 
 
 def geometry_models(pipe_or_model: Any) -> dict[str, nn.Module]:
     """The models of a pipeline that have geometry weights, patched or built in; "" for a model given by itself."""
-    return {component: model for component, model in all_models(pipe_or_model).items() if geometry_layers(model)}
+    models = distinct(all_models(pipe_or_model))
+    return {component: model for component, model in models.items() if geometry_layers(model)}
 
 
 def geometry_layers(model: nn.Module) -> dict[str, GeometryTerm]:
@@ -80,7 +81,7 @@ def geometry_layers(model: nn.Module) -> dict[str, GeometryTerm]:
     In a patched model they are the convolutions that were patched; GeoConvs that it was built with are its own weights
     there, as its convolutions are. In any other network they are the layers that it was built with.
     """
-    return patched_layers(model) if hasattr(model, STATE) else built_layers(model)
+    return patched_layers(model) if STATE in vars(model) else built_layers(model)
 
 
 def patched_layers(model: nn.Module) -> dict[str, GeometryTerm]:
@@ -103,8 +104,8 @@ def _geoconvs(model: nn.Module) -> dict[str, GeometryTerm]:
 
 def present_config(model: nn.Module) -> GeoConvConfig | None:
     """The config of a patched model, or what the layers of a network of GeoConvs share; None where they differ."""
-    if hasattr(model, STATE):
-        return getattr(model, STATE)
+    if STATE in vars(model):
+        return vars(model)[STATE]
     configs = {layer.geo_config for layer in built_layers(model).values()}
     return GeoConvConfig(**asdict(configs.pop())) if len(configs) == 1 else None
 
@@ -160,15 +161,29 @@ def all_models(pipe_or_model: Any) -> dict[str, nn.Module]:
     return {name: _unwrap(part) for name, part in components.items() if isinstance(part, nn.Module)}
 
 
+def distinct(models: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Each model once, under the first of its names."""
+    found: dict[nn.Module, str] = {}
+    for name, model in models.items():
+        found.setdefault(model, name)
+    return {name: model for model, name in found.items()}
+
+
 def _unwrap(model: nn.Module) -> nn.Module:
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    while hasattr(model, "_orig_mod") or isinstance(model, wrappers):
-        model = model.module if isinstance(model, wrappers) else model._orig_mod
-    return model
+    """The model in the wrappers of torch and PEFT, whose attributes may look like the model's own."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif held := [part for name, part in model.named_children() if name in WRAPPERS]:
+            (model,) = held
+        elif hasattr(type(model), "get_base_model"):  # PeftModel
+            model = model.get_base_model()
+        else:
+            return model
 
 
 def all_geometry_layers(pipe_or_model: Any) -> dict[str, GeometryTerm]:
-    models = all_models(pipe_or_model).items()
+    models = geometry_models(pipe_or_model).items()
     return {qualified(part, name): layer for part, model in models for name, layer in geometry_layers(model).items()}
 
 

@@ -28,6 +28,8 @@ PRIVATE_NAMES = (
     PrivateName("torch", "Conv2d", "_conv_forward", "adding the geometry term below what a subclass pads"),
     PrivateName("torch", "Module", "_parameters", "reading parameters past offloading and weight normalisation"),
     PrivateName("torch", "_C", "_current_graph_task_id", "one shift a model call under gradient checkpointing"),
+    PrivateName("torch", "_C", "_len_torch_dispatch_stack", "keeping no fake tensors in tables"),
+    PrivateName("torch", "_C", "_functorch", "keeping no tensors of torch.func in tables"),
     PrivateName("torch", "OptimizedModule", "_orig_mod", "the names of layers in a compiled model"),
     PrivateName("torch", "CheckpointWrapper", "_checkpoint_wrapped_module", "the names of layers in such wrappers"),
     PrivateName("accelerate", "offloaded module", "_hf_hook", _OFFLOADED),

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from ..errors import SurgeryError
-from .config import is_finite_number, name_matches
+from ..errors import ConfigError, SurgeryError
+from .config import GeoConvConfig, is_finite_number, name_matches
 from .patched_model import all_geometry_layers, geometry_models
 from .stock_saving import stock_state_dict
 
@@ -20,7 +20,8 @@ def set_geoconv_scale(pipe_or_model: Any, scale: float, layers: str | tuple[str,
         Names of the layers that were set.
 
     Raises:
-        SurgeryError: there is no GeoConv, none is meant, or the scale is not a finite number.
+        SurgeryError: there is no GeoConv, none is meant, `layers` is neither a regular expression nor a list of names,
+            or the scale is not a finite number.
 
     Example:
         >>> from geopos_diffusers import apply_geoconv
@@ -35,13 +36,21 @@ def set_geoconv_scale(pipe_or_model: Any, scale: float, layers: str | tuple[str,
     if not is_finite_number(scale):
         raise SurgeryError(f"scale must be a finite number; got {scale!r}")
     present = all_geometry_layers(pipe_or_model)
-    pattern = tuple(layers) if isinstance(layers, list) else layers
+    try:
+        pattern = GeoConvConfig(target_modules=layers).target_modules
+    except ConfigError as error:
+        raise SurgeryError(str(error).replace("target_modules", "layers", 1)) from error
     chosen = {name: layer for name, layer in present.items() if pattern is None or name_matches(name, pattern)}
     if not chosen:
         raise SurgeryError(f"no GeoConv matches {layers!r}" if present else "the model is not patched")
     for layer in chosen.values():
         layer.geo_scale = float(scale)
     return list(chosen)
+
+
+def _restore(layer: Any, scale: float) -> None:
+    if "geo_scale" in vars(layer):  # unless it was unpatched meanwhile
+        layer.geo_scale = scale
 
 
 @contextmanager
@@ -67,7 +76,7 @@ def disable_geoconv(pipe_or_model: Any) -> Iterator[None]:
     scales = {layer: layer.geo_scale for layer in all_geometry_layers(pipe_or_model).values()}
     with ExitStack() as undo:
         for layer, scale in scales.items():
-            undo.callback(setattr, layer, "geo_scale", scale)
+            undo.callback(_restore, layer, scale)
             layer.geo_scale = 0.0
         for model in geometry_models(pipe_or_model).values():
             undo.enter_context(stock_state_dict(model))

@@ -144,7 +144,7 @@ def geoconv_status(pipe_or_model: Any) -> GeoConvStatus:
         built += [qualified(component, name) for name in built_layers(model)]
         geometry += sum(layer.geo_weight.numel() for layer in geometry_layers(model).values())
         total += sum(parameter.numel() for parameter in model.parameters())
-        chosen, reasons = choose_layers(model, getattr(model, STATE, None) or GeoConvConfig())
+        chosen, reasons = choose_layers(model, vars(model).get(STATE) or GeoConvConfig())
         reasons |= {name: "not patched yet" for name in chosen}
         skipped |= {qualified(component, name): reason for name, reason in reasons.items() if name not in made}
         if component in models:

@@ -45,8 +45,9 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
         What is patched and what is not, with the reason.
 
     Raises:
-        SurgeryError: nothing to patch, a target that names no convolution, a model that is patched otherwise, or
-            weights that are offloaded where none can be added. The model is left as it was.
+        SurgeryError: nothing to patch, a target that names no convolution, a model that is patched otherwise or has a
+            part that is patched by itself, or weights that are offloaded where none can be added. The model is left
+            as it was.
 
     Example:
         >>> from torch import nn
@@ -59,11 +60,14 @@ def apply_geoconv(pipe_or_model: Any, config: GeoConvConfig | None = None) -> Ge
     config = config or GeoConvConfig()
     plans: list[tuple[nn.Module, list[tuple[nn.Module, Tensor]]]] = []
     for component, model in geoconv_models(pipe_or_model, config).items():
-        if (present := getattr(model, STATE, None)) is not None:
+        if (present := vars(model).get(STATE)) is not None:
             if difference := _difference(model, present, config):
                 label = component or type(model).__name__
                 raise SurgeryError(f"{label} is patched with {difference}; remove_geoconv first")
             continue
+        if part := next((name for name, module in model.named_modules() if STATE in vars(module)), None):
+            label = component or type(model).__name__
+            raise SurgeryError(f"{part} of {label} is patched by itself; remove_geoconv from that part first")
         targets, skipped = choose_layers(model, config)
         check_targets(model, config, targets, skipped)
         plans.append((model, [(conv, geometry_weight(conv, config)) for conv in targets.values()]))
@@ -80,7 +84,8 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
         Names of the layers that were restored; empty where nothing was patched.
 
     Raises:
-        SurgeryError: hooks hold on to the patched `forward` of a transposed convolution. The model is left as it was.
+        SurgeryError: hooks hold on to the patched `forward` of a transposed convolution, or a layer was parametrized
+            after it was patched. The model is left as it was.
 
     Example:
         >>> from torch import nn
@@ -96,6 +101,10 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
         for name in [name for name, layer in patched_layers(model).items() if forward_is_hooked(layer)]:
             label = qualified(component, name)
             raise SurgeryError(f"hooks (offload, casting) were put on {label} after patching; remove them first")
+        for name, layer in patched_layers(model).items():
+            if "geo_base" not in vars(type(layer)):
+                label = f"{qualified(component, name)} a {type(layer).__name__}"
+                raise SurgeryError(f"something (a parametrization) made {label} after patching; remove that first")
     removed = []
     for component, model in models.items():
         for name, layer in patched_layers(model).items():

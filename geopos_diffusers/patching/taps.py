@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .config import GeoPosConfig
 from .encoding import along_axes, axis_coordinates, encode, separable_terms
+from .model_call import makes_plain_tensors
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class TapTables:
         start: tuple[int, ...] | None = None,
     ) -> Taps:
         """Taps of all axes; arguments as of `axis_taps`, one number an axis, `start` None where the input is whole."""
-        if torch.compiler.is_compiling():
+        if not makes_plain_tensors():
             return self._build(conv, input_size, output_size, config, like, start)
         layout = (conv.transposed, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.padding_mode)
         coordinates = (config.basis, config.normalization, config.reference_size, config.border)
@@ -200,6 +201,6 @@ def dense_taps(taps: Taps, shift: Tensor | None, config: GeoPosConfig, stretch: 
     channels = {}
     for channel, factors in separable_terms(coordinates, masks, shift, _combined(config), stretch):
         term = reduce(torch.mul, factors)
-        term = term.view(len(term), pixels, -1)
+        term = term.view(len(term), pixels, math.prod(term.shape[1 + len(masks) :]))  # no -1: a batch may be empty
         channels[channel] = channels[channel] + term if channel in channels else term
     return channels[0] if len(channels) == 1 else torch.cat([*channels.values()], dim=2)

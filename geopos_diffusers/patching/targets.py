@@ -11,7 +11,7 @@ from .layers import GeometryTerm, stored_parameter
 from .offload import group_offload_kinds, takes_offloaded
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_WRAPPER_NAMES = ("base_layer", "_orig_mod", "_checkpoint_wrapped_module")
+WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")  # names by which torch's wrappers hold a model
 
 
 def choose_layers(model: nn.Module, config: GeoConvConfig) -> tuple[dict[str, nn.Module], dict[str, str]]:
@@ -63,7 +63,7 @@ def _reason_against(name: str, conv: nn.Module, config: GeoConvConfig) -> str | 
         return reason
     if isinstance(conv.weight, nn.UninitializedParameter):
         return "lazy layer without weights yet"
-    if not _reaches_geometry(type(conv)):
+    if not _reaches_geometry(conv):
         return f"{type(conv).__name__} computes its convolution by itself, out of the geometry term's reach"
     if forward_is_hooked(conv):
         return "a hook (offload, casting) holds on to its forward; patch the model before putting hooks on it"
@@ -104,7 +104,7 @@ def check_targets(
 
 def canonical_name(name: str) -> str:
     """A layer's name without what wrappers (PEFT, torch.compile) put into it: names do not depend on the order."""
-    return ".".join(part for part in name.split(".") if part not in _WRAPPER_NAMES)
+    return ".".join(part for part in name.split(".") if part not in ("base_layer", *WRAPPERS))
 
 
 def forward_is_hooked(conv: nn.Module) -> bool:
@@ -113,12 +113,16 @@ def forward_is_hooked(conv: nn.Module) -> bool:
     return conv.transposed and own is not None and getattr(own, "__func__", None) is not type(conv).forward
 
 
-def _reaches_geometry(cls: type[nn.Module]) -> bool:
-    """Whether the class's forward ends in torch's own, where the geometry term is added."""
+def _reaches_geometry(conv: nn.Module) -> bool:
+    """Whether the layer's forward ends in torch's own, where the geometry term is added.
+
+    The class and the layer itself can have one of their own. Libraries' hooks have no code here, and end in it.
+    """
+    cls = type(conv)
     stock = next(base for base in cls.__mro__ if base in CONVOLUTIONS)
-    for base in cls.__mro__[: cls.__mro__.index(stock)]:
-        for method in (vars(base).get("forward"), vars(base).get("_conv_forward")):
+    for owner in (conv, *cls.__mro__[: cls.__mro__.index(stock)]):
+        for method in (vars(owner).get("forward"), vars(owner).get("_conv_forward")):
             code = getattr(method, "__code__", None)
-            if code is not None and not {"forward", "_conv_forward"} & {*code.co_names}:
+            if code is not None and not any("forward" in name for name in (*code.co_names, *code.co_freevars)):
                 return False
     return True

@@ -71,6 +71,6 @@ def _is_a(kind: type, value: Any, at_least: float | None, above: float | None, a
 
 def _range_text(at_least: float | None, above: float | None, at_most: float | None) -> str:
     if at_least is not None and at_most is not None:
-        return f" between {at_least:g} and {at_most:g}"
+        return f" between {at_least:.12g} and {at_most:.12g}"
     bounds = {">=": at_least, ">": above, "<=": at_most}
-    return "".join(f" {sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
+    return "".join(f" {sign} {bound:.12g}" for sign, bound in bounds.items() if bound is not None)

@@ -68,6 +68,7 @@ def test_all_shipped_configs_are_valid():
         ("train_text_encoder: true\ncompile: true", "compile cannot go with train_text_encoder"),
         ("text_encoder_lora_rank: 4", "text_encoder_lora_rank is an option of train_text_encoder; give that too"),
         ("max_train_steps: null", "give max_train_steps or num_train_epochs"),
+        ("seed: 4294967296", "seed must be a whole number between 0 and 2147483647; got 4294967296"),
         ("caption_dropout: 1.5", "caption_dropout must be a number between 0 and 1; got 1.5"),
         ("validation_promts: x", "unknown option 'validation_promts'; did you mean validation_prompts?"),
         ("max_train_sample: 1", "unknown option 'max_train_sample'; did you mean max_images?"),

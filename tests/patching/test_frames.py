@@ -258,6 +258,8 @@ class TestRefusals:
     def test_pixels(self):
         self.refused([(0, 0, 65, 32)], "reaches outside the image", image_size=(64, 64))
         self.refused([(0, 0, 32, 32)], "image_size takes height and width", image_size=(0, 64))
+        for size in (64, "64", (64, 64, 3), ("a", 64)):
+            self.refused([(0, 0, 32, 32)], "image_size takes height and width", image_size=size)
         self.refused(torch.ones(1, 2, 2), "image_size goes with boxes in pixels", image_size=(64, 64))
 
     def test_models(self):

@@ -16,10 +16,11 @@ from diffusers import (
 from safetensors.torch import load_file
 from tiny_models import tiny_stable_diffusion
 from torch import nn
-from trained_models import denoise, trained_stable_diffusion
+from trained_models import denoise, draw_geometry, trained_stable_diffusion
 
 from geopos_diffusers import (
     GeoConvConfig,
+    apply_geoconv,
     delete_geoconv_adapters,
     disable_geoconv,
     geoconv_parameters,
@@ -27,6 +28,7 @@ from geopos_diffusers import (
     get_active_geoconv_adapters,
     list_geoconv_adapters,
     load_geoconv_weights,
+    remove_geoconv,
     save_geoconv_weights,
     set_geoconv_adapters,
 )
@@ -129,6 +131,30 @@ class TestSeveralAdapters:
             set_geoconv_adapters(pipe, name)
             assert has_weights(pipe, weights_of(files[name]))
         assert get_active_geoconv_adapters(pipe) == {"a": 1.0}
+
+    def test_they_follow_the_model_to_another_device(self, pipe):
+        """Those that are kept beside the model, too; the meta device stands for a GPU."""
+        pipe.unet.to("meta")
+        for names in (["a", "b"], ["a"], ["b"]):
+            set_geoconv_adapters(pipe, names)
+            assert {weight.device.type for weight in geoconv_parameters(pipe).values()} == {"meta"}
+
+    def test_one_of_a_component_alone_is_saved(self, files, tmp_path):
+        pipe = tiny_stable_diffusion()
+        load_geoconv_weights(pipe, files["a"], "a")
+        apply_geoconv(pipe.vae)
+        draw_geometry(pipe.vae)
+        save_geoconv_weights(pipe.vae, tmp_path / "vae")
+        remove_geoconv(pipe.vae)
+        load_geoconv_weights(pipe, tmp_path / "vae", "v")
+        assert list_geoconv_adapters(pipe) == {"vae": ["v"], "unet": ["a"]}
+        for name, path in (("a", files["a"]), ("v", tmp_path / "vae")):
+            save_geoconv_weights(pipe, tmp_path / name, adapter_name=name)
+            saved, expected = weights_of(tmp_path / name), weights_of(path)
+            assert saved.keys() == expected.keys()
+            assert all(torch.equal(saved[key], expected[key]) for key in saved)
+        with pytest.raises(AdapterError, match="no adapter 'b'; there are a, v"):
+            save_geoconv_weights(pipe, tmp_path / "none", adapter_name="b")
 
     def test_a_mix_is_the_weighted_sum(self, pipe, files):
         a, b = weights_of(files["a"]), weights_of(files["b"])

@@ -1,0 +1,59 @@
+"""Tables of coordinates that are kept for later calls: only plain ones, whatever runs the model."""
+
+import copy
+
+import pytest
+import torch
+from functorch.compile import aot_module, nop
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from trained_models import draw_geometry
+
+from geopos_diffusers import GeoConvConfig, apply_geoconv, set_geoconv_frames, set_geoconv_scale
+
+BOX = (0.1, 0.2, 0.6, 0.9)
+
+
+def patched(seed: int = 0, **options) -> nn.Module:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1)).eval()
+    apply_geoconv(model, GeoConvConfig(**options))
+    draw_geometry(model, seed)
+    return model
+
+
+def run_faked(model, sample):
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        model(torch.empty_like(sample))
+
+
+def run_functionalized(model, sample):
+    aot_module(model, nop)(sample)
+
+
+CASES = [(run_faked, False), (run_faked, True), (run_functionalized, False)]
+
+
+@pytest.mark.parametrize(("run", "framed"), CASES)
+def test_what_tools_run_leaves_nothing_behind(run, framed):
+    """Models share tables: each case has a size of its own. In double precision there are others."""
+    sample = torch.randn(1, 3, 40, 41 + CASES.index((run, framed)))
+    models = [patched(seed) for seed in range(2)]
+    for model in models if framed else ():
+        set_geoconv_frames(model, BOX)
+    run(models[0], sample)
+    for model in models:
+        expected = copy.deepcopy(model).double()(sample.double())
+        assert torch.allclose(model(sample).double(), expected, atol=1e-5)
+        set_geoconv_scale(model, 0.0)
+        assert (model(sample).double() - expected).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("unit", ["batch", "sample"])
+@pytest.mark.parametrize("encoding", ["product", "cartesian", "constant"])
+def test_an_empty_batch_in_training(encoding, unit):
+    model = patched(encoding=encoding, shift_unit=unit).train()
+    out = model(torch.zeros(0, 3, 9, 70))
+    assert out.shape == (0, 8, 9, 70)
+    out.sum().backward()
+    assert torch.equal(model[0].geo_weight.grad, torch.zeros_like(model[0].geo_weight))
