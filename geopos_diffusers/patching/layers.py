@@ -150,12 +150,14 @@ class ConvTransposeGeometry(GeometryTerm):
 def geometry_weight(conv: nn.Module, config: GeoPosConfig) -> Tensor:
     """A zero geometry weight for a convolution, [out, *config.weight_shape(kernel)].
 
-    Float64 beside float64 weights, else float32: also beside half-precision weights, since training keeps it so.
+    Float64 beside float64 weights, else float32: also beside half-precision weights, since training keeps it so. It can
+    be trained also where the model is patched in inference mode.
     """
     stored = stored_parameter(conv)
     dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
     shape = (conv.out_channels, *config.weight_shape(conv.kernel_size))
-    return torch.zeros(shape, dtype=dtype, device=stored.device)
+    with torch.inference_mode(False):
+        return torch.zeros(shape, dtype=dtype, device=stored.device)
 
 
 def stored_parameter(conv: nn.Module) -> Tensor:
@@ -194,8 +196,15 @@ def _rebuild(base: type[nn.Module]) -> nn.Module:
 class _NewGeoConv:
     """Constructor shared by the layers below: the convolution's arguments, a `config`, and `basis` in place of its."""
 
-    def __init__(self, *args: Any, config: GeoPosConfig | None = None, basis: str | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        *args: Any,
+        config: GeoPosConfig | None = None,
+        basis: str | None = None,
+        device: torch.device | str | None = None,  # named, since `torch.nn.utils.skip_init` asks for it
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, device=device, **kwargs)
         config = config or GeoPosConfig(basis=basis)
         self.geo_config = config if basis in (None, config.basis) else replace(config, basis=basis, border=None)
         self.geo_weight = nn.Parameter(geometry_weight(self, self.geo_config).to(self.weight.dtype))

@@ -216,6 +216,14 @@ class TestShift:
 
 class TestConstruction:
     @pytest.mark.parametrize("cls", [*LAYERS.values(), *TRANSPOSED.values()])
+    def test_without_initialisation(self, cls):
+        """torch builds it on the meta device first."""
+        layer, plain = nn.utils.skip_init(cls, 4, 6, 3), cls(4, 6, 3)
+        assert layer.geo_config == plain.geo_config
+        shapes = [[(name, one.shape, one.device.type) for name, one in m.named_parameters()] for m in (layer, plain)]
+        assert shapes[0] == shapes[1]
+
+    @pytest.mark.parametrize("cls", [*LAYERS.values(), *TRANSPOSED.values()])
     def test_geometry_weight_shape_and_scale(self, cls):
         layer = cls(8, 5, 3)
         axes = len(layer.kernel_size)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn import functional
 from torch.nn.utils import parametrizations
-from trained_models import denoise, draw_geometry
+from trained_models import denoise, draw_geometry, latents_and_text
 
 from geopos_diffusers import (
     GeoConvConfig,
@@ -95,6 +95,15 @@ class TestParts:
         load_geoconv_weights(fresh, save_geoconv_weights(layer, tmp_path))
         with torch.no_grad():
             assert torch.equal(fresh(sample), layer(sample))
+
+
+def test_a_model_patched_in_inference_mode_can_be_trained(unet):
+    with torch.inference_mode():
+        apply_geoconv(unet)
+    weights = geoconv_parameters(unet).values()
+    latents, text = latents_and_text()
+    unet(latents, 7, text).sample.sum().backward()
+    assert all(weight.grad is not None and weight.requires_grad for weight in weights)
 
 
 class TestLayersOfOthers:
