@@ -20,6 +20,10 @@ from torch.utils.hooks import RemovableHandle
 from .config import GeoPosConfig
 from .encoding import draw_shift
 
+# Each layer asks in each call, so the names are looked up once.
+_dispatch_modes = torch._C._len_torch_dispatch_stack  # fake and functional tensors
+_function_transform = torch._C._functorch.peek_interpreter_stack  # of torch.func
+
 
 class ModelCall:
     """What the layers of one patched model know of its present call; hooks on the model mark where it begins and ends.
@@ -68,11 +72,7 @@ class ModelCall:
 
 def makes_plain_tensors() -> bool:
     """Whether a tensor that is made now can be kept for later calls: nothing compiles, fakes or transforms it."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()  # fake and functional tensors
-        or torch._C._functorch.peek_interpreter_stack() is not None  # torch.func
-    )
+    return not (torch.compiler.is_compiling() or _dispatch_modes() or _function_transform() is not None)
 
 
 def in_backward_pass() -> bool:
