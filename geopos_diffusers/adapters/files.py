@@ -60,7 +60,7 @@ def save_geoconv_weights(
 
     Raises:
         AdapterError: there are no geometry weights or no adapter of that name, layers differ in their geometry
-            channels, or a weight is not finite.
+            channels, PEFT keeps copies of one, or a weight is not finite.
         OSError: the folder cannot be written; an adapter that was there before stays whole.
 
     Example:
@@ -92,6 +92,10 @@ def save_geoconv_weights(
             if not torch.isfinite(tensor.float()).all():
                 raise AdapterError(f"{name} holds values that are not finite in {tensor.dtype}; nothing was saved")
             tensors[f"{names[component]}.{name}"] = tensor
+    if copied := sorted(name.partition(".original_module")[0] for name in tensors if ".original_module." in name):
+        raise AdapterError(
+            f"PEFT keeps copies of {copied[0]}, each with geometry weights; leave patched layers out of modules_to_save"
+        )
     status = geoconv_status(pipe_or_model)
     layers = {name.partition(".")[2].removesuffix(".geo_weight") for name in tensors}
     values = config.to_dict() | {

@@ -83,7 +83,7 @@ def read_boxes(path: str) -> list[tuple[Box, ...]]:
     """
     from ..boxes import check_boxes
 
-    return [check_boxes(row.get("box", row.get("boxes")), f"{place}: box") for place, row in _rows(path)]
+    return [check_boxes(row.get("boxes", row.get("box")), f"{place}: box") for place, row in _rows(path)]
 
 
 def read_image_boxes(path: str, images: Sequence[Path]) -> dict[Path, list[Box]]:

@@ -22,6 +22,7 @@ from geopos_diffusers import (
     save_geoconv_weights,
     set_geoconv_scale,
 )
+from geopos_diffusers.errors import AdapterError
 from geopos_diffusers.patching.config import BASES
 
 LORA = LoraConfig(r=2, lora_alpha=2, target_modules=["conv1", "conv2", "to_q"], init_lora_weights=False)
@@ -51,6 +52,12 @@ class TestLora:
         assert geoconv_parameters(first).keys() == geoconv_parameters(then).keys()
         assert not any("lora" in name for name in geoconv_parameters(then))
         assert torch.equal(denoise(first), denoise(then))
+
+    def test_copies_of_patched_layers_are_not_saved(self, unet, tmp_path):
+        unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], modules_to_save=["conv_in"]))
+        with pytest.raises(AdapterError, match=r"PEFT keeps copies of unet.conv_in, .* out of modules_to_save"):
+            save_geoconv_weights(unet, tmp_path / "adapter")
+        assert not (tmp_path / "adapter").exists()
 
     def test_both_terms_add_up_in_one_layer(self, unet):
         name, image = "down_blocks.0.resnets.0.conv1", torch.randn(1, 8, 6, 6)
