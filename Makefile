@@ -84,7 +84,7 @@ STUDY = runs/study-quick
 study-quick: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.experiments.study.run poses sizes --output $(STUDY) --results $(STUDY)/results/study \
 		--arms bias geometry --seeds 10 11 --train-images 64 --validation-images 16 --test-images 32 --num-samples 8 \
-		--sample-steps 4 --max-train-steps 10
+		--sample-steps 4 --max-train-steps 10 --mixed-precision no
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.experiments.study.mechanism poses --output $(STUDY) --results $(STUDY)/results/study/mechanism.json
 	$(BIN)/python -m scripts.experiments.study.page --results $(STUDY)/results
 
