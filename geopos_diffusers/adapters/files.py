@@ -27,7 +27,7 @@ from ..patching.status import geoconv_status
 from ..patching.stock_saving import ADAPTER_FOLDERS
 from .base_model import BASE_KEYS, base_record, component_of
 from .model_card import model_card
-from .named_adapters import adapter_tensors
+from .named_adapters import adapter_tensors, check_adapter_names
 
 WEIGHTS_NAME = "geoconv_weights.safetensors"
 CONFIG_NAME = "geoconv_config.json"
@@ -78,11 +78,8 @@ def save_geoconv_weights(
     if not models:
         raise AdapterError("the model is not patched: there are no geometry weights to save")
     if adapter_name is not None:
-        known = {component: named_adapters(model).names for component, model in models.items()}
-        models = {component: model for component, model in models.items() if adapter_name in known[component]}
-        if not models:
-            there = ", ".join(sorted({name for own in known.values() for name in own}))
-            raise AdapterError(f"no adapter {adapter_name!r}; there are {there}")
+        check_adapter_names(models.values(), [adapter_name])
+        models = {part: model for part, model in models.items() if adapter_name in named_adapters(model).names}
     config = _one_config(models)
     names = {component: component or component_of(model) for component, model in models.items()}
     tensors = {}

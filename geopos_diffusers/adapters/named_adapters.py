@@ -5,7 +5,7 @@ weights: it costs no more to run than one. The adapter that is active alone live
 training reaches it; the others are kept beside the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -133,17 +133,17 @@ def delete_geoconv_adapters(pipe_or_model: Any, adapter_names: str | Sequence[st
 
 
 def adapter_tensors(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
-    """Geometry weights of a patched model by layer: of the active mix, or of one adapter.
-
-    Raises:
-        AdapterError: an unknown name.
-    """
+    """Geometry weights of a patched model by layer: of the active mix, or of one of its adapters."""
     adapters = named_adapters(model)
-    if name is None or name == adapters.living:
-        return stored_geometry(model)
-    if name not in adapters.stored:
-        raise AdapterError(f"no adapter {name!r}; there are {', '.join(adapters.names)}")
-    return adapters.stored[name]
+    return stored_geometry(model) if name in (None, adapters.living) else adapters.stored[name]
+
+
+def check_adapter_names(models: Iterable[nn.Module], names: Sequence[str]) -> None:
+    """Raises AdapterError for a name that none of the models has."""
+    known = sorted({name for model in models for name in named_adapters(model).names})
+    for name in names:
+        if name not in known:
+            raise AdapterError(f"no adapter {name!r}; there are {', '.join(known)}")
 
 
 def put_adapter(model: nn.Module, name: str, tensors: dict[str, Tensor], *, first: bool) -> None:
@@ -169,10 +169,7 @@ def _models_with(pipe_or_model: Any, names: Sequence[str]) -> list[tuple[nn.Modu
     models = [(model, named_adapters(model)) for model in geometry_models(pipe_or_model).values()]
     if not models:
         raise SurgeryError("the model is not patched")
-    known = sorted({name for _, adapters in models for name in adapters.names})
-    for name in names:
-        if name not in known:
-            raise AdapterError(f"no adapter {name!r}; there are {', '.join(known)}")
+    check_adapter_names([model for model, _ in models], names)
     return models
 
 

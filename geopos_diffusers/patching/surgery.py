@@ -98,13 +98,13 @@ def remove_geoconv(pipe_or_model: Any) -> list[str]:
     """
     models = marked_models(pipe_or_model)
     for component, model in models.items():
-        for name in [name for name, layer in patched_layers(model).items() if forward_is_hooked(layer)]:
-            label = qualified(component, name)
-            raise SurgeryError(f"hooks (offload, casting) were put on {label} after patching; remove them first")
         for name, layer in patched_layers(model).items():
+            label = qualified(component, name)
+            if forward_is_hooked(layer):
+                raise SurgeryError(f"hooks (offload, casting) were put on {label} after patching; remove them first")
             if "geo_base" not in vars(type(layer)):
-                label = f"{qualified(component, name)} a {type(layer).__name__}"
-                raise SurgeryError(f"something (a parametrization) made {label} after patching; remove that first")
+                made = f"{label} a {type(layer).__name__}"
+                raise SurgeryError(f"something (a parametrization) made {made} after patching; remove that first")
     removed = []
     for component, model in models.items():
         for name, layer in patched_layers(model).items():

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..page import markdown_table
 from ..results import commands_of, read_results, select
+from .generalisation import EXPERIMENT
 from .score_cells import COLUMNS, score_cell
 
 # Scores that some conditions have.
@@ -19,7 +20,7 @@ def generalisation(folder: Path) -> str:
     """What frames do beyond what was trained, and what the packaged adapter does; empty where it was not measured."""
     text = ""
     if (file := folder / "frames_generalisation.json").is_file():
-        results = read_results(file, "frames_generalisation")
+        results = read_results(file, EXPERIMENT)
         settings = results["settings"]
         text += f"""
 ## Beyond what was trained
@@ -32,7 +33,7 @@ each half is judged as an image, and both hands are asked to have the prompt's n
 {conditions(results)}
 """
     if (file := folder / "frames_adapter.json").is_file():
-        results = read_results(file, "frames_generalisation")
+        results = read_results(file, EXPERIMENT)
         text += f"""
 ## The packaged adapter
 

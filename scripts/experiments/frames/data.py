@@ -38,9 +38,9 @@ def render_placed(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
-def render_test(work: Path, count: int = 500) -> Path:
-    """The test images in the experiment's folder."""
-    return render_placed(work / "data" / "test", count, 3)
+def render_test(work: Path, count: int) -> Path:
+    """The test images in the experiment's folder: 500, or `count` if that is more."""
+    return render_placed(work / "data" / "test", max(count, 500), 3)
 
 
 def read_rows(folder: Path) -> list[dict]:

@@ -239,7 +239,7 @@ def main() -> None:
     records = {} if standing is None else {(one["seed"], one["variant"]): one for one in standing["runs"]}
     torch.set_num_threads(1)
     work, judge = Path(args.output), load_hand_judge()
-    rows = read_rows(render_test(work, max(args.test_images, 500)))[: args.test_images]
+    rows = read_rows(render_test(work, args.test_images))[: args.test_images]
     for seed in seeds:
         pipe = load(args, work / "runs" / slug(REFERENCE) / f"seed-{seed}")
         pipe.set_progress_bar_config(disable=True)

@@ -219,7 +219,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     work = Path(args.output)
     for number, (name, count) in enumerate((("train", args.train_images), ("validation", VALIDATION_IMAGES)), 1):
         render_placed(work / "data" / name, count, number)
-    render_test(work, max(args.test_images, 500))
+    render_test(work, args.test_images)
     torch.set_num_threads(args.threads)
     measuring = Measuring(args, work / "data" / "test", args.test_images)
     rates = Rates(args, Measuring(args, work / "data" / "validation", SWEEP_IMAGES), swept | known["variants"])
