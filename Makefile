@@ -79,13 +79,14 @@ paper-quick: $(READY)
 	$(BIN)/python -m scripts.experiments.cost.run --rounds 3 --steps 3 --results $(QUICK)/results/paper_cost.json
 	$(BIN)/python -m scripts.experiments.report --results $(QUICK)/results --output $(QUICK)/results
 
-# The whole way of the study, from rendering to its page, in a few minutes.
+# The whole way of the study, from rendering to its page, in five minutes: one task, for the way is the same in all.
 STUDY = runs/study-quick
 study-quick: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.experiments.study.run poses sizes --output $(STUDY) --results $(STUDY)/results/study \
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.experiments.study.run poses --output $(STUDY) --results $(STUDY)/results/study \
 		--arms bias geometry --seeds 10 11 --train-images 64 --validation-images 16 --test-images 32 --num-samples 8 \
 		--sample-steps 4 --max-train-steps 10 --mixed-precision no
-	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.experiments.study.mechanism poses --output $(STUDY) --results $(STUDY)/results/study/mechanism.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.experiments.study.mechanism poses --output $(STUDY) --results $(STUDY)/results/study/mechanism.json \
+		--test-images 16 --probe-images 16
 	$(BIN)/python -m scripts.experiments.study.page --results $(STUDY)/results
 
 clean:
