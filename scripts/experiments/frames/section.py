@@ -6,11 +6,13 @@ python -m scripts.experiments.frames.section --results docs/results
 import argparse
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from geopos_diffusers.files import write_text
 
+from ..arms_page import difference, estimate_cell
 from ..page import markdown_table
 from ..results import Run, mean_score, read_results, select
 from ..verdict import LEAST_SEEDS
@@ -67,6 +69,17 @@ def differences(found: dict[str, Any]) -> str:
         for name, one in found["arms"].items()
     ]
     return markdown_table(["frames, whole minus", "fingers right", "well formed", "IoU"], rows)
+
+
+def seed_differences(runs: list[Run], names: Iterable[str]) -> str:
+    """Of the reference and each of the other arms, over the seeds that both have."""
+    headings = {score: COLUMNS[score] for score in ("iou", "found", "mediapipe_found", "fingers", "well_formed")}
+    rows = [
+        [name, *(estimate_cell(difference(runs, REFERENCE, name, score), "+.3f") for score in headings)]
+        for name in names
+        if name != REFERENCE
+    ]
+    return markdown_table([f"{REFERENCE} minus", *headings.values()], rows)
 
 
 def rates(settings: dict[str, Any]) -> str:
@@ -139,6 +152,10 @@ The same training, for longer, at the rates of the last table. "Scale 4" draws t
 Differences in the same boxes and noise, with 95% intervals over the images:
 
 {differences(results["image_differences"])}
+
+With 95% intervals over the seeds of the training (Student's t, paired), of so few seeds suggestive:
+
+{seed_differences(runs, results["variants"])}
 """
 
 
