@@ -6,12 +6,12 @@ from ..results import Run, mean_score
 COLUMNS = {
     "correlation_x": "correlation x",
     "correlation_y": "y",
-    "iou": "IoU",
+    "iou": "median IoU",
     "centre_error": "centre error",
     "found": "found",
     "mediapipe_found": "found by MediaPipe",
-    "fingers": "fingers right",
-    "well_formed": "well formed",
+    "fingers": "fingers right, of the found",
+    "well_formed": "well formed, of the found",
     "kid": "KID",
 }
 RENDERED = "the rendered hands"
@@ -22,10 +22,17 @@ def row(name: str, runs: list[Run]) -> list[str]:
     return [name, str(len(runs)), *(score_cell(runs, score) for score in COLUMNS)]
 
 
+def known_runs(runs: list[Run], score: str) -> list[Run]:
+    """The runs that have the score: without a hand there is no place, and some were not judged by MediaPipe."""
+    return [run for run in runs if run["scores"].get(score) is not None]
+
+
 def score_cell(runs: list[Run], score: str) -> str:
-    """The mean over the seeds whose score is known; a dash without any."""
-    known = [run for run in runs if run["scores"].get(score) is not None]
-    return estimate_cell(mean_score(known, score)) if known else "-"
+    """The mean over the seeds whose score is known, and how many they are if not all; a dash without any."""
+    known = known_runs(runs, score)
+    if not known:
+        return "-"
+    return estimate_cell(mean_score(known, score)) + ("" if len(known) == len(runs) else f" (n = {len(known)})")
 
 
 def seeds_of(runs: list[Run]) -> str:

@@ -19,7 +19,7 @@ from ..verdict import LEAST_SEEDS
 from .arms import ARMS, GUIDED, STRONG, TRAINED
 from .conditions_section import generalisation
 from .run import REFERENCE
-from .score_cells import COLUMNS, RENDERED, rendered_row, row, score_cell, seeds_of
+from .score_cells import COLUMNS, RENDERED, known_runs, rendered_row, row, score_cell, seeds_of
 
 FOLLOWS, IGNORES = 0.8, 0.2  # correlations
 LEAST_FOUND = 0.5  # of a run that has not failed
@@ -49,17 +49,23 @@ def aim(runs: list[Run], steps: int) -> str:
 
 def followers(runs: list[Run], steps: int) -> str:
     """Which arms that are told the box put hands where it is, by the correlation across."""
-    values = {
-        name: mean_score(own, "correlation_x").value
+    measured = {
+        name: known_runs(own, "correlation_x")
         for name, arm in ARMS.items()
         if arm.told and (own := select(runs, variant=name, steps=steps))
     }
+    values = {name: mean_score(known, "correlation_x").value for name, known in measured.items() if known}
+
+    def shown(name: str) -> str:
+        known, all_runs = len(measured[name]), len(select(runs, variant=name, steps=steps))
+        return f"{name} ({values[name]:.2f}{'' if known == all_runs else f', {known} of {all_runs} runs'})"
+
     groups = (
         ("follow the box", [name for name, value in values.items() if value >= FOLLOWS]),
         ("follow it a little", [name for name, value in values.items() if FOLLOWS > value > IGNORES]),
         ("do not follow it", [name for name, value in values.items() if value <= IGNORES]),
     )
-    said = [f"{'; '.join(f'{name} ({values[name]:.2f})' for name in names)} {verb}" for verb, names in groups if names]
+    said = [f"{'; '.join(map(shown, names))} {verb}" for verb, names in groups if names]
     return f"Of the arms that are told the box (correlation across after {steps} steps): {'. '.join(said)}."
 
 
@@ -68,14 +74,19 @@ def differences(found: dict[str, Any]) -> str:
         [name, *(f"{one[score]['value']:+.3f} [{one[score]['low']:+.3f}, {one[score]['high']:+.3f}]" for score in one)]
         for name, one in found["arms"].items()
     ]
-    return markdown_table(["frames, whole minus", "fingers right", "well formed", "IoU"], rows)
+    return markdown_table(
+        [f"{REFERENCE} minus", "fingers right, of all", "well formed, of all", "mean IoU, of all"], rows
+    )
 
 
 def seed_differences(runs: list[Run], names: Iterable[str]) -> str:
     """Of the reference and each of the other arms, over the seeds that both have."""
     headings = {score: COLUMNS[score] for score in ("iou", "found", "mediapipe_found", "fingers", "well_formed")}
     rows = [
-        [name, *(estimate_cell(difference(runs, REFERENCE, name, score), "+.3f") for score in headings)]
+        [
+            name,
+            *(estimate_cell(difference(known_runs(runs, score), REFERENCE, name, score), "+.3f") for score in headings),
+        ]
         for name in names
         if name != REFERENCE
     ]
@@ -93,7 +104,7 @@ def rates(settings: dict[str, Any]) -> str:
 
 
 def failures(runs: list[Run]) -> str:
-    """Which runs draw hardly any hand; empty without such. They count in the means."""
+    """Which runs draw hardly any hand; empty without such. They count in the means of what is known of them."""
     failed = [
         f"{run['variant']}, seed {run['seed']}, {run['steps']} steps ({run['scores']['found']:.2f})"
         for run in runs
@@ -206,9 +217,10 @@ python -m scripts.experiments.frames.section --results docs/results
 
 The place, the fingers and how well formed a hand is are judged by the package's second judge of hands, which is not
 MediaPipe: that finds few small hands at 64 pixels. Of the rendered hands themselves the judge gives the last row of
-the first table, which no arm can pass. IoU is the median of the boxes' overlap; centre errors are shares of the
-image's side. An independent look, without a network, is the silhouette that differs from the plain background: the
-middle of its upper part and its upper edge correlate with the box's by, after {compared} steps:
+the first table, which no arm can pass. IoU is the boxes' overlap; centre errors are shares of the image's side. Both,
+the correlations, the fingers and how well formed a hand is are of the images in which the judge finds one. An
+independent look, without a network, is the silhouette that differs from the plain background: the middle of its upper
+part and its upper edge correlate with the box's by, after {compared} steps:
 
 {silhouettes(runs, variants, compared, results["rendered"])}
 
@@ -216,7 +228,7 @@ middle of its upper part and its upper edge correlate with the box's by, after {
 
 The same noise, captions and boxes after {compared} steps: how much more often frames draw the right number of fingers,
 and how much more probable it is that the hand is well formed, with 95% intervals over the images (bootstrap, paired).
-They say what other images would give, not other seeds of the training.
+They say what other images would give, not other seeds of the training. Here an image without a hand counts, with 0.
 
 {differences(results["image_differences"])}
 {in_more_boxes(more) if more else ""}{beyond}
