@@ -5,6 +5,7 @@ and best/, the weights with the best mean of the chosen measure.
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from ..errors import ConfigError, DataError
 from ..files import atomic_directory, atomic_path, write_json, write_text
 from ..images.metadata import METADATA
+from ..metrics.report_table import decimal
 from ..optional_packages import is_installed, optional_import
 from ..pipelines.generation import generate_images
 from ..training.early_stopping import BestWeights
@@ -161,8 +163,7 @@ class HandEvaluation:
         measure = self.scorer.measure
         if interval["value"] is None:
             return f"{measure.title} has no value"
-        value, low, high = (f"{interval[name]:.{measure.digits}f}" for name in ("value", "low", "high"))
-        return f"{measure.title} {value} [{low}, {high}]"
+        return f"{measure.title} {decimal(interval, measure.digits)}"
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
@@ -189,7 +190,9 @@ def draw_scores(rows: list[dict[str, Any]], measure: str, title: str, target: Pa
 
     points = [(row["step"], row["measures"][measure]) for row in rows if row["measures"][measure]["value"] is not None]
     steps = [step for step, _ in points]
-    value, low, high = ([interval[name] for _, interval in points] for name in ("value", "low", "high"))
+    value = [interval["value"] for _, interval in points]
+    # Of a single image there is no interval.
+    low, high = ([math.nan if one[name] is None else one[name] for _, one in points] for name in ("low", "high"))
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(steps, value, color="C0", marker="o", label="mean")

@@ -8,13 +8,17 @@ import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+LEAST_VALUES = 2  # of an interval
 RESAMPLES_AT_ONCE = 100  # bounds the memory of many images
 NORMAL_95 = 1.959963984540054  # 97.5% of a normal distribution lie below
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the ends of its 95% interval. All are None where there is nothing to estimate from."""
+    """An estimate with the ends of its 95% interval.
+
+    All are None where there is nothing to estimate from; the ends alone, where one value says nothing of the spread.
+    """
 
     value: float | None
     low: float | None
@@ -47,6 +51,8 @@ def bootstrap_interval(
     values = values[np.isfinite(values)]
     if not math.isfinite(value) or len(values) == 0:
         return Interval(None, None, None)
+    if any(len(sample) < LEAST_VALUES for sample in samples):
+        return Interval(value, None, None)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(value, float(low), float(high))
@@ -82,6 +88,8 @@ def bootstrap_mean_difference(first: np.ndarray, second: np.ndarray, *, seed: in
     if not (len(first) and len(second)):
         return Interval(None, None, None)
     generator = np.random.default_rng(seed)
+    if min(len(first), len(second)) < LEAST_VALUES:
+        return Interval(float(second.mean() - first.mean()), None, None)
     means = []
     for values in (first, second):
         drawn = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)
@@ -109,6 +117,7 @@ def bootstrap_means(
     count, width = columns.shape
     known = ~np.isnan(columns)
     weights = np.ones(count) if weights is None else weights
+    counted = (known & (weights > 0)[:, None]).sum(0)
     totals = np.concatenate([np.where(known, columns, 0.0), known], axis=1) * weights[:, None]
     if count == 0:
         return [Interval(None, None, None)] * width
@@ -123,9 +132,12 @@ def bootstrap_means(
         means = table[:, :width] / table[:, width:]
     tail = (1 - CONFIDENCE) / 2
     intervals = []
-    for value, *drawn in means.T:
+    for (value, *drawn), enough in zip(means.T, counted >= LEAST_VALUES, strict=True):
         if not math.isfinite(value):
             intervals.append(Interval(None, None, None))
+            continue
+        if not enough:
+            intervals.append(Interval(float(value), None, None))
             continue
         low, high = np.quantile([mean for mean in drawn if math.isfinite(mean)], [tail, 1 - tail])
         intervals.append(Interval(float(value), float(low), float(high)))

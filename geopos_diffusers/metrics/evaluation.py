@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..images.metadata import METADATA
 from .agreement import judges_agreement
 from .bootstrap import Interval, bootstrap_means
 from .comparison import Comparison, compare_models
@@ -53,7 +54,7 @@ class FolderEvaluation:
     found_ratio: found of the images that have a match over found of the matched reference.
     match: the weights; None of the reference itself.
     quality: scores of the set, by "images/EXTRACTOR/SCORE" and "crops/EXTRACTOR/SCORE"; of the reference those of its
-    two halves, which are the floor of what can be reached.
+    two halves, so of half as many images.
     agreement: of the two judges.
     """
 
@@ -127,7 +128,7 @@ def evaluate_hands(
         extractors: for scores of sets, names as of `extractor`; () leaves these scores out.
         judge: ask the second judge. presence: compute the landmark network's presence.
         task: a HandLandmarker `.task` bundle; by default `hand_landmarker_task()`.
-        max_images: at most so many images of each folder, the same places in each.
+        max_images: at most so many images of each folder, the same names in each where they have the same.
         seed: of intervals and of random choices.
         num_workers: processes; by default one a core.
         use_cache: keep what is computed in the user's cache, and take what is there.
@@ -300,7 +301,14 @@ def describe_match(result: FolderEvaluation, match_on: Sequence[str], reference:
     if match.unknown and match.attributes:
         yield f"{match.unknown} of {count} images say nothing of these; each was compared with the whole reference."
     if match.unmatched:
-        yield f"{len(match.unmatched)} of {count} images have no such reference; the ratio leaves them out."
+        yield (
+            f"{len(match.unmatched)} of {count} images have no such reference: the matched reference and the ratio "
+            "leave them out, the scores of the images do not."
+        )
+    if result.scored is not reference.scored:
+        known = {row.sha256 for row in reference.scored.entries}
+        if copies := sum(row.sha256 in known for row in result.scored.entries):
+            yield f"{copies} of {count} images are images of the reference too, to which all scores are then too near."
     sizes = [
         Counter(row.size for row in scored.entries).most_common(1)[0][0] for scored in (result.scored, reference.scored)
     ]
@@ -323,6 +331,8 @@ def set_notes(
             first = ", ".join(f"{file} ({reason})" for file, reason in skipped[:3])
             more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
             yield f"{len(skipped)} images of {result.name} could not be read and were skipped: {first}{more}."
+        if repeated := result.scored.folder.repeated:
+            yield f"{METADATA} of {result.name} names images again in {repeated} rows; the first row of each counts."
     if reference.scored.features:
         features = next(iter(reference.scored.features.values()))
         fewest = min(len(result.scored.entries) for result in results)

@@ -6,6 +6,7 @@ Links are followed, to files outside the folder too: a data set of the Hub's cac
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,24 @@ class FolderImage:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images chosen from a folder, how many it holds, and whether `metadata.jsonl` named them."""
+    """The images chosen from a folder, how many it holds, and whether `metadata.jsonl` named them.
+
+    repeated: rows of it that name an image again; they do not count.
+    """
 
     path: Path
     entries: tuple[FolderImage, ...]
     available: int
     has_metadata: bool
+    repeated: int = 0
 
 
 def list_images(folder: str | os.PathLike, limit: int | None = None, seed: int = 0) -> ImageFolder:
     """The images that `metadata.jsonl` of `folder` names or, without one, all image files in it and below it.
 
     Args:
-        limit: at most so many images, chosen by `seed`, in their order.
+        limit: at most so many images, chosen by `seed` and their names, in their order: folders with the same names
+            keep the same ones, also where some names are missing in one of them.
 
     Raises:
         DataError: no folder, no images, a limit below 1, or a line of `metadata.jsonl` that cannot be used.
@@ -71,13 +77,16 @@ def list_images(folder: str | os.PathLike, limit: int | None = None, seed: int =
         names = sorted(path.relative_to(folder) for path in paths)
         names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
         found = [FolderImage(folder / name, name.as_posix(), HandAttributes()) for name in names]
+    named = {image.name: image for image in reversed(found)}
+    repeated = len(found) - len(named)
+    found = [image for image in found if named[image.name] is image]
     if not found:
         raise DataError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))}); give a folder with at least one")
     available = len(found)
     if limit is not None and limit < available:
-        chosen = np.sort(np.random.default_rng(seed).choice(available, limit, replace=False))
-        found = [found[index] for index in chosen]
-    return ImageFolder(folder, tuple(found), available, has_metadata)
+        chosen = set(sorted(named, key=lambda name: sha256(f"{seed}/{name}".encode()).digest())[:limit])
+        found = [image for image in found if image.name in chosen]
+    return ImageFolder(folder, tuple(found), available, has_metadata, repeated)
 
 
 def read_metadata(path: Path) -> Iterator[FolderImage]:

@@ -114,7 +114,12 @@ def folder_to_dict(folder: FolderEvaluation, measures: tuple[str, ...]) -> Docum
     scored, match = folder.scored, folder.match
     matched = None
     if match is not None:
-        matched = {"attributes": list(match.attributes), "unmatched": len(match.unmatched), "unknown": match.unknown}
+        matched = {
+            "attributes": list(match.attributes),
+            "unmatched": len(match.unmatched),
+            "unknown": match.unknown,
+            "reference_images": int((match.weights > 0).sum()),
+        }
     return {
         "name": folder.name,
         "path": str(scored.folder.path),

@@ -23,6 +23,7 @@ class Column(NamedTuple):
     quality: dict[str, Any] | None
     agreement: dict[str, Any] | None
     is_model: bool
+    images: str
 
 
 def format_table(document: dict[str, Any]) -> str:
@@ -61,7 +62,9 @@ def main_tables(document: dict[str, Any]) -> list[str]:
 def table_columns(document: dict[str, Any]) -> list[Column]:
     folders, reference = document["folders"], document["reference"]
     columns = [
-        Column(folder["name"], folder, folder["scores"], folder["quality"], folder["agreement"], True)
+        Column(
+            folder["name"], folder, folder["scores"], folder["quality"], folder["agreement"], True, image_count(folder)
+        )
         for folder in folders
     ]
     of_reference = [folder["reference_scores"] for folder in folders]
@@ -69,7 +72,10 @@ def table_columns(document: dict[str, Any]) -> list[Column]:
     for place, folder in enumerate(folders[:1] if same else folders):
         title = "reference, matched" if same else f"reference for {folder['name']}"
         quality, agreement = (reference["quality"], reference["agreement"]) if place == 0 else (None, None)
-        columns.append(Column(title, reference, of_reference[place], quality, agreement, False))
+        images = image_count(reference)
+        if folder["matching"] and folder["matching"]["reference_images"] < reference["scored"]:
+            images += f", {folder['matching']['reference_images']} match"
+        columns.append(Column(title, reference, of_reference[place], quality, agreement, False, images))
     return columns
 
 
@@ -93,7 +99,7 @@ def table_rows(document: dict[str, Any]) -> list[tuple[str, Callable[[Column], s
 
     agreement = dict.fromkeys(key for folder in document["folders"] for key in folder["agreement"])
     return [
-        ("images", lambda column: image_count(column.folder)),
+        ("images", lambda column: column.images),
         ("images with a hand", lambda column: str(column.folder["crops"])),
         *((titled(measure), measured(measure)) for measure in document["measures"]),
         ("found, images / reference", lambda column: decimal(column.folder["found_ratio"], 3)),
@@ -117,7 +123,10 @@ def titled(measure: dict[str, Any]) -> str:
 
 
 def legend(document: dict[str, Any]) -> str:
-    lines = ["In brackets: 95% intervals. Scores of sets are beside the reference; its own are those of its halves."]
+    lines = [
+        "In brackets: 95% intervals. Scores of sets are beside the reference; its own are those of its halves.",
+        "These are of half as many images, on which FID and Vendi depend.",
+    ]
     if document["comparisons"]:
         lines.append(
             f"{SURE} differs from {document['folders'][0]['name']} at 5% after Holm's correction for all comparisons, "

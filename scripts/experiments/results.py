@@ -26,7 +26,8 @@ from .statistics import Estimate, mean_estimate, ratio_estimate
 FORMAT_VERSION = 2
 Run = dict[str, Any]
 # What differs between files of one comparison that can be merged: the circumstances of the runs, not what they measure.
-CIRCUMSTANCES = ("command", "date", "versions", "commit", "machine", "cpu_seconds", "runs")
+DISTINCT = ("variant", "seed", "steps", "task", "data", "head", "widths", "latent_size")  # of runs of one file
+CIRCUMSTANCES = ("command", "commands", "date", "versions", "commit", "machine", "cpu_seconds", "runs")
 
 
 def results_head(experiment: str) -> dict[str, Any]:
@@ -163,21 +164,22 @@ def merge_results(results: dict[str, Any], more: dict[str, Any]) -> dict[str, An
     keys = [_identity(run) for run in runs]
     if twice := sorted({f"{run['variant']}, seed {run['seed']}" for run in runs if keys.count(_identity(run)) > 1}):
         raise DataError(f"both results hold {'; '.join(twice)}")
+    seconds = [one.get("cpu_seconds") for one in (results, more)]
     order = {variant: number for number, variant in enumerate(dict.fromkeys(run["variant"] for run in runs))}
-    commands = dict.fromkeys([results["command"], more["command"]])
+    commands = dict.fromkeys([*commands_of(results), *commands_of(more)])
     return {
         **results,
-        "command": " && ".join(commands),
+        **({"commands": list(commands)} if "commands" in results else {"command": " && ".join(commands)}),
         "date": max(results["date"], more["date"]),
         **{name: _agreed(results[name], more[name]) for name in ("versions", "commit", "machine")},
-        "cpu_seconds": round(results["cpu_seconds"] + more["cpu_seconds"], 1),
+        **({"cpu_seconds": round(sum(seconds), 1)} if None not in seconds else {}),
         "runs": sorted(runs, key=lambda run: (order[run["variant"]], run["seed"])),
     }
 
 
 def _identity(run: Run) -> tuple[Any, ...]:
     """What may not be there twice: a variant's seed, on the same data and network."""
-    return tuple(str(run.get(name)) for name in ("variant", "seed", "data", "head", "widths", "latent_size"))
+    return tuple(str(run.get(name)) for name in DISTINCT)
 
 
 def _agreed(first: Any, second: Any) -> Any:

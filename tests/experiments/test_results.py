@@ -104,6 +104,24 @@ def test_new_seeds_are_merged(tmp_path):
     assert merge_results(first, more | {"command": "python b.py"})["command"].endswith(" && python b.py")
 
 
+def test_files_that_were_added_to_are_merged(tmp_path):
+    """As `frames.json`: several commands, several steps of a run, and no processor time."""
+    first, more = (
+        write_results(
+            tmp_path / "a.json",
+            "gan",
+            [{"variant": "frames", "seed": seed, "steps": steps} for steps in (300, 1000)],
+            {},
+            commands=commands,
+        )
+        for seed, commands in ((1, ["python a.py"]), (2, ["python a.py", "python b.py"]))
+    )
+    merged = merge_results(first, more)
+    assert [(run["seed"], run["steps"]) for run in merged["runs"]] == [(1, 300), (1, 1000), (2, 300), (2, 1000)]
+    assert merged["commands"] == ["python a.py", "python b.py"]
+    assert "cpu_seconds" not in merged
+
+
 def test_other_settings_or_the_same_runs_are_not_merged(tmp_path):
     first = results(tmp_path, [run("convolution", 0)])
     with pytest.raises(DataError, match="different settings cannot"):

@@ -41,6 +41,19 @@ class TestInterval:
         assert interval.value == 0
         assert interval.low < -1 < 1 < interval.high
 
+    def test_one_value_says_nothing_of_the_spread(self):
+        one, many = np.array([0.9]), np.arange(4.0)
+        assert bootstrap_interval(mean, one, seed=0) == Interval(0.9, None, None)
+        assert bootstrap_interval(lambda a, b: mean(a) - mean(b), many, one, seed=0) == Interval(0.6, None, None)
+        assert bootstrap_mean_difference(one, many, seed=0) == Interval(0.6, None, None)
+        columns = np.array([[1.0, math.nan, 3.0], [2.0, 5.0, 3.0], [3.0, math.nan, 3.0]])
+        first, second, third = bootstrap_means(columns, seed=0)
+        assert first.low < first.value < first.high
+        assert (second, third) == (Interval(5.0, None, None), Interval(3.0, 3.0, 3.0))
+        weighted = bootstrap_means(columns, np.array([0.0, 2.0, 0.0]), seed=0)
+        assert [one.value for one in weighted] == [2.0, 5.0, 3.0]
+        assert {one.low for one in weighted} == {None}
+
     def test_equal_values_give_no_width(self):
         assert bootstrap_interval(mean, np.ones(10), seed=0) == Interval(1.0, 1.0, 1.0)
 

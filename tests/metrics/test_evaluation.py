@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from geopos_diffusers.metrics.evaluation import check_names, evaluate_hands, eva
 from geopos_diffusers.metrics.evaluation_cache import EvaluationCache
 from geopos_diffusers.metrics.features import EXTRACTOR
 from geopos_diffusers.metrics.folder_scoring import score_folders
+from geopos_diffusers.metrics.hand_attributes import HandAttributes
 from geopos_diffusers.metrics.image_folder import list_images
 from geopos_diffusers.metrics.image_scoring import ScoringSettings
 from geopos_diffusers.metrics.measures import MEASURES
+from geopos_diffusers.metrics.report_document import evaluation_to_dict
+from geopos_diffusers.metrics.report_table import format_table
 
 # Everything here needs the detector and the features, even where a test does not name them.
 pytestmark = pytest.mark.usefixtures("detector", "mobilenet")
@@ -177,6 +181,30 @@ class TestScores:
         assert drawn.match.attributes == ("fingers",)
         assert any("weighted to agree with the images in fingers." in note for note in evaluation.notes)
         assert any("view, handedness" in note for note in evaluation.notes)
+
+    def test_what_matches_and_what_does_not(self, scored, cache):
+        """One image asks for what the reference does not have; the others lie in the reference too."""
+        drawn, reference = scored
+        raised = [one for one in reference.entries if one.source.attributes.fingers != 0]
+        known = tuple(one for one in drawn.entries if one.source.attributes.fingers != 0)[:2]
+        wanted = {one.source.attributes.fingers for one in known}
+        strange = drawn.entries[-1]
+        strange = replace(strange, source=replace(strange.source, attributes=HandAttributes(fingers=0)))
+        plain = {"features": {}, "crop_features": {}}
+        asked = replace(drawn, entries=(strange, *known), **plain)
+        evaluation = evaluate_scored(
+            [asked], replace(reference, entries=tuple(raised), **plain), ScoringSettings(extractors=()), cache=cache
+        )
+        document = evaluation_to_dict(evaluation)
+        matching = document["folders"][0]["matching"]
+        count = sum(one.source.attributes.fingers in wanted for one in raised)
+        assert (matching["unmatched"], matching["reference_images"]) == (1, count)
+        assert f"{len(raised)} of {reference.folder.available}, {count} match" in format_table(document)
+        assert any("the scores of the images do not" in note for note in evaluation.notes)
+        files = {one.sha256 for one in raised}
+        copies = sum(one.sha256 in files for one in asked.entries)
+        assert copies >= len(known)
+        assert any(note.startswith(f"{copies} of 3 images are images of the reference") for note in evaluation.notes)
 
     def test_notes_name_what_was_skipped_and_what_is_too_few(self, evaluation):
         assert any("2 images of drawn could not be read" in note and "broken.png" in note for note in evaluation.notes)

@@ -55,6 +55,27 @@ class TestList:
         assert list_images(folder, limit=3).available == 5
         assert len(list_images(folder, limit=9).entries) == 5
 
+    def test_limited_folders_keep_the_same_names(self, tmp_path):
+        for name, numbers in (("all", range(30)), ("fewer", range(1, 30))):
+            (tmp_path / name).mkdir()
+            for number in numbers:
+                Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+        for seed in range(5):
+            kept = [{one.name for one in list_images(tmp_path / name, 10, seed).entries} for name in ("all", "fewer")]
+            assert len(kept[0] & kept[1]) >= 9  # all but the image that is missing
+        assert kept[0] != {one.name for one in list_images(tmp_path / "all", 10, 0).entries}
+
+    def test_an_image_that_is_named_again_counts_once(self, folder):
+        rows = [
+            {"file_name": "1.png", "text": "first"},
+            {"file_name": "0.png"},
+            {"file_name": "1.png", "text": "again"},
+        ]
+        write_metadata(folder, *rows)
+        found = list_images(folder)
+        assert [(one.name, one.text) for one in found.entries] == [("1.png", "first"), ("0.png", None)]
+        assert (found.available, found.repeated, list_images(folder, 1).available) == (2, 1, 2)
+
 
 class TestRows:
     def test_what_generate_writes(self, tmp_path):
