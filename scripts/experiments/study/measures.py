@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 from geopos_diffusers.errors import DataError
 
-LOWER, HIGHER = "lower", "higher"
+LOWER, HIGHER, NEAR_ONE = "lower", "higher", "near 1"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """label: for tables. better: LOWER or HIGHER. style: number format."""
+    """label: for tables. better: LOWER, HIGHER or NEAR_ONE. style: number format."""
 
     label: str
     better: str
@@ -49,7 +49,7 @@ MEASURES = {
     "silhouette_seen": Measure("silhouette seen", HIGHER),
     "silhouette_x": Measure("correlation of the silhouette, across", HIGHER),
     "silhouette_top": Measure("correlation of the silhouette's upper edge", HIGHER),
-    "diversity": Measure("diversity", HIGHER),
+    "diversity": Measure("diversity beside the held-out images'", NEAR_ONE),
     "l1_image": Measure("L1 error", LOWER, ".4f"),
     "l1_ring": Measure("L1 error, ring", LOWER, ".4f"),
     "l1_centre": Measure("L1 error, centre", LOWER, ".4f"),

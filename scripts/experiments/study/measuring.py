@@ -66,6 +66,7 @@ class ImageMeasures:
         self.real = [open_image(folder / row["file_name"]) for row in rows]
         self.real_features = self.network.extract(image.convert("RGB") for image in self.real)
         self.asked_real = [self.real[index] for index in chosen]
+        self.asked_features = self.real_features[chosen]
 
     def draw(
         self, trained: Path | None, size: tuple[int, int], count: int | None = None, padding: str | None = None
@@ -94,7 +95,8 @@ class ImageMeasures:
         the second judge sees a hand; one_hand: in which it does, and the silhouette has one part. parts: of the
         silhouette. well_formed: mean probability by the second judge, 0 without a hand. count_right: share with the
         asked number of fingers; handedness_right: with the asked hand, of those in which it sees one. kid: to the
-        held-out images, in MobileNetV2's features. diversity: Vendi score as a share of the held-out images'.
+        held-out images, in MobileNetV2's features. diversity: Vendi score as a share of that of the held-out images
+        whose captions these are.
         """
         judged = self.judge.judge(images)
         present = np.array([one.present > 0.5 for one in judged])
@@ -109,7 +111,7 @@ class ImageMeasures:
             "parts": float(parts.mean()),
             "judge_found": float(present.mean()),
             "well_formed": float(np.mean([present[index] * one.well_formed for index, one in enumerate(judged)])),
-            "diversity": vendi_score(features) / vendi_score(self.real_features[: len(features)]),
+            "diversity": vendi_score(features) / vendi_score(self.asked_features[: len(features)]),
         }
         distance = kid(features, self.real_features, seed=0).value
         if distance is not None:

@@ -94,7 +94,8 @@ def test_runs_are_added_to_results(tmp_path, monkeypatch, capsys):
         ("held-out images", 0), ("base", 0), ("bias", 1), ("LoRA r=4 + geometry", 1)
     ]  # fmt: skip
     assert {*first["variants"]} == {"bias", "LoRA r=4", "LoRA r=4 + geometry"}  # the LoRA's rate was needed
-    _, base, bias, _ = (one["scores"] for one in first["runs"])
+    held_out, base, bias, _ = (one["scores"] for one in first["runs"])
+    assert held_out["diversity"] == pytest.approx(1)
     assert base["loss"] == base["forgetting"] == base["loss band 3"] == 1
     assert bias["loss"] != 1
     assert base["drift"] == 0 < bias["drift"]
