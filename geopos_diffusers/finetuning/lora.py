@@ -1,4 +1,4 @@
-"""LoRA on any model of a pipeline: added, saved under diffusers' names, and loaded again."""
+"""LoRA on any model of a pipeline: added, saved under names that diffusers reads, and loaded again."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
-from diffusers.utils import convert_state_dict_to_diffusers
+from diffusers.utils import convert_unet_state_dict_to_peft
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -43,11 +43,10 @@ def add_lora(model: nn.Module, arguments: PartArguments) -> None:
 
 
 def lora_state(model: nn.Module) -> dict[str, Tensor]:
-    """The factors by the names that diffusers gives them: its own for UNets, PEFT's for transformers."""
+    """The factors by PEFT's names. diffusers' older ones are of attention alone; it reads no mix of both."""
     from peft.utils import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(model, adapter_name=ADAPTER)
-    return state if "Transformer" in type(model).__name__ else convert_state_dict_to_diffusers(state)
+    return get_peft_model_state_dict(model, adapter_name=ADAPTER)
 
 
 def lora_metadata(model: Any) -> dict[str, Any]:
@@ -75,7 +74,7 @@ def save_lora(owner: Any, components: Sequence[str], folder: Path) -> None:
 
 
 def load_lora(owner: Any, component: str, folder: Path) -> None:
-    """Put a LoRA that `save_lora` wrote into a fresh model.
+    """Put a LoRA that `save_lora` wrote, by PEFT's or diffusers' older names, into a fresh model.
 
     Raises:
         AdapterError: the file is damaged, or its factors do not fit the model.
@@ -85,7 +84,6 @@ def load_lora(owner: Any, component: str, folder: Path) -> None:
         owner.load_lora_weights(folder, use_safetensors=True)
         return
     from peft import LoraConfig, set_peft_model_state_dict
-    from peft.utils import get_peft_model_state_dict
 
     try:
         with safe_open(file, "pt") as opened:
@@ -95,11 +93,10 @@ def load_lora(owner: Any, component: str, folder: Path) -> None:
         raise AdapterError(f"{file} is damaged or no LoRA with its configuration: {error}") from error
     prefix = f"{component}."
     _add(model, LoraConfig(**{name.removeprefix(prefix): value for name, value in config.items()}))
-    given = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    given = convert_unet_state_dict_to_peft({name.removeprefix(prefix): value for name, value in tensors.items()})
     if lora_state(model).keys() != given.keys():
         raise AdapterError(f"{file} holds factors of other layers than this {type(model).__name__} has")
-    by_name = dict(zip(lora_state(model), get_peft_model_state_dict(model, adapter_name=ADAPTER), strict=True))
-    set_peft_model_state_dict(model, {by_name[name]: value for name, value in given.items()}, adapter_name=ADAPTER)
+    set_peft_model_state_dict(model, given, adapter_name=ADAPTER)
 
 
 def _add(model: Any, config: Any) -> None:
