@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -27,6 +26,7 @@ from .cached_data import CachedData
 from .conditioned_data import ConditionedData
 from .controlnet_arguments import ControlNetArguments
 from .controlnet_models import add_controlnet, draw_conditioned, predict_conditioned
+from .denoising import ddpm_scheduler
 from .denoising_loss import banded_losses, denoising_losses, held_out_losses
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
@@ -72,7 +72,7 @@ class ControlNet(Task[ControlNetArguments]):
 
     def build(self) -> None:
         super().build()
-        self.noise_scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
+        self.noise_scheduler = ddpm_scheduler(self.pipe)
         self.encode_captions = CaptionEncoder(self.base, self.accelerator.device)
         self.bands = self.args.validation_bands or DEFAULT_BANDS
         self.held_out_kind = f"{self.bands} bands of {self.noise_scheduler.config.prediction_type}"
@@ -188,7 +188,7 @@ class ControlNet(Task[ControlNetArguments]):
 
 def conditioned_losses(base: Any, controlnet: Any, data: ImageTextData, seed: int, batch_size: int = 32) -> np.ndarray:
     """Held-out denoising losses [N] of a pipeline with a ControlNet, both in eval mode; see `held_out_losses`."""
-    scheduler = DDPMScheduler.from_config(base.scheduler.config)
+    scheduler = ddpm_scheduler(base)
     encode, device = CaptionEncoder(base, base.unet.device), base.unet.device
     items = ConditionedData(data, data)
 

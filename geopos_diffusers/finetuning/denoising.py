@@ -70,11 +70,23 @@ class DDPMDenoising:
         return self.weighting(self.scheduler, levels)
 
 
+def ddpm_scheduler(pipe: Any) -> DDPMScheduler:
+    """DDPM's scheduler with the noise of a pipeline's own.
+
+    Raises:
+        ConfigError: that has no betas, as those of EDM.
+    """
+    if "beta_schedule" not in pipe.scheduler.config:
+        name = type(pipe).__name__
+        raise ConfigError(f"{name} has a {type(pipe.scheduler).__name__}, whose noise is not that of DDPM")
+    return DDPMScheduler.from_config(pipe.scheduler.config)
+
+
 def build_denoising(pipe: Any, args: Any) -> Denoising:
     """What a pipeline's denoiser learns, by its scheduler. args: with the options of both kinds.
 
     Raises:
-        ConfigError: an option of the other kind is given.
+        ConfigError: an option of the other kind is given, or the noise is of neither.
     """
     name = type(pipe).__name__
     if is_flow_matching(pipe.scheduler):
@@ -84,7 +96,7 @@ def build_denoising(pipe: Any, args: Any) -> Denoising:
         return FlowMatching(pipe.scheduler.config, args, denoiser_of(pipe).config.get("timestep_scale", 1.0))
     for option in args.given_flow_options():
         raise ConfigError(f"{option} is of flow matching; {name} is trained by denoising diffusion")
-    return DDPMDenoising(DDPMScheduler.from_config(pipe.scheduler.config), args.loss_weights)
+    return DDPMDenoising(ddpm_scheduler(pipe), args.loss_weights)
 
 
 def default_denoising(pipe: Any) -> Denoising:
@@ -93,7 +105,7 @@ def default_denoising(pipe: Any) -> Denoising:
     if is_flow_matching(scheduler):
         args = FlowMatchingArguments(output_dir=".", max_train_steps=1)
         return FlowMatching(scheduler.config, args, denoiser_of(pipe).config.get("timestep_scale", 1.0))
-    return DDPMDenoising(DDPMScheduler.from_config(scheduler.config))
+    return DDPMDenoising(ddpm_scheduler(pipe))
 
 
 def banded_errors(

@@ -36,6 +36,10 @@ def mean_latents(vae: Any, pixels: Tensor) -> Tensor:
 
 
 def scale_latents(vae: Any, latents: Tensor) -> Tensor:
-    """The autoencoder's latents as the denoiser expects them."""
+    """The autoencoder's latents as the denoiser expects them, by means and deviations where its config has both."""
+    mean, deviation = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    if mean is not None and deviation is not None:
+        mean, deviation = (torch.tensor(values).to(latents).view(1, -1, 1, 1) for values in (mean, deviation))
+        return (latents - mean) * vae.config.scaling_factor / deviation
     shift = vae.config.get("shift_factor") or 0.0
     return (latents - shift) * vae.config.scaling_factor

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..training.loop import Validation
 from ..training.processes import run_script
+from .denoising import ddpm_scheduler
 from .denoising_loss import banded_losses, denoising_losses, held_out_losses
 from .denoising_options import DEFAULT_BANDS
 from .engine import finetune
@@ -65,7 +65,7 @@ class Unconditional(Task[UnconditionalArguments]):
 
     def build(self) -> None:
         super().build()
-        self.noise_scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
+        self.noise_scheduler = ddpm_scheduler(self.pipe)
         self.channels = self.pipe.unet.config.in_channels
         self.number_of_classes = self.pipe.unet.config.num_class_embeds or 0
         self.bands = self.args.validation_bands or DEFAULT_BANDS
@@ -195,7 +195,7 @@ def pixel_losses(pipe: Any, data: ImageTextData, seed: int, batch_size: int = 64
     def predict(part: slice, noisy: Tensor, timesteps: Tensor) -> Tensor:
         return unet(noisy, timesteps, None if labels is None else labels[part]).sample
 
-    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    scheduler = ddpm_scheduler(pipe)
     return held_out_losses(scheduler, len(data), clean, predict, seed, batch_size)
 
 

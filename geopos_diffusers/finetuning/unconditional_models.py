@@ -16,6 +16,7 @@ from ..boxes import Box
 from ..errors import ConfigError, GeoPosError
 from ..patching.framing import boxes_of_batch
 from ..pipelines.loading import load_pipeline
+from .denoising import ddpm_scheduler
 
 CHANNELS = {1: "L", 3: "RGB"}
 
@@ -40,8 +41,7 @@ def load_unconditional(model: str, beta_schedule: str | None = None) -> Any:
     name, unet = type(pipe).__name__, getattr(pipe, "unet", None)
     if not isinstance(unet, UNet2DModel) or hasattr(pipe, "vae") or hasattr(pipe, "vqvae"):
         raise ConfigError(f"{name} cannot be trained here; supported are pipelines of a UNet2DModel that draws pixels")
-    if "beta_schedule" not in pipe.scheduler.config:
-        raise ConfigError(f"{name} has a {type(pipe.scheduler).__name__}, whose noise is not that of DDPM")
+    ddpm_scheduler(pipe)  # refuses other noise
     if beta_schedule is not None:
         raise ConfigError(f"beta_schedule is for models without a scheduler; {model} has one")
     check_channels(unet)
