@@ -1,6 +1,7 @@
 """Opens images of any format as 8-bit RGB: the one way for training, scoring and whatever else reads them."""
 
 import io
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,11 @@ def open_image(source: Any) -> Image.Image:
             return _upright_rgb(source)
         if isinstance(source, (str, Path)) and Path(source).exists() and not Path(source).is_file():
             raise DataError("not a file")  # to open a named pipe would wait for ever
-        with Image.open(source) as opened:
+        # From an open file: given a path, Pillow maps uncompressed TIFFs, and gets the rows of turned ones wrong.
+        with (
+            Path(source).open("rb") if isinstance(source, (str, Path)) else nullcontext(source) as file,
+            Image.open(file) as opened,
+        ):
             opened.load()
             return _upright_rgb(opened)
     except FileNotFoundError as error:
@@ -62,7 +67,8 @@ def image_size(source: Any) -> tuple[int, int]:
         return source.size
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            # Pillow gives a TIFF's size upright already.
+            turned = opened.format != "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return (opened.height, opened.width) if turned else opened.size
     except Exception as error:  # as in `open_image`
         raise DataError(f"not a readable image ({' '.join(str(error).split())})") from error

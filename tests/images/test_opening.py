@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from geopos_diffusers.errors import DataError
 from geopos_diffusers.finetuning.image_text_data import load_image_text
-from geopos_diffusers.images.opening import open_image
+from geopos_diffusers.images.opening import image_size, open_image
 from geopos_diffusers.metrics.features import to_pixels
 
 RAMP = np.arange(0, 65536, 257 * 5, dtype=np.uint16).reshape(4, 13)  # 0, 5, 10 .. 255 of 255
@@ -61,6 +61,23 @@ def test_modes(data, expected):
 
 def test_photographs_are_turned_upright():
     assert open_image(encoded((1, 2, 3), format="JPEG", exif=portrait())).size == (10, 20)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("shape", [(30, 60, 3), (30, 60)], ids=["colour", "gray"])
+def test_tiffs_are_turned_upright(tmp_path, shape, compression):
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    (tmp_path / "a.tif").write_bytes(written(Image.fromarray(values), "TIFF", compression=compression, exif=portrait()))
+    picture = open_image(tmp_path / "a.tif")
+    expected = np.asarray(Image.fromarray(np.rot90(values, -1)).convert("RGB"))
+    assert (np.asarray(picture) == expected).all()
+    assert image_size(tmp_path / "a.tif") == picture.size == (30, 60)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_sizes_are_those_of_the_upright_picture(format):
+    data = encoded((1, 2, 3), format=format, exif=portrait())
+    assert image_size(data) == open_image(data).size == (10, 20)
 
 
 def test_a_palette_with_transparency():
