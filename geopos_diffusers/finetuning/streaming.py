@@ -197,12 +197,12 @@ def found_columns(dataset: str, columns: Columns, stream: Any) -> Columns:
     """
     names = stream.column_names or list(next(iter(stream)))
 
-    def found(wanted: str | None, usual: tuple[str, ...]) -> str | None:
-        name = wanted if wanted is None or wanted in names else next((name for name in usual if name in names), None)
-        if wanted is not None and name is None:
+    def found(wanted: str, usual: tuple[str, ...] = ()) -> str:
+        name = wanted if wanted in names else next((name for name in usual if name in names), None)
+        if name is None:
             raise DataError(f"{dataset} has no column {wanted!r}; found {', '.join(names)}")
         return name
 
-    image, caption = found(columns.image, TAR_IMAGES), found(columns.caption, TAR_CAPTIONS)
-    box, mask, frame = (found(column, ()) for column in (columns.box, columns.mask, columns.frame))
-    return Columns(str(image), str(caption), box, columns.box_format, mask, frame=frame)
+    caption = None if columns.caption is None else found(columns.caption, TAR_CAPTIONS)
+    box, mask, frame = (column and found(column) for column in (columns.box, columns.mask, columns.frame))
+    return Columns(found(columns.image, TAR_IMAGES), caption, box, columns.box_format, mask, frame=frame)

@@ -1,5 +1,6 @@
 import json
 import math
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from geopos_diffusers.errors import ConfigError, DataError, GeoPosError
 from geopos_diffusers.finetuning.denoising_loss import held_out_losses
 from geopos_diffusers.finetuning.image_text_data import load_image_text
 from geopos_diffusers.finetuning.records import Columns
+from geopos_diffusers.finetuning.streaming import StreamedData
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 from geopos_diffusers.finetuning.unconditional import main, pixel_losses
 from geopos_diffusers.finetuning.unconditional_models import (
@@ -217,6 +219,19 @@ class TestClasses:
 
 
 class TestImages:
+    def test_streams_need_no_captions(self, train, images, tmp_path):
+        (tmp_path / "shards").mkdir()
+        with tarfile.open(tmp_path / "shards" / "0.tar", "w") as tar:
+            for file in sorted(images.glob("*.png")):
+                tar.add(file, file.name)
+        options = {"dataset": tmp_path / "shards", "streaming": True, "shuffle_buffer": 1}
+        _, lines = train("stream", **options)
+        assert len(lines) == 2
+        assert all(math.isfinite(line["loss"]) for line in lines)
+        items = list(StreamedData(str(tmp_path / "shards"), 16, Columns(caption=None)).sample(8))
+        assert len(items) == 8
+        assert {item["caption"] for item in items} == {""}
+
     def test_plain_folders_need_no_metadata(self, images, tmp_path):
         for index in range(3):
             (tmp_path / f"part-{index % 2}").mkdir(exist_ok=True)
