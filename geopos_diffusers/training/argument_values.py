@@ -45,6 +45,7 @@ def check_value(
         expected, accepted = "true or false", isinstance(value, bool)
     elif get_origin(kind) is Literal:
         choices = get_args(kind)
+        value = "no" if value is False and "no" in choices else value  # as YAML reads a bare no
         expected, accepted = f"one of {', '.join(choices)}", value in choices
     else:
         wanted = " that is not empty" if kind is str and at_least else _range_text(at_least, above, at_most)

@@ -82,6 +82,14 @@ def test_bad_values_in_a_file(tmp_path, text, message):
         parse(tmp_path, "\n".join(known.values()))
 
 
+def test_a_bare_no_of_yaml_is_the_choice_no(tmp_path):
+    text = "dataset: d\noutput_dir: o\nmax_train_steps: 5\n"
+    assert parse(tmp_path, text + "mixed_precision: no").mixed_precision == "no"
+    assert parse(tmp_path, text + "use_ema: no").use_ema is False
+    with pytest.raises(ConfigError, match="mixed_precision must be one of no, fp16, bf16; got True"):
+        parse(tmp_path, text + "mixed_precision: yes")
+
+
 @pytest.mark.parametrize(
     ("given", "read"),
     [
