@@ -77,6 +77,12 @@ class ImageDataArguments(TrainingArguments):
             )
         if self.streaming:
             self._check_streaming()
+        else:
+            self.check_unused(("shuffle_buffer",), "streaming")
+        if self.crop_to is None:
+            self.check_unused(("crop_box_format", "crop_margin"), "crop_to")
+        if self.mask_column is None:
+            self.check_unused(("mask_weight", "mask_floor"), "mask_column")
 
     def _check_streaming(self) -> None:
         if self.max_train_steps is None:

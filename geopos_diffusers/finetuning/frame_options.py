@@ -40,9 +40,7 @@ class FrameArguments(PartArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.frame_column is None:
-            for name in ("frame_dropout", "frame_jitter"):
-                if getattr(self, name):
-                    raise ConfigError(f"{name} is an option of frame_column; give that too")
+            self.check_unused(("frame_dropout", "frame_jitter"), "frame_column")
             return
         if "geoconv" not in self.parts:
             raise ConfigError(f"frame_column needs geometry weights, and train={self.train} has none; add +geoconv")

@@ -22,3 +22,5 @@ class InpaintingArguments(ImageDataArguments):
         super().__post_init__()
         if self.inpaint_masks == "column" and self.mask_column is None:
             raise ConfigError("inpaint_masks column needs mask_column")
+        if self.inpaint_masks == "column":
+            self.check_unused(("mask_weight", "mask_floor"), "inpaint_masks random")

@@ -117,6 +117,10 @@ class PartArguments(TrainingArguments):
         for part, name in PART_RATES.items():
             if part not in self.parts and getattr(self, name) is not None:
                 raise ConfigError(f"{name} is given, but train={self.train} trains no {part}")
+        if "lora" not in self.parts:
+            self.check_unused(("lora_alpha", "lora_target_modules"), "train=lora")
+            if "text_encoder" not in self.rated_parts:  # whose factors have this rank by default
+                self.check_unused(("lora_rank",), "train=lora")
         self.geoconv_config()
         rates = {self.peak_learning_rate(part) for part in self.rated_parts}
         if SOURCES[self.optimizer].one_rate and len(rates) > 1:

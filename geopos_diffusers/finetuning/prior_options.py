@@ -33,9 +33,8 @@ class PriorArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.with_prior_preservation:
-            for name in ("class_dataset", "class_prompt", "num_class_images", "prior_loss_weight"):
-                if getattr(self, name) is not None:
-                    raise ConfigError(f"{name} is an option of with_prior_preservation; give that too")
+            names = ("class_dataset", "class_prompt", "num_class_images", "prior_loss_weight")
+            self.check_unused(names, "with_prior_preservation")
             return
         if (self.class_dataset is None) == (self.class_prompt is None):
             raise ConfigError("with_prior_preservation needs class_dataset or class_prompt, and not both")

@@ -33,9 +33,7 @@ class TextEncoderArguments(PartArguments):
             if getattr(self, "compile", False):
                 raise ConfigError("compile cannot go with train_text_encoder, which tokenizes at each step")
             return
-        for name in ("text_encoder_lora_rank", "text_encoder_learning_rate"):
-            if getattr(self, name) is not None:
-                raise ConfigError(f"{name} is an option of train_text_encoder; give that too")
+        self.check_unused(("text_encoder_lora_rank", "text_encoder_learning_rate"), "train_text_encoder")
 
     @property
     def rated_parts(self) -> tuple[str, ...]:

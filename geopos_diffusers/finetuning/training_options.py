@@ -1,6 +1,7 @@
 """The options that all fine-tuning scripts share: steps, optimizer, precision, checkpoints, the folder of a run."""
 
 # ruff: noqa: RUF009 - options are dataclass fields
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -153,12 +154,17 @@ class TrainingArguments:
         for name, schedule in SCHEDULE_NUMBERS.items():
             if getattr(self, name) is not None and self.lr_scheduler != schedule:
                 raise ConfigError(f"{name} is a number of lr_scheduler {schedule}; this run has {self.lr_scheduler}")
-        if self.compile_mode is not None and not self.compile:
-            raise ConfigError("compile_mode is an option of compile; give that too")
-        for name in ("hub_model_id", "hub_private"):
-            if getattr(self, name) and not self.push_to_hub:
-                raise ConfigError(f"{name} is an option of push_to_hub; give that too")
+        if not self.compile:
+            self.check_unused(("compile_mode",), "compile")
+        if not self.push_to_hub:
+            self.check_unused(("hub_model_id", "hub_private"), "push_to_hub")
         self._check_optimizer()
+
+    def check_unused(self, names: Sequence[str], of: str) -> None:
+        """Raise ConfigError where one of these options has another value than its default, though `of` is not given."""
+        for name in names:
+            if getattr(self, name) != getattr(type(self), name):
+                raise ConfigError(f"{name} is an option of {of}; give that too")
 
     def _check_optimizer(self) -> None:
         _ = self.optimizer_options

@@ -158,9 +158,7 @@ class VaeArguments(PartArguments, ImageDataArguments):
         if self.scaled_size is not None and self.crop != "random":
             raise ConfigError("scaled_size is an option of crop=random")
         if not self.gan_weight:
-            given = [name for name in GAN_OPTIONS if getattr(self, name) != getattr(type(self), name)]
-            if given:
-                raise ConfigError(f"{given[0]} is an option of gan_weight; give that too")
+            self.check_unused(GAN_OPTIONS, "gan_weight")
         if self.gan_channels % 8:
             raise ConfigError(f"gan_channels must be a multiple of 8; got {self.gan_channels}")
 

@@ -67,6 +67,16 @@ def test_all_shipped_configs_are_valid():
         ("train_text_encoder: true\ncache_text_embeddings: true", "encodes captions at each step"),
         ("train_text_encoder: true\ncompile: true", "compile cannot go with train_text_encoder"),
         ("text_encoder_lora_rank: 4", "text_encoder_lora_rank is an option of train_text_encoder; give that too"),
+        ("mask_floor: 0.5", "mask_floor is an option of mask_column; give that too"),
+        ("mask_weight: 2", "mask_weight is an option of mask_column; give that too"),
+        ("inpaint_masks: column\nmask_column: m\nmask_floor: 0", "mask_floor is an option of inpaint_masks random"),
+        ("crop_margin: 1", "crop_margin is an option of crop_to; give that too"),
+        ("crop_box_format: xyxy", "crop_box_format is an option of crop_to; give that too"),
+        ("shuffle_buffer: 10", "shuffle_buffer is an option of streaming; give that too"),
+        ("lora_rank: 16", "lora_rank is an option of train=lora; give that too"),
+        ("lora_alpha: 4", "lora_alpha is an option of train=lora; give that too"),
+        ("lora_target_modules: [to_q]", "lora_target_modules is an option of train=lora; give that too"),
+        ("train_text_encoder: true\nlora_alpha: 4", "lora_alpha is an option of train=lora; give that too"),
         ("max_train_steps: null", "give max_train_steps or num_train_epochs"),
         ("seed: 4294967296", "seed must be a whole number between 0 and 2147483647; got 4294967296"),
         ("caption_dropout: 1.5", "caption_dropout must be a number between 0 and 1; got 1.5"),
@@ -80,6 +90,14 @@ def test_bad_values_in_a_file(tmp_path, text, message):
     known[text.partition(":")[0]] = text
     with pytest.raises(ConfigError, match=message):
         parse(tmp_path, "\n".join(known.values()))
+
+
+def test_options_beside_what_they_are_of():
+    options = {"crop_to": "box", "crop_margin": 1.0, "mask_column": "m", "mask_floor": 0.5, "train": "lora"}
+    args = TextToImageArguments(**GIVEN, **options, lora_rank=16, lora_target_modules=["to_q"])
+    assert (args.crop_margin, args.mask_floor, args.lora_rank) == (1.0, 0.5, 16)
+    # The factors of text encoders have this rank by default.
+    assert TextToImageArguments(**GIVEN, train_text_encoder=True, lora_rank=16).lora_rank == 16
 
 
 def test_a_bare_no_of_yaml_is_the_choice_no(tmp_path):

@@ -54,9 +54,9 @@ def test_a_mask_weighs_its_inside():
         wrong[..., 4:] = 0
         return wrong
 
-    inside = loss(mask, right_in_the_mask, mask_floor=0.0)
+    inside = loss(mask, right_in_the_mask, mask_column="mask", mask_floor=0.0)
     assert inside["loss"] == 0
-    floor = loss(mask, right_in_the_mask, mask_floor=0.25)
+    floor = loss(mask, right_in_the_mask, mask_column="mask", mask_floor=0.25)
     everywhere = loss(predict=right_in_the_mask)
     # Half of the weights' sum is 1, half 0.25; all error lies in the latter.
     torch.testing.assert_close(floor["loss"], 0.25 * everywhere["loss"] * 2 / 1.25)
