@@ -16,7 +16,7 @@ data_option = partial(option, group="data")
 class ImageDataArguments(TrainingArguments):
     """Where the images are and how they are prepared."""
 
-    # A resumed run compares the data's own fingerprint instead, whatever its path and columns are.
+    # A resumed run compares the data's own fingerprint instead, whatever its path is.
     dataset: list[str] = required(
         "image folder with metadata.jsonl, Parquet file or Hub data set id, or several",
         resume="free",

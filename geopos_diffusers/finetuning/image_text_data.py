@@ -28,6 +28,7 @@ from .records import Captions, Columns, Record, Records
 
 logger = logging.getLogger(__name__)
 COMPARED_IMAGES = 64  # without captions: by these a continued run sees that the data are the same
+USUAL_COLUMNS = (("image", None), ("image", "conditioning_image"))  # of images and conditioning images
 SOME_CAPTIONS = 10_000
 SHOWN_FROM = 10_000  # images whose sizes take long enough to find for a progress bar
 Size = tuple[int, int]
@@ -94,6 +95,7 @@ class ImageTextData(Dataset):
     def fingerprint(self) -> str:
         """A digest of the captions, boxes, masks and classes, and of which images are used: equal wherever they lie.
 
+        The names of image columns count where they are not the usual ones.
         Of images without captions some are decoded for it.
         """
         digest = hashlib.sha256()
@@ -104,6 +106,8 @@ class ImageTextData(Dataset):
         _add_list(digest, self.captions, json.dumps)
         digest.update(b"]")
         columns = self.columns
+        if (columns.image, columns.conditioning) not in USUAL_COLUMNS:
+            digest.update(json.dumps([columns.image, columns.conditioning]).encode())
         if columns.box or columns.mask or self.buckets:
             digest.update(json.dumps([self.margin if columns.box else None, columns.mask is not None]).encode())
             for index in self.kept if columns.box or columns.mask else ():

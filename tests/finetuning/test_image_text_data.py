@@ -122,6 +122,15 @@ class TestParquet:
         assert [*data.captions] == ["good"]
         assert "rows.parquet, row 1" in caplog.text
 
+    def test_another_column_of_images_is_another_data_set(self, tmp_path):
+        rows = {"image": [encoded((9, 9, 9))], "img": [encoded((200, 9, 9))], "text": ["a hand"]}
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
+        one, other, again = (
+            load_image_text(str(tmp_path / "rows.parquet"), 8, name) for name in ("image", "img", "img")
+        )
+        assert not torch.equal(one[0]["pixels"], other[0]["pixels"])
+        assert one.fingerprint() != other.fingerprint() == again.fingerprint()
+
     def test_missing_column(self, tmp_path):
         datasets.Dataset.from_dict({"image": [encoded((9, 9, 9))], "label": [3]}).to_parquet(tmp_path / "a.parquet")
         with pytest.raises(DataError, match="no column 'text'; found image, label"):
