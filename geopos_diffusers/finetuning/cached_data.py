@@ -12,7 +12,8 @@ class CachedData(Dataset):
     """The items of image data with {"moments"} in the place of {"pixels"}, and with {"text0", ...} beside captions.
 
     Args:
-        images: where captions and masks come from. latents, text: what is cached; see `cache_latents`, `cache_text`.
+        images: where captions, masks and conditioning images come from. latents, text: what is cached; see
+            `cache_latents`, `cache_text`.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class CachedData(Dataset):
             item["caption"] = self.captions[row]
             if self.images.columns.mask:
                 item["mask"] = self.images.mask(row, item["sizes"])
+            if self.images.columns.conditioning:
+                item["conditioning"] = self.images.conditioning(row, item["sizes"])
             if self.images.columns.frame:
                 item["box"] = self.images.box(row, item["sizes"])
         return item if self.text is None else item | self.text[row]

@@ -23,7 +23,6 @@ from ..pipelines.loading import load_pipeline
 from ..training.loop import Validation
 from ..training.processes import run_script
 from .cached_data import CachedData
-from .conditioned_data import ConditionedData
 from .controlnet_arguments import ControlNetArguments
 from .controlnet_models import add_controlnet, draw_conditioned, predict_conditioned
 from .denoising import ddpm_scheduler
@@ -98,14 +97,11 @@ class ControlNet(Task[ControlNetArguments]):
 
     def prepare_data(self) -> None:
         args, images = self.args, self.data
-        items = images
         if args.cache_latents:
             folder = Path(args.latents_folder or Path(args.output_dir) / "latents")
             batch, workers = args.train_batch_size, args.num_workers
-            items = CachedData(images, cache_latents(images, self.pipe.vae, self.accelerator, folder, batch, workers))
-        self.data = ConditionedData(items, images)
-        if self.held_out is not None:
-            self.held_out = ConditionedData(self.held_out, self.held_out)
+            latents = cache_latents(images, self.pipe.vae, self.accelerator, folder, batch, workers)
+            self.data = CachedData(images, latents)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         args = self.args
@@ -157,8 +153,8 @@ class ControlNet(Task[ControlNetArguments]):
 
         items = self.shown(self.args.joint_error_images)
         images = self.draw(items)
-        images_of = (self.held_out or self.data).images
-        keypoints = [images_of.keypoints(int(item["row"]), item["sizes"]) for item in items]
+        data = self.held_out or getattr(self.data, "images", self.data)  # of cached latents
+        keypoints = [data.keypoints(int(item["row"]), item["sizes"]) for item in items]
         scorer = JointScorer()
         try:
             self.scores = summarise(scorer.errors(images, keypoints))
@@ -190,10 +186,9 @@ def conditioned_losses(base: Any, controlnet: Any, data: ImageTextData, seed: in
     """Held-out denoising losses [N] of a pipeline with a ControlNet, both in eval mode; see `held_out_losses`."""
     scheduler = ddpm_scheduler(base)
     encode, device = CaptionEncoder(base, base.unet.device), base.unet.device
-    items = ConditionedData(data, data)
 
     def batch(part: slice) -> dict[str, Any]:
-        return default_collate([items[index] for index in range(part.start, part.stop)])
+        return default_collate([data[index] for index in range(part.start, part.stop)])
 
     def clean(part: slice) -> Tensor:
         mean = encode_moments(base.vae, batch(part)["pixels"].to(device)).chunk(2, dim=1)[0]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from ..errors import DataError
 from ..images.opening import image_size, open_image
 from .buckets import Buckets
+from .conditioning import read_conditioning
 from .framing import box_in_crop, cut_out, grown_box, image_tensor, lies_outside
 from .masks import read_mask
 from .readable_images import FEW, UNREADABLE_SHARE, evenly_spaced, readable
@@ -39,10 +39,11 @@ class ImageTextData(Dataset):
 
     Item i is {"pixels": [3, H, W] float32 in [-1, 1], "caption": str, "sizes": [6] (original height and width, crop top
     and left, H, W; in pixels), "row": int (which image it is)} and, where there is a column of masks, "mask": [1, H, W]
-    float32 in [0, 1]; of frames, "box": [4] float32, see `framing.box_in_crop`.
+    float32 in [0, 1]; of conditioning images, "conditioning": [3, H, W] float32 in [0, 1]; of frames, "box": [4]
+    float32, see `framing.box_in_crop`.
 
-    An image that cannot be read is replaced by the next one that can, with its caption and at the same size: what an
-    item is depends on its index and the files alone.
+    An image that cannot be read, or whose mask or conditioning image cannot, is replaced by the next one that can, with
+    its caption and at the same size: what an item is depends on its index and the files alone.
 
     Args:
         records: the whole data set. kept: which of its rows to use, in this order.
@@ -179,29 +180,18 @@ class ImageTextData(Dataset):
             item["mask"] = read_mask(record, image.size, frame)
         if self.columns.label:
             item["label"] = record.label
+        if self.columns.conditioning:
+            item["conditioning"] = read_conditioning(record, image.size, frame)
         if self.columns.frame:
             item["box"] = box_in_crop(frame, record.framed)
         return item
 
     def conditioning(self, index: int, sizes: Tensor) -> Tensor:
-        """The conditioning image [3, H, W] in [0, 1] of an item whose six numbers are known, cut out as its image is.
-
-        Raises:
-            DataError: it cannot be read, or is of another shape than the image.
-        """
+        """The conditioning image [3, H, W] of an item whose six numbers are known, without decoding its image."""
         record = self.records[self.kept[index]]
         height, width, _, _, rows, columns = (int(value) for value in sizes)
-        try:
-            image = open_image(record.conditioning)
-        except DataError as error:
-            raise DataError(f"{record.name}: its conditioning image: {error}") from error
-        if image.width * height != image.height * width:
-            found = f"{image.width} x {image.height} pixels, the image {width} x {height}"
-            raise DataError(f"{record.name}: its conditioning image has another shape: {found}")
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
         frame = record.frame((width, height), (rows, columns), self.margin)
-        return (image_tensor(cut_out(image, frame)) + 1) / 2
+        return read_conditioning(record, (width, height), frame)
 
     def keypoints(self, index: int, sizes: Tensor) -> list[list[float]]:
         """The 21 key points [x, y] of an item whose six numbers are known, in pixels of what is cut out."""

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from ..errors import DataError
 from ..images.opening import open_image
+from .conditioning import read_conditioning
 from .framing import frame_centre
 from .masks import read_mask
 from .records import Records
@@ -19,7 +20,7 @@ FEW = 20  # unreadable images that never stop one
 
 
 def readable(records: Records, dataset: str, show_progress: bool = True) -> Sequence[int]:
-    """Which records to use: of a small data set those whose image can be decoded, of a large one all.
+    """Which records to use: of a small data set those that can be decoded, of a large one all.
 
     Raises:
         DataError: as `load_image_text`.
@@ -45,14 +46,21 @@ def readable(records: Records, dataset: str, show_progress: bool = True) -> Sequ
 
 
 def find_unreadable(records: Records, indices: Sequence[int], show_progress: bool = True) -> dict[int, str]:
-    """Decode some of the images once. Returns the index and the reason of each that cannot be."""
+    """Decode some of the images once, with their masks and conditions.
+
+    Returns:
+        The index of each that cannot be read, and the reason.
+    """
 
     def problem(index: int) -> str | None:
         try:
             record = records[index]
             original = open_image(record.image).size
+            frame = frame_centre(original, (8, 8))
             if record.mask is not None:
-                read_mask(record, original, frame_centre(original, (8, 8)))
+                read_mask(record, original, frame)
+            if record.conditioning is not None:
+                read_conditioning(record, original, frame)
         except (DataError, ValueError, MemoryError) as error:
             return str(error) or type(error).__name__
         return None

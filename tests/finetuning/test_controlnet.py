@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +87,8 @@ def train(model, images, tmp_path):
         }
         main([word for key, value in options.items() for word in (f"--{key}", *map(str, np.atleast_1d(value)))])
         log = tmp_path / name / "losses.jsonl"
-        return tmp_path / name, [json.loads(line) for line in log.read_text().splitlines()]
+        lines = log.read_text().splitlines() if log.exists() else []
+        return tmp_path / name, [json.loads(line) for line in lines]
 
     return run
 
@@ -175,6 +178,14 @@ class TestWhatIsTrained:
         )
 
 
+def test_a_dry_run_estimates_the_memory_of_a_step(train, capsys, tmp_path):
+    _, lines = train("run", dry_run="true", cache_latents="true")
+    assert lines == []
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("memory of a step"))
+    assert re.search(r"about \d+\.\d+ GiB", line)
+    assert not (tmp_path / "run" / "latents").exists()
+
+
 class TestDrawing:
     def test_diffusers_own_pipeline_draws_under_the_condition(self, model, controlnet):
         base = tiny_stable_diffusion()
@@ -227,11 +238,34 @@ class TestConditions:
 
     def test_a_condition_of_another_shape_is_refused(self, tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
-        Image.new("RGB", (8, 9)).save(tmp_path / "1.png")
+        Image.new("RGB", (8, 12)).save(tmp_path / "1.png")
         (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "0.png", "text": "a", "dot": "1.png"}))
-        data = load_image_text(str(tmp_path), 8, columns=Columns(conditioning="dot"))
-        with pytest.raises(DataError, match="another shape: 8 x 9 pixels"):
-            data.conditioning(0, data[0]["sizes"])
+        with pytest.raises(DataError, match="another shape: 8 x 12 pixels"):
+            load_image_text(str(tmp_path), 8, columns=Columns(conditioning="dot"))
+
+    @pytest.mark.parametrize("size", [(51, 34), (50, 33), (50, 34), (202, 134), (34, 23)])
+    def test_sides_may_be_rounded(self, tmp_path, size):
+        Image.new("RGB", (101, 67)).save(tmp_path / "0.png")
+        Image.new("RGB", size, "red").save(tmp_path / "1.png")
+        (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "0.png", "text": "a", "dot": "1.png"}))
+        item = load_image_text(str(tmp_path), 8, columns=Columns(conditioning="dot"))[0]
+        assert item["conditioning"].mean((1, 2)).tolist() == pytest.approx([1, 0, 0])
+
+    def test_an_image_is_left_out_with_a_condition_that_cannot_be_read(self, tmp_path, images, caplog):
+        shutil.copytree(images, tmp_path, dirs_exist_ok=True)
+        (tmp_path / "dot-2.png").write_bytes(b"nonsense")
+        data = load_image_text(str(tmp_path), 32, columns=self.columns)
+        assert (len(data), data.skipped) == (IMAGES - 1, 1)
+        assert "left out: " in caplog.text
+        assert "image-2.png (its conditioning image: " in caplog.text
+
+    def test_a_condition_that_is_lost_later_costs_its_image_alone(self, tmp_path, images):
+        shutil.copytree(images, tmp_path, dirs_exist_ok=True)
+        data = load_image_text(str(tmp_path), 32, columns=self.columns)
+        (tmp_path / "dot-2.png").unlink()
+        assert data[2]["row"] == data[3]["row"] == 3
+        assert torch.equal(data[2]["conditioning"], data[3]["conditioning"])
+        assert torch.equal(data[2]["conditioning"], data.conditioning(3, data[3]["sizes"]))
 
 
 class TestJointErrors:
