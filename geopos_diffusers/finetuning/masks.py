@@ -30,6 +30,8 @@ def mask_weight(mask: Tensor, size: Sequence[int], inside: float = 1.0, floor: f
 def weighted_error(error: Tensor, weight: Tensor | None) -> Tensor:
     """Each image's mean of `error`, weighted and divided by the sum of the weights; the plain mean without weights.
 
+    It is 0 where all weights are.
+
     Args:
         error: [B, C, h, w]. weight: [B, 1, h, w], or None.
 
@@ -39,7 +41,7 @@ def weighted_error(error: Tensor, weight: Tensor | None) -> Tensor:
     if weight is None:
         return error.flatten(1).mean(1)
     error = error.mean(1, keepdim=True)
-    return (weight * error).flatten(1).sum(1) / weight.flatten(1).sum(1)
+    return (weight * error).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp(min=1e-20)
 
 
 def share_inside(error: Tensor, weight: Tensor, mask: Tensor) -> Tensor:

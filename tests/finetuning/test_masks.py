@@ -49,6 +49,15 @@ class TestWeights:
         weight = mask_weight(mask, (8, 8), 1.0, 0.0)
         assert weighted_error((weight > 0).float().expand(-1, 4, -1, -1), weight).tolist() == pytest.approx([1.0, 1.0])
 
+    def test_an_empty_mask_without_a_floor_counts_nothing(self, mask):
+        mask[0] = 0
+        prediction = random(2, 4, 8, 8).requires_grad_()
+        losses = weighted_error(prediction.square(), mask_weight(mask, (8, 8), 1.0, 0.0))
+        losses.sum().backward()
+        assert losses[0] == 0 < losses[1]
+        assert prediction.grad[0].abs().max() == 0 < prediction.grad[1].abs().max()
+        assert prediction.grad.isfinite().all()
+
     def test_the_share_inside(self, mask):
         weight = mask_weight(mask[:1], (8, 8), 1.0, 0.25)
         assert share_inside(torch.ones(1, 4, 8, 8), weight, mask[:1]).item() == pytest.approx(0.8)
