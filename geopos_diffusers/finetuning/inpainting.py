@@ -112,12 +112,12 @@ class Inpainting:
             items: of image data. texts: for each, what the pipeline's call is given of a prompt.
             options: further arguments of the call.
         """
-        names = [name for name in ("pixels", "mask") if name in items[0]]
-        batch: dict[str, Any] = {name: torch.stack([item[name] for item in items]) for name in names}
-        masks = self.masks(batch, torch.Generator().manual_seed(self.args.seed))
         self.pipe.set_progress_bar_config(disable=True)
+        masks_generator = torch.Generator().manual_seed(self.args.seed)
         pairs = []
-        for number, (image, mask, text) in enumerate(zip(batch["pixels"], masks, texts, strict=True)):
+        for number, (item, text) in enumerate(zip(items, texts, strict=True)):
+            batch = {name: item[name][None] for name in ("pixels", "mask") if name in item}  # items may differ in size
+            image, mask = item["pixels"], self.masks(batch, masks_generator)[0]
             generator = torch.Generator("cpu").manual_seed(self.args.seed + number)
             whole, masked = as_image(image / 2 + 0.5), as_image(image * (mask < 0.5) / 2 + 0.5)
             given = {"image": whole, "mask_image": as_image(mask), "height": whole.height, "width": whole.width}

@@ -1,6 +1,7 @@
 """Inpainting UNets: masks, what the UNet is told of the rest, and whole runs."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from tiny_models import tiny_inpainting, tiny_inpainting_xl, tiny_stable_diffusion
 
 from geopos_diffusers.errors import ConfigError
-from geopos_diffusers.finetuning.inpainting import as_image, masked_channels, random_masks
+from geopos_diffusers.finetuning.inpainting import Inpainting, as_image, masked_channels, random_masks
 from geopos_diffusers.finetuning.supported_pipelines import check_supported
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 
@@ -113,6 +114,19 @@ def test_masks_of_a_column_are_what_is_redrawn_and_do_not_weight_the_loss(finetu
     grey = (abs(shown.astype(int) - 128) <= 1).all(-1).sum() / (shown.shape[0] * shown.shape[1])
     assert 0.05 < grey < 0.5
     assert "mask_loss_share" in finetune("random", **options)[1][0]
+
+
+@pytest.mark.parametrize("masks", ["random", "column"])
+def test_items_of_several_sizes_are_drawn(masks):
+    args = SimpleNamespace(seed=3, inpaint_masks=masks, cache_latents=False, evaluate_every=None, class_prompt=None)
+    inpainting = Inpainting(tiny_inpainting(), args)
+    pixels, masks = torch.zeros(3, 28, 36), torch.ones(1, 28, 36)
+    items = [{"pixels": pixels, "mask": masks}, {"pixels": pixels.mT, "mask": masks.mT}]
+    options = {"num_inference_steps": 1, "guidance_scale": 1.0}
+    drawn = inpainting.draw(items, [{"prompt": "a hand"}] * 2, **options)
+    assert [image.size for image in drawn] == [(72, 28), (56, 36)]
+    alone = inpainting.draw(items[:1], [{"prompt": "a hand"}], **options)
+    assert np.array_equal(np.asarray(drawn[0]), np.asarray(alone[0]))
 
 
 @pytest.mark.parametrize(
