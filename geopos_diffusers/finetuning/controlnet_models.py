@@ -1,7 +1,8 @@
 """Pipelines with a ControlNet: a loaded or a new one beside a text-to-image pipeline; and images drawn with them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,21 @@ def predict_conditioned(
     ).sample
 
 
+@contextmanager
+def residuals_in(controlnet: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Within the block a ControlNet returns residuals of `dtype`; of a trained one accelerate makes float32."""
+
+    def cast(module: torch.nn.Module, inputs: Any, output: Any) -> tuple[list[Tensor], Tensor]:
+        down, middle = output
+        return [residual.to(dtype) for residual in down], middle.to(dtype)
+
+    handle = controlnet.register_forward_hook(cast)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 @torch.no_grad()
 def draw_conditioned(
     pipe: Any,
@@ -119,7 +135,7 @@ def draw_conditioned(
         part = slice(start, start + batch_size)
         chosen = list(conditions[part])
         generators = [torch.Generator().manual_seed(seed + start + index) for index in range(len(chosen))]
-        with boxes_of_batch(pipe, boxes, part):
+        with boxes_of_batch(pipe, boxes, part), residuals_in(pipe.controlnet, pipe.unet.dtype):
             images += pipe(
                 prompt=list(prompts[part]),
                 image=chosen,

@@ -94,9 +94,18 @@ def report_validation_images(
     target = Path(folder) / f"validation-{step:06d}.png"
     with atomic_path(target) as temporary:
         contact_sheet(images, prompts, **layout).save(temporary, format="PNG")
-    pixels = np.stack([np.asarray(image) for image in images])
     for tracker in accelerator.trackers:
         if hasattr(tracker, "log_images"):
             form = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-            tracker.log_images({"validation": pixels}, step=step, **form)
+            tracker.log_images(stacked_by_size(images), step=step, **form)
     return target
+
+
+def stacked_by_size(images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
+    """Stacks [N, H, W, C] by name: "validation" of images of one size, else one for each size, named after it."""
+    stacks: dict[tuple[int, int], list[np.ndarray]] = {}
+    for image in images:
+        stacks.setdefault(image.size, []).append(np.asarray(image))
+    if len(stacks) == 1:
+        return {"validation": np.stack(*stacks.values())}
+    return {f"validation {width}x{height}": np.stack(stack) for (width, height), stack in stacks.items()}

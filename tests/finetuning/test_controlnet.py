@@ -316,10 +316,23 @@ def test_a_controlnet_of_another_model_is_refused(train, tmp_path, model):
         train("run", controlnet=tmp_path / "other")
 
 
-def test_images_keep_the_sizes_of_their_buckets(train, images):
-    folder, lines = train("run", aspect_ratio_buckets="true", validation_grid=2, validation_inference_steps=1)
+def test_images_keep_the_sizes_of_their_buckets(train, images, tmp_path):
+    """Of two shapes, which trackers get apart; in bfloat16, which the UNet alone is in."""
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    data = tmp_path / "data"
+    shutil.copytree(images, data)
+    for name in ("image-1.png", "dot-1.png"):
+        Image.open(data / name).resize((40, 80)).save(data / name)
+    options = {"validation_grid": 2, "validation_inference_steps": 1, "validation_steps": 1, "train_batch_size": 1}
+    options |= {"report_to": "tensorboard", "mixed_precision": "bf16", "max_train_steps": 1}
+    folder, lines = train("run", dataset=data, aspect_ratio_buckets="true", **options)
     assert np.isfinite([line["loss"] for line in lines]).all()
-    assert (folder / "validation-000002.png").is_file()
+    assert Image.open(folder / "validation-000001.png").height > 192
+    events = event_accumulator.EventAccumulator(str(folder / "logs" / "finetune"))
+    events.Reload()
+    sizes = {tag.split("/")[0].split()[1] for tag in events.Tags()["images"]}
+    assert len(sizes) == 2
+    assert all(len(events.Images(tag)) == 2 for tag in events.Tags()["images"])
 
 
 @pytest.mark.parametrize("option", ["streaming", "cache_text_embeddings"])
