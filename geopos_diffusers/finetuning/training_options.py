@@ -132,7 +132,7 @@ class TrainingArguments:
         500, "steps between two checkpoints; the last step always makes one", resume="free", at_least=1
     )
     checkpoints_total_limit: int | None = saving_option(
-        None, "keep only the newest N checkpoints", resume="free", at_least=1
+        None, "keep only the newest N checkpoints; those of later steps go first", resume="free", at_least=1
     )
     push_to_hub: bool = saving_option(
         False, "upload final/ to the Hub at the end, with its card, curves and images; needs a login", resume="free"

@@ -150,6 +150,8 @@ def save_checkpoint(
 ) -> Path:
     """Write `checkpoint-{step}` whole or not at all, then remove the oldest beyond `limit`. All processes must call it.
 
+    Those of later steps, which a run left that was resumed from an older one, count as older than all others.
+
     Args:
         save_parts: writes the trained parts into a folder; called with the moving average in place, if there is one.
     """
@@ -162,7 +164,9 @@ def save_checkpoint(
                 save_parts(folder)
         _write_state(state, step, random_states, folder / STATE_FOLDER if folder is not None else None)
     if writes:
-        for old in list_checkpoints(output_dir)[: -limit if limit else 0]:
+        found = list_checkpoints(output_dir)
+        later = found.index(target) + 1
+        for old in [*found[later:], *found[:later]][: -limit if limit else 0]:
             shutil.rmtree(old)
     state.accelerator.wait_for_everyone()
     return target

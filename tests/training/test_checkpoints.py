@@ -126,6 +126,17 @@ def test_checkpoints_are_found_and_rotated_by_number(tmp_path):
         find_checkpoint(tmp_path / "none", "latest")
 
 
+@pytest.mark.parametrize(
+    ("limit", "kept"), [(None, [10, 20, 23, 30, 40]), (4, [10, 20, 23, 40]), (2, [20, 23]), (1, [23])]
+)
+def test_a_resumed_run_keeps_its_own_checkpoints_before_those_of_later_steps(tmp_path, limit, kept):
+    state = make_state()
+    for step in (10, 20, 30, 40):
+        save(state, step, tmp_path)
+    assert save(state, 23, tmp_path, limit).is_dir()
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == [f"checkpoint-{step}" for step in kept]
+
+
 def test_clearing_takes_only_what_a_run_wrote(tmp_path):
     save(make_state(), 1, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
