@@ -18,6 +18,7 @@ from .text_to_image_arguments import TextToImageArguments
 from .validation import generating, sampling_options
 
 SETTINGS = "settings.json"
+MANNER = ("steps", "guidance_scale")  # how images are drawn, not what of; a continued run may show others
 
 
 def draw_class_images(
@@ -32,11 +33,13 @@ def draw_class_images(
     Processes share the work. An image depends on its number alone, also where a killed run drew some of them.
 
     Raises:
-        ConfigError: the folder holds images of another model or prompt, or made in another way.
+        ConfigError: the folder holds images of another model, prompt, seed or size, and is not to be overwritten.
     """
     folder, prompt = Path(args.output_dir) / "class_images", args.class_prompt or ""
     options, size = sampling_options(args, resolution), args.train_batch_size
-    check_folder(folder, {"model": args.model, "prompt": prompt, "batch_size": size, **options}, accelerator)
+    settings = {"model": args.model, "prompt": prompt, **options}
+    before = check_folder(folder, settings, accelerator, args.overwrite)
+    options = {name: before.get(name, value) for name, value in options.items()}
     count = args.num_class_images or DEFAULT_CLASS_IMAGES
     names = [Generated(index, prompt, 0, None).file_name for index in range(count)]  # type: ignore[arg-type]
     for start in range(accelerator.process_index * size, count, accelerator.num_processes * size):
@@ -56,27 +59,52 @@ def draw_class_images(
     return folder
 
 
-def check_folder(folder: Path, settings: dict[str, Any], accelerator: Accelerator) -> None:
-    """Make the folder, or see that its images were made with the same settings."""
+def check_folder(
+    folder: Path, settings: dict[str, Any], accelerator: Accelerator, overwrite: bool = False
+) -> dict[str, Any]:
+    """Make the folder, or see that its images are of the same model, prompt, seed and size.
+
+    Args:
+        overwrite: remove images that were drawn with any other settings.
+
+    Returns:
+        The settings that the images there were drawn with.
+    """
     file = folder / SETTINGS
-    if accelerator.is_main_process and folder.is_dir():
-        remove_leftovers(folder, r"\d+|metadata|settings")
-    if accelerator.is_main_process and not file.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ConfigError(f"{folder} holds something else than class images of a run; remove it")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, settings)
+    if accelerator.is_main_process:
+        if folder.is_dir():
+            remove_leftovers(folder, r"\d+|metadata|settings")
+        if not file.is_file():
+            if folder.is_dir() and any(folder.iterdir()):
+                raise ConfigError(f"{folder} holds something else than class images of a run; remove it")
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, settings)
+        elif overwrite and differing(read_settings(file), settings):
+            for image in folder.glob("*.png"):
+                image.unlink()
+            write_json(file, settings)
     accelerator.wait_for_everyone()
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} is damaged: {error}; remove {folder}") from error
-    for name, value in settings.items():
-        if before.get(name) != value:
+    before = read_settings(file)
+    for name in differing(before, settings):
+        if name not in MANNER:
             raise ConfigError(
                 f"the images in {folder} were drawn with {name}={json.dumps(before.get(name))}; this run has "
-                f"{name}={json.dumps(value)}. Remove that folder for new ones"
+                f"{name}={json.dumps(settings[name])}. Remove that folder for new ones, or add --overwrite"
             )
+    return before
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """What class images were drawn with. Raises DataError if that is damaged."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{file} is damaged: {error}; remove {file.parent}") from error
+
+
+def differing(before: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    """The names of the settings that were others."""
+    return [name for name, value in settings.items() if before.get(name) != value]
 
 
 def join_batches(batch: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:

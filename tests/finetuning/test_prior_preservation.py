@@ -65,10 +65,28 @@ def test_the_untrained_model_draws_them_and_a_stopped_run_goes_on_exactly(finetu
         assert (cut / "class_images" / name).read_bytes() == (whole / "class_images" / name).read_bytes()
 
 
+def test_a_continued_run_may_draw_otherwise_and_one_that_begins_anew_draws_new_images(finetune):
+    folder, _ = finetune("run", max_train_steps=1, gradient_accumulation_steps=1, **DRAWN)
+    file, settings = folder / "class_images" / "00001.png", folder / "class_images" / "settings.json"
+    first, made = np.asarray(Image.open(file), int), settings.read_text()
+    file.unlink()
+    options = DRAWN | {"validation_inference_steps": 3, "train_batch_size": 1, "gradient_accumulation_steps": 2}
+    _, lines = finetune("run", max_train_steps=2, **options)
+    assert len(lines) == 2
+    assert settings.read_text() == made
+    # Of the same steps; the size of a batch may change the last digits.
+    assert np.abs(np.asarray(Image.open(file), int) - first).max() <= 1
+    finetune("run", max_train_steps=1, overwrite=True, **options | {"class_prompt": "a fist"})
+    assert (folder / "final").is_dir()
+    assert json.loads(settings.read_text())["prompt"] == "a fist"
+    assert np.abs(np.asarray(Image.open(file), int) - first).max() > 1
+
+
 def test_other_images_are_refused(finetune, tmp_path, class_images):
-    finetune("first", max_train_steps=1, **DRAWN)
+    folder, _ = finetune("first", max_train_steps=1, **DRAWN)
+    shutil.rmtree(folder / "checkpoint-1")
     with pytest.raises(ConfigError, match='were drawn with prompt="a hand"; this run has prompt="a fist"'):
-        finetune("first", overwrite=True, max_train_steps=1, **DRAWN | {"class_prompt": "a fist"})
+        finetune("first", max_train_steps=1, **DRAWN | {"class_prompt": "a fist"})
     options = {"with_prior_preservation": True, "class_dataset": class_images}
     finetune("given", max_train_steps=1, **options)
     fewer = tmp_path / "fewer"
