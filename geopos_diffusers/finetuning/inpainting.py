@@ -116,7 +116,8 @@ class Inpainting:
         masks_generator = torch.Generator().manual_seed(self.args.seed)
         pairs = []
         for number, (item, text) in enumerate(zip(items, texts, strict=True)):
-            batch = {name: item[name][None] for name in ("pixels", "mask") if name in item}  # items may differ in size
+            # One by one, since items may differ in size.
+            batch: dict[str, Any] = {name: item[name][None] for name in ("pixels", "mask") if name in item}
             image, mask = item["pixels"], self.masks(batch, masks_generator)[0]
             generator = torch.Generator("cpu").manual_seed(self.args.seed + number)
             whole, masked = as_image(image / 2 + 0.5), as_image(image * (mask < 0.5) / 2 + 0.5)
