@@ -107,5 +107,5 @@ def stacked_by_size(images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
     for image in images:
         stacks.setdefault(image.size, []).append(np.asarray(image))
     if len(stacks) == 1:
-        return {"validation": np.stack(*stacks.values())}
+        return {"validation": np.stack(stacks[images[0].size])}
     return {f"validation {width}x{height}": np.stack(stack) for (width, height), stack in stacks.items()}
