@@ -178,9 +178,11 @@ def _activate(model: nn.Module, adapters: NamedAdapters, mix: dict[str, float]) 
         return
     _keep_living(model, adapters)
     for key, stored in stored_geometry(model).items():
-        total = torch.zeros_like(whole(stored))
+        # 8-bit floats cannot be added, and 16-bit ones would be rounded at each addition.
+        dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
+        total = torch.zeros_like(whole(stored), dtype=dtype)
         for name, weight in mix.items():
-            total.add_(adapters.stored[name][key].to(total.device), alpha=weight)
+            total.add_(adapters.stored[name][key].to(total.device, dtype), alpha=weight)
         write_weight(stored, total)
     adapters.active = mix
     if adapters.living is not None:

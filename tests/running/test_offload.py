@@ -250,6 +250,21 @@ class TestLayerwiseCasting:
         load_geoconv_weights(other, tmp_path)
         assert relative_error(denoise(other), trained[1]) < 0.2
 
+    def test_adapters_are_switched_and_mixed_in_it(self, trained):
+        unet = tiny_stable_diffusion().unet
+        unet.enable_layerwise_casting(storage_dtype=FP8, compute_dtype=torch.float32)
+        for name in ("a", "b"):
+            load_geoconv_weights(unet, trained[0], name)
+        denoise(unet)
+        weight = unet.down_blocks[0].resnets[0].conv1.geo_weight
+        assert weight.dtype == FP8
+        stored = weight.detach().float()
+        set_geoconv_adapters(unet, "a")
+        assert torch.equal(weight.float(), stored)
+        set_geoconv_adapters(unet, ["a", "b"], [0.3, 0.6])
+        assert torch.equal(weight.float(), (0.3 * stored + 0.6 * stored).to(FP8).float())
+        assert relative_error(denoise(unet), trained[1]) < 0.2
+
 
 class TestInt8Weights:
     """torchao's weight-only quantisation.
