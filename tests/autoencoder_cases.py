@@ -346,6 +346,14 @@ AUTOENCODER_CASES = (
         note="factorised kernels 1x3x3 and 3x1x1: name layers with target_modules",
     ),
     ModelCase(
+        "AutoencoderVidTok",
+        VIDEO,
+        {"ch": 8, "ch_mult": [1, 1, 1], "num_res_blocks": 1, "z_channels": 4},
+        partial(_video, 5),
+        autoencode,
+        note="2-D convolutions over each frame and 1-D ones along time, beside 3-D ones",
+    ),
+    ModelCase(
         "AutoencoderOobleck",
         AUDIO,
         {

@@ -79,7 +79,7 @@ class GeometryTerm:
             weight = multilinear_grid(weight, axes)
         shift = self._shift(axes, output.shape[0], weight)
         if self.geo_tile is not None and self.geo_tile.tile is not None:
-            start, size = self.geo_tile.tile.within(size)
+            start, size = self.geo_tile.place(self, size)
         taps = _TABLES.get(self, tuple(size), tuple(output.shape[2:]), config, weight, start)
         frames = None if self.geo_frames is None else self.geo_frames.now()
         if frames is None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .stand_in import StandIn
@@ -32,26 +33,60 @@ class Tile:
     size: tuple[int, ...]
     whole: tuple[int, ...]
 
-    def within(self, input_size: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def scales(self, input_size: tuple[int, ...]) -> tuple[float, ...]:
+        """Resolution along the tiled axes at a layer whose input has `input_size` pixels, relative to the tile's.
+
+        Autoencoders change resolution by powers of two; what is left over is padding that a layer's surroundings added.
+        """
+        tiled = input_size[len(input_size) - len(self.start) :]
+        return tuple(2.0 ** round(math.log2(here / size)) for here, size in zip(tiled, self.size, strict=True))
+
+    def within(
+        self, input_size: tuple[int, ...], scales: tuple[float, ...] | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """First pixel and whole size at a layer whose input has `input_size` pixels while the tile passes.
 
-        Axes before the tiled ones (time) are not cut. Autoencoders change resolution by powers of two; what is left
-        over is padding that a layer's surroundings added, which the whole image would have got too.
+        Axes before the tiled ones (time) are not cut, nor are those of layers that have fewer (along time alone).
+        Padding is counted in the whole, which would have got it too.
+
+        Args:
+            scales: resolution of the layer, as `scales` gives it; None to tell it from this tile.
         """
         untiled = len(input_size) - len(self.start)
+        if untiled < 0:
+            return (0,) * len(input_size), tuple(input_size)
         start, whole = [0] * untiled, [*input_size[:untiled]]
-        for here, first, size, total in zip(input_size[untiled:], self.start, self.size, self.whole, strict=True):
-            scale = 2.0 ** round(math.log2(here / size))
+        axes = zip(
+            input_size[untiled:], self.start, self.size, self.whole, scales or self.scales(input_size), strict=True
+        )
+        for here, first, size, total, scale in axes:
             start.append(round(first * scale))
             whole.append(round(total * scale) + here - round(size * scale))
         return tuple(start), tuple(whole)
 
 
 class CurrentTile:
-    """The tile that an autoencoder is working on; its layers share this object. None outside tiled calls."""
+    """The tile that an autoencoder is working on; its layers share this object.
+
+    Attributes:
+        tile: None outside tiled calls.
+        scales: resolution of each layer in the first tile of the call; None where the layer ran at several.
+    """
 
     def __init__(self) -> None:
         self.tile: Tile | None = None
+        self.scales: dict[nn.Module, tuple[float, ...] | None] = {}
+
+    def place(self, layer: nn.Module, input_size: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """`Tile.within` at a layer's resolution in the first tile: a small tile at the edge may be mostly padding."""
+        assert self.tile is not None
+        if torch.compiler.is_compiling() or len(input_size) < len(self.tile.start):
+            return self.tile.within(input_size)
+        if not any(self.tile.start):
+            scales = self.tile.scales(input_size)
+            if self.scales.setdefault(layer, scales) != scales:
+                self.scales[layer] = None
+        return self.tile.within(input_size, self.scales.get(layer))
 
 
 class TiledMethod(StandIn):
@@ -73,6 +108,8 @@ class TiledMethod(StandIn):
         attributes = self.model.__dict__
         with ExitStack() as undo:
             undo.callback(setattr, self.current, "tile", self.current.tile)
+            undo.callback(setattr, self.current, "scales", self.current.scales)
+            self.current.scales = {}
             for name, part in self.model.named_children():
                 # An instance attribute is found before the submodule. Hooks would be compiled into a compiled decoder.
                 if name not in attributes:

@@ -54,6 +54,16 @@ class TestOneLayer:
         assert tile.within((9, 9)) == ((4, 8), (21, 29))
         assert tile.within((4, 4)) == ((2, 4), (10, 14))
         assert tile.within((3, 8, 8)) == ((0, 4, 8), (3, 20, 28))
+        assert tile.within((5,)) == ((0,), (5,))  # along time alone
+
+    def test_a_small_tile_at_the_edge_has_the_resolution_of_the_first(self):
+        """Two pixels of 34 with one more at each end are no layer at twice the size."""
+        layer, current = nn.Identity(), CurrentTile()
+        current.tile = Tile(start=(0,), size=(16,), whole=(34,))
+        assert current.place(layer, (18,)) == ((0,), (36,))
+        current.tile = Tile(start=(32,), size=(2,), whole=(34,))
+        assert current.place(layer, (4,)) == ((32,), (36,))
+        assert current.place(nn.Identity(), (4,)) == ((64,), (68,))
 
     @pytest.mark.parametrize("basis", BASES)
     def test_transposed(self, basis):
@@ -131,6 +141,11 @@ def square_tiles(size: int, stride: int) -> dict[str, int]:
     return {f"tile_sample_{kind}_{side}": value for kind, value in values.items() for side in ("height", "width")}
 
 
+def vidtok() -> nn.Module:
+    sizes = {"tile_sample_min": 64, "tile_latent_min": 16}
+    return listed("AutoencoderVidTok", **{f"{key}_{side}": sizes[key] for key in sizes for side in ("height", "width")})
+
+
 # Builds the model, tiled method, input; how much worse than the stock model's the patched model's tiles may be, of
 # taps and of coefficients. Coefficients reach the mean of a layer's output, as biases do, so that the zero padding at
 # inner edges of tiles is further from what lies there in the whole image.
@@ -150,6 +165,12 @@ TILED = {
         "tiled_decode",
         (1, 4, 2, 24, 32),
         (1.4, 1.1),
+    ),
+    "AutoencoderVidTok decode": (
+        vidtok,
+        "decode",
+        (1, 4, 2, 24, 32),
+        (1.2, 1.1),
     ),
     "AutoencoderOobleck decode": (
         partial(listed, "AutoencoderOobleck", tile_latent_min_length=32, tile_latent_overlap=4),
@@ -183,6 +204,7 @@ class TestAgreement:
         assert not [record for record in caplog.records if "is no slice" in record.message]
 
     def error(self, vae, method, shape) -> float:
+        vae.use_tiling = True
         tiled = getattr(vae, method)(noise(*shape))
         vae.use_tiling = False
         untiled = vae.decode(noise(*shape)) if "decode" in method else vae._encode(noise(*shape))
