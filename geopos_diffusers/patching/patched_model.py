@@ -11,7 +11,7 @@ from .config import GeoConvConfig
 from .frames import CurrentFrames
 from .layers import GeometryTerm
 from .offload import group_offload_kinds, reshard, stored_weight
-from .targets import WRAPPERS, canonical_name
+from .targets import WRAPPERS, canonical_modules, convolutions
 
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
 STATE = "_geoconv_config"  # attribute of a patched model: its GeoConvConfig
@@ -45,6 +45,8 @@ class NamedAdapters:
 def geoconv_models(pipe_or_model: Any, config: GeoConvConfig) -> dict[str, nn.Module]:
     """The models that `config` speaks of, by component name; "" for a model given by itself.
 
+    By default they are the denoisers, without those that have no convolution beside others that have some.
+
     Raises:
         SurgeryError: a component does not exist or is no model, or a pipeline has no denoiser.
     """
@@ -55,7 +57,8 @@ def geoconv_models(pipe_or_model: Any, config: GeoConvConfig) -> dict[str, nn.Mo
         chosen = {name: models[name] for name in DENOISERS if name in models}
         if not chosen:
             raise SurgeryError(f"no denoiser in {type(pipe_or_model).__name__}; name components of {', '.join(models)}")
-        return distinct(chosen)
+        chosen = distinct(chosen)
+        return {name: model for name, model in chosen.items() if any(convolutions(model))} or chosen
     for name in config.components:
         if name not in models:
             known = ", ".join(models)
@@ -96,8 +99,8 @@ def built_layers(model: nn.Module) -> dict[str, GeometryTerm]:
 
 def _geoconvs(model: nn.Module) -> dict[str, GeometryTerm]:
     return {
-        canonical_name(name): layer
-        for name, layer in model.named_modules()
+        name: layer
+        for name, layer in canonical_modules(model)
         if isinstance(layer, GeometryTerm) and layer._parameters.get("geo_weight") is not None
     }
 

@@ -20,7 +20,7 @@ from .patched_model import (
     qualified,
     shorten,
 )
-from .targets import choose_layers
+from .targets import bypassed_layers, choose_layers
 
 
 @dataclass(frozen=True)
@@ -140,13 +140,16 @@ def geoconv_status(pipe_or_model: Any) -> GeoConvStatus:
     for component, model in (models or geoconv_models(pipe_or_model, GeoConvConfig())).items():
         config = present_config(model) or config
         made = {**patched_layers(model), **built_layers(model)}
-        patched += [qualified(component, name) for name in patched_layers(model)]
+        bypassed = bypassed_layers(model)
+        unreached = {name: bypassed[layer] for name, layer in made.items() if layer in bypassed}
+        patched += [qualified(component, name) for name in patched_layers(model) if name not in unreached]
         built += [qualified(component, name) for name in built_layers(model)]
         geometry += sum(layer.geo_weight.numel() for layer in geometry_layers(model).values())
         total += sum(parameter.numel() for parameter in model.parameters())
         chosen, reasons = choose_layers(model, vars(model).get(STATE) or GeoConvConfig())
         reasons |= {name: "not patched yet" for name in chosen}
-        skipped |= {qualified(component, name): reason for name, reason in reasons.items() if name not in made}
+        reasons = {name: reason for name, reason in reasons.items() if name not in made} | unreached
+        skipped |= {qualified(component, name): reason for name, reason in reasons.items()}
         if component in models:
             known = named_adapters(model)
             adapters[component] = dict.fromkeys(known.names, 0.0) | known.active

@@ -1,7 +1,7 @@
 """Which convolutions of a model a config means, which can be patched, and why the others cannot."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from torch import nn
 
@@ -12,13 +12,15 @@ from .offload import group_offload_kinds, takes_offloaded
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")  # names by which torch's wrappers hold a model
+_SPLITTER = "SplitInferenceModule"  # diffusers' wrapper that runs a layer in splits, and holds it as "module"
+_FUNCTIONS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 
 
 def choose_layers(model: nn.Module, config: GeoConvConfig) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """Convolutions to patch, and the others with the reason why not."""
-    targets, skipped = {}, {}
+    targets, skipped, bypassed = {}, {}, bypassed_layers(model)
     for name, conv in convolutions(model):
-        reason = _reason_against(name, conv, config)
+        reason = _reason_against(name, conv, config) or bypassed.get(conv)
         if reason is None:
             targets[name] = conv
         else:
@@ -34,12 +36,24 @@ def convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def base_layers(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[tuple[str, nn.Module]]:
     """The layers of some classes, as `convolutions` gives them."""
     added: set[nn.Module] = set()
-    for name, module in model.named_modules():
+    for name, module in canonical_modules(model):
         if hasattr(module, "base_layer") and isinstance(module.base_layer, nn.Module):
             kept = set(module.base_layer.modules())
             added.update(part for part in module.modules() if part is not module and part not in kept)
         if isinstance(module, kinds) and module not in added:
-            yield canonical_name(name), module
+            yield name, module
+
+
+def bypassed_layers(model: nn.Module) -> dict[nn.Module, str]:
+    """Layers whose adapter (PEFT's BOFT and HRA) reads their weights and convolves by itself, with the reason."""
+    found = {}
+    for module in model.modules():
+        layer = getattr(module, "base_layer", None)
+        code = getattr(type(module).forward, "__code__", None) if isinstance(layer, nn.Module) else None
+        if code is not None and _FUNCTIONS & {*code.co_names}:
+            reason = f"{type(module).__name__} around it computes the convolution, out of the geometry term's reach"
+            found |= dict.fromkeys(layer.modules(), reason)
+    return found
 
 
 def reason_not_meant(name: str, conv: nn.Module, config: GeoConvConfig) -> str | None:
@@ -102,9 +116,27 @@ def check_targets(
             raise SurgeryError(f"the weights of {label}.{name} are offloaded; patch the model before enabling offload")
 
 
-def canonical_name(name: str) -> str:
-    """A layer's name without what wrappers (PEFT, torch.compile) put into it: names do not depend on the order."""
-    return ".".join(part for part in name.split(".") if part not in ("base_layer", *WRAPPERS))
+def canonical_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """`named_modules` by names that do not depend on what wraps a module, see `canonical_name`."""
+    splitters: set[str] = set()
+    for name, module in model.named_modules():
+        if type(module).__name__ == _SPLITTER:
+            splitters.add(name)
+        yield canonical_name(name, splitters), module
+
+
+def canonical_name(name: str, splitters: Container[str] = ()) -> str:
+    """A layer's name without what wrappers put into it: names do not depend on the order.
+
+    Wrappers are those of PEFT, of torch.compile and, under the names `splitters`, of AnimateDiff's split inference.
+    """
+    parts = name.split(".")
+    return ".".join(
+        part
+        for index, part in enumerate(parts)
+        if part not in ("base_layer", *WRAPPERS)
+        and not (part == "module" and splitters and ".".join(parts[:index]) in splitters)
+    )
 
 
 def forward_is_hooked(conv: nn.Module) -> bool:

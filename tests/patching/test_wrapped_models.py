@@ -5,6 +5,7 @@ import types
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.pipelines.free_noise_utils import SplitInferenceModule
 from peft import LoraConfig, get_peft_model
 from tiny_models import tiny_stable_diffusion
 from torch import nn
@@ -52,6 +53,23 @@ class TestWrappers:
         fresh = tiny_stable_diffusion().unet
         load_geoconv_weights(wrap(fresh), tmp_path / "plain")
         assert torch.equal(denoise(fresh), denoise(unet))
+
+    def test_layers_that_run_in_splits_keep_their_names(self, unet, tmp_path):
+        """As AnimateDiff's FreeNoise runs them."""
+        status = apply_geoconv(unet)
+        draw_geometry(unet)
+        weights = geoconv_parameters(unet)
+        save_geoconv_weights(unet, tmp_path / "plain")
+        fresh = tiny_stable_diffusion().unet
+        for model in (unet, fresh):
+            resnets = model.down_blocks[0].resnets
+            resnets[0] = SplitInferenceModule(resnets[0], 1, 0, ["input_tensor", "temb"])
+        assert geoconv_status(unet).patched == status.patched
+        save_geoconv_weights(unet, tmp_path / "split")
+        plain, same = ((tmp_path / name / "geoconv_weights.safetensors").read_bytes() for name in ("plain", "split"))
+        assert plain == same
+        load_geoconv_weights(fresh, tmp_path / "plain")
+        assert all(torch.equal(weight, weights[name]) for name, weight in geoconv_parameters(fresh).items())
 
     @WRAPPERS
     def test_they_are_patched_and_restored(self, unet, wrap):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
-from peft import LoraConfig
+from peft import BOFTConfig, HRAConfig, LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
@@ -17,6 +17,7 @@ from geopos_diffusers import (
     GeoConvConfig,
     apply_geoconv,
     geoconv_parameters,
+    geoconv_status,
     load_geoconv_weights,
     remove_geoconv,
     save_geoconv_weights,
@@ -74,6 +75,26 @@ class TestLora:
         add_lora(unet)
         factors = [m.lora_A["default"] for m in unet.modules() if isinstance(m, LoraLayer)]
         assert all(getattr(factor, "geo_weight", None) is None for factor in factors)
+
+    @pytest.mark.parametrize("config", [BOFTConfig(boft_block_size=2), HRAConfig(r=2)], ids=lambda c: c.peft_type.name)
+    @pytest.mark.parametrize("order", ["before patching", "after patching"])
+    def test_adapters_that_convolve_by_themselves_are_told_of(self, config, order):
+        unet = tiny_stable_diffusion().unet
+        config.target_modules = {"conv1"}
+        if order == "before patching":
+            get_peft_model(unet, config)
+        apply_geoconv(unet)
+        if order == "after patching":
+            get_peft_model(unet, config)
+        status, name = geoconv_status(unet), "down_blocks.0.resnets.0.conv1"
+        assert name not in status.patched
+        assert "around it computes the convolution" in status.skipped[name]
+        assert "down_blocks.0.resnets.0.conv2" in status.patched
+        before = denoise(unet)
+        draw_geometry(unet)
+        assert not torch.equal(denoise(unet), before)
+        set_geoconv_scale(unet, 0.0)
+        assert torch.equal(denoise(unet), before)
 
     def test_several_switched_and_mixed(self, unet):
         add_lora(unet, "a", seed=1)
