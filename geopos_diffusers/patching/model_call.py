@@ -75,6 +75,11 @@ def makes_plain_tensors() -> bool:
     return not (torch.compiler.is_compiling() or _dispatch_modes() or _function_transform() is not None)
 
 
+def in_function_transform() -> bool:
+    """Whether torch.func transforms this call: under `vmap` an output cannot be written into where weights are many."""
+    return not torch.compiler.is_compiling() and _function_transform() is not None
+
+
 def in_backward_pass() -> bool:
     """Whether this is a call that a checkpoint makes again for its gradients."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
@@ -90,8 +95,9 @@ class _BeginCall:
     def __init__(self, call: ModelCall, whole: bool) -> None:
         self.call, self.whole = call, whole
 
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        self.call.enter((*args, *kwargs.values()), self.whole)
+    # torch's quantisation copies hooks onto the layers that it makes, and calls them without `kwargs` there.
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
+        self.call.enter((*args, *(kwargs or {}).values()), self.whole)
 
 
 class _EndCall:
@@ -103,10 +109,13 @@ class _EndCall:
 
 
 def follow_calls(model: nn.Module, call: ModelCall) -> list[RemovableHandle]:
-    """Keep `call` up to date by hooks on the model and its parts, which the handles take off again."""
+    """Keep `call` up to date by hooks on the model and its patched parts, which the handles take off again."""
     handles = []
     # Autoencoders are called by part (vae.decode runs vae.decoder), so a part called alone is a model call too.
-    for module in (model, *model.children()):
+    parts = [
+        part for part in model.children() if any(getattr(layer, "geo_call", None) is call for layer in part.modules())
+    ]
+    for module in (model, *parts):
         handles.append(module.register_forward_pre_hook(_BeginCall(call, module is model), with_kwargs=True))
         handles.append(module.register_forward_hook(_EndCall(call), always_call=True))
     return handles

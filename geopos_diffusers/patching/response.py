@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .model_call import in_function_transform
+
 
 def multilinear_grid(weight: Tensor, axes: int) -> Tensor:
     """Multilinear weights [out, terms] as a kernel of two taps an axis, [out, 1, 2, .., 2], over the powers 0 and 1.
@@ -20,7 +22,7 @@ def multilinear_grid(weight: Tensor, axes: int) -> Tensor:
 def add_constant(output: Tensor, weight: Tensor) -> Tensor:
     """Add one number a filter, weight [out, 1], to `output` [B, out, *L]; overwritten as by `add_separable`."""
     numbers = weight.view(-1, *[1] * (output.dim() - 2))
-    if torch.is_grad_enabled() and (output.requires_grad or weight.requires_grad):
+    if in_function_transform() or (torch.is_grad_enabled() and (output.requires_grad or weight.requires_grad)):
         return output + numbers.to(output.dtype)
     return output.add_(numbers)
 
@@ -104,6 +106,8 @@ def prefers_lines(lines: Tensor, weight: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or lines.dtype != weight.dtype or lines.shape[2] < LINE_LENGTH:
         return False
+    if in_function_transform():
+        return False
     return not (torch.is_grad_enabled() and (lines.requires_grad or weight.requires_grad))
 
 
@@ -129,7 +133,8 @@ def _cat(tensors: list[Tensor], dim: int) -> Tensor:
 
 def _add_product(output: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """output [B, M, N] + left [S, M, K] @ right [S, K, N]."""
-    in_place = not (torch.is_grad_enabled() and (output.requires_grad or left.requires_grad))
+    recorded = torch.is_grad_enabled() and (output.requires_grad or left.requires_grad)
+    in_place = not recorded and not in_function_transform()
     if output.dtype != left.dtype:
         samples = max(left.shape[0], right.shape[0])
         response = torch.bmm(left.expand(samples, -1, -1), right.expand(samples, -1, -1))

@@ -86,6 +86,19 @@ class TestGradients:
             lambda x, w: torch.func.functional_call(layer, {"geo_weight": w}, x), (x, layer.geo_weight)
         )
 
+    @pytest.mark.parametrize(
+        "options", [{}, {"encoding": "constant", "basis": "multilinear"}, {"basis": "multilinear"}]
+    )
+    @pytest.mark.parametrize("recorded", [True, False])
+    @pytest.mark.parametrize("width", [8, 80])
+    def test_many_geometry_weights_at_once(self, options, recorded, width):
+        layer = GeoConv2d(3, 4, 3, padding=1, config=GeoPosConfig(**options)).eval().requires_grad_(False)
+        x, weights = torch.randn(2, 3, 8, width), torch.randn(5, *layer.geo_weight.shape)
+        with torch.set_grad_enabled(recorded):
+            outputs = torch.vmap(lambda weight: torch.func.functional_call(layer, {"geo_weight": weight}, x))(weights)
+            expected = [torch.func.functional_call(layer, {"geo_weight": weight}, x) for weight in weights]
+        torch.testing.assert_close(outputs, torch.stack(expected), rtol=0, atol=1e-5)
+
     def test_reaches_only_the_geometry_weight_of_a_frozen_layer(self):
         layer = make(GeoConv2d, LAYOUTS["same size"])
         layer.weight.requires_grad_(False)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import types
 from collections.abc import Callable
 
 import pytest
@@ -86,6 +87,24 @@ class TestPatching:
     def test_two_components(self, pipe):
         status = apply_geoconv(pipe, GeoConvConfig(components=("unet", "vae")))
         assert {name.partition(".")[0] for name in status.patched} == {"unet", "vae"}
+
+    def test_of_several_denoisers_those_without_convolutions_are_left_alone(self, pipe):
+        """StableUnCLIPPipeline has a prior of linear layers beside its UNet."""
+        both = types.SimpleNamespace(components={"prior": nn.Sequential(nn.Linear(2, 2)), "unet": pipe.unet})
+        status = apply_geoconv(both)
+        assert status.patched == [f"unet.{name}" for name in geoconv_status(pipe.unet).patched]
+        with pytest.raises(SurgeryError, match="no convolution of Sequential can be patched: it has none"):
+            apply_geoconv(types.SimpleNamespace(components={"prior": nn.Sequential(nn.Linear(2, 2))}))
+
+    def test_quantised_linear_layers_beside_it(self):
+        """torch's quantisation copies the hooks of what it replaces."""
+        model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(64, 5)).eval()
+        apply_geoconv(model)
+        draw_geometry(model)
+        images = torch.randn(2, 3, 4, 4)
+        quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        assert type(quantised[2]) is not nn.Linear
+        torch.testing.assert_close(quantised(images), model(images), rtol=0, atol=0.05)
 
     @pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
     @pytest.mark.parametrize("scope", ["layer", "model"])
