@@ -13,8 +13,8 @@ from ..patching.targets import CONVOLUTIONS, base_layers
 BASE_KEYS = ("base_models", "base_classes", "base_fingerprints")  # of an adapter's config, each by component
 # Classes that diffusers builds from the weights of another, whose adapters they take.
 _BUILT_FROM = {"UNetMotionModel": "UNet2DConditionModel"}
-# Parts that IP-Adapters add to a UNet.
-_ADDED_PARTS = (".processor.", "encoder_hid_proj.")
+# Parts that IP-Adapters add, and the layers that `fuse_qkv_projections` adds to those that it fuses.
+_ADDED_PARTS = re.compile(r".*\.processor\..*|.*encoder_hid_proj\..*|image_proj\..*|.*\.to_(qkv|kv|added_qkv)")
 
 
 def base_record(pipe_or_model: Any, models: dict[str, nn.Module]) -> dict[str, dict[str, str | None]]:
@@ -29,7 +29,7 @@ def base_record(pipe_or_model: Any, models: dict[str, nn.Module]) -> dict[str, d
 def fingerprint(model: nn.Module) -> str:
     """16 hexadecimal digits of the names and sizes of a model's convolutions and linear layers.
 
-    Neither patching, LoRA, quantisation, offloading nor sharding changes them; fine-tuned weights are not read.
+    Patching, LoRA, fused projections, quantisation, offloading and sharding do not change them. Weights are not read.
     """
     lines = []
     for name, layer in base_layers(model, (*CONVOLUTIONS, nn.Linear)):
@@ -37,7 +37,7 @@ def fingerprint(model: nn.Module) -> str:
             sizes = (layer.out_features, layer.in_features)
         else:
             sizes = (layer.out_channels, layer.in_channels, *layer.kernel_size, layer.groups)
-        if not any(part in name for part in _ADDED_PARTS):
+        if not _ADDED_PARTS.fullmatch(name):
             lines.append(f"{name} {sizes}")
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline
 from safetensors.torch import save_file
-from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
+from tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_3, tiny_stable_diffusion_xl
 from torch import nn
 from trained_models import draw_geometry, trained_stable_diffusion
 
@@ -75,6 +75,14 @@ class TestRecord:
             unet.conv_in.weight.add_(1.0)
         assert fingerprint(unet) == before
         assert fingerprint(tiny_stable_diffusion_xl().unet) != before
+
+    def test_the_fingerprint_stays_when_projections_are_fused_or_an_image_prompt_is_added(self):
+        unet, transformer = tiny_stable_diffusion().unet, tiny_stable_diffusion_3().transformer
+        before = fingerprint(unet), fingerprint(transformer)
+        unet.fuse_qkv_projections()
+        transformer.fuse_qkv_projections()
+        transformer.image_proj = nn.Sequential(nn.Linear(4, 4))
+        assert (fingerprint(unet), fingerprint(transformer)) == before
 
 
 class TestLoading:
