@@ -143,8 +143,8 @@ def _recorded_base(values: dict[str, Any], component: str) -> dict[str, str]:
 
 def _match_components(pipe_or_model: Any, parts: list[_Part]) -> list[tuple[nn.Module, _Part]]:
     """The model that each of the adapter's parts goes to."""
-    path = parts[0].path
     if isinstance(pipe_or_model, nn.Module):
+        path = parts[0].path
         model = geoconv_models(pipe_or_model, GeoConvConfig())[""]
         same = [part for part in parts if part.base_class == class_name(model)]
         fitting = same or [part for part in parts if part.component == component_of(model)] or parts
@@ -154,12 +154,26 @@ def _match_components(pipe_or_model: Any, parts: list[_Part]) -> list[tuple[nn.M
                 f"{path} holds weights for {held}; load it into a pipeline, not a {type(model).__name__}"
             )
         return [(model, fitting[0])]
-    names = [_component_in(pipe_or_model, part) for part in parts]
+    return [(_net_of(pipe_or_model, part) or _component_of(pipe_or_model, part), part) for part in parts]
+
+
+def _component_of(pipe: Any, part: _Part) -> nn.Module:
+    """The component of a pipeline that a part goes to."""
+    name = _component_in(pipe, part)
     try:
-        models = geoconv_models(pipe_or_model, GeoConvConfig(components=tuple(names)))
+        return geoconv_models(pipe, GeoConvConfig(components=(name,)))[name]
     except SurgeryError as error:
-        raise AdapterError(f"{path} does not fit: {error}") from error
-    return [(models[name], part) for name, part in zip(names, parts, strict=True)]
+        raise AdapterError(f"{part.path} does not fit: {error}") from error
+
+
+def _net_of(pipe: Any, part: _Part) -> nn.Module | None:
+    """The one of several ControlNets that was patched by itself: they are saved as controlnet, controlnet_1 .."""
+    component, _, number = part.component.rpartition("_")
+    if not number.isdecimal():
+        component, number = part.component, "0"
+    nets = getattr(getattr(pipe, component, None), "nets", ())
+    net = nets[int(number)] if int(number) < len(nets) else None
+    return net if net is not None and part.base_class == class_name(net) else None
 
 
 def _component_in(pipe: Any, part: _Part) -> str:

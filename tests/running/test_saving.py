@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderOobleck,
+    ControlNetModel,
+    MultiControlNetModel,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
@@ -89,6 +92,25 @@ class TestSavePretrained:
         vae = AutoencoderKL.from_pretrained(tmp_path, subfolder="vae")
         load_geoconv_weights(vae, tmp_path)
         assert all(torch.equal(w, geoconv_parameters(pipe.vae)[name]) for name, w in geoconv_parameters(vae).items())
+
+    def test_one_of_several_controlnets_that_was_patched_by_itself(self, tmp_path):
+        def pipeline() -> types.SimpleNamespace:
+            unet = tiny_stable_diffusion().unet
+            nets = [ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8)) for _ in range(2)]
+            several = MultiControlNetModel(nets)
+            return types.SimpleNamespace(controlnet=several, components={"unet": unet, "controlnet": several})
+
+        pipe = pipeline()
+        apply_geoconv(pipe.controlnet.nets[1])
+        draw_geometry(pipe.controlnet.nets[1])
+        pipe.controlnet.save_pretrained(str(tmp_path / "controlnet"))
+        reloaded = pipeline()
+        load_geoconv_weights(reloaded, tmp_path)
+        weights = geoconv_parameters(pipe.controlnet.nets[1])
+        assert not geoconv_parameters(reloaded.controlnet.nets[0])
+        loaded = geoconv_parameters(reloaded.controlnet.nets[1])
+        assert loaded.keys() == weights.keys()
+        assert all(torch.equal(loaded[name], weights[name]) for name in weights)
 
     def test_weight_normalised_convolutions_of_a_model_just_loaded(self, tmp_path):
         sizes = {"encoder_hidden_size": 8, "decoder_channels": 8, "decoder_input_channels": 4, "audio_channels": 2}
