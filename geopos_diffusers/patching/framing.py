@@ -1,5 +1,6 @@
 """Setting the frames that a patched model's coordinates are counted in, for good or for a while."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -11,6 +12,9 @@ from ..boxes import Box
 from ..errors import ConfigError, SurgeryError
 from .frames import CurrentFrames, Frames, read_frames
 from .patched_model import STATE, frames_holder, geometry_layers, geometry_models
+
+# Pipelines whose doubled batch has the half with the prompts first.
+_PROMPT_FIRST = re.compile("(DiT|OmniGen|Lumina|(StableCascade|Wuerstchen)(Prior|Decoder|Combined))Pipeline")
 
 
 def set_geoconv_frames(
@@ -37,7 +41,8 @@ def set_geoconv_frames(
 
     Raises:
         SurgeryError: the model is not patched.
-        ConfigError: a box or frame that is not valid (see `box_frames`); coordinates that are not normalized to
+        ConfigError: a box or frame that is not valid (see `box_frames`); guided frames of a pipeline that puts the half
+            with the prompts first (DiT, Stable Cascade); coordinates that are not normalized to
             `unit`; a geometry channel without coordinates; layers with fewer axes than the frames. Nothing is changed.
             A later call of the model raises it where the number of its samples is not that of the frames, or two or
             three times as many as guidance makes of them; of guided frames, where it is not twice as many.
@@ -53,6 +58,11 @@ def set_geoconv_frames(
         >>> set_geoconv_frames(model, None)
     """
     models = _framed_models(pipe_or_model)
+    if guided and frames is not None and _PROMPT_FIRST.fullmatch(type(pipe_or_model).__name__):
+        kind = type(pipe_or_model).__name__
+        raise ConfigError(
+            f"{kind} puts the half with prompts first, and guided frames need the half without them there"
+        )
     checked = None if frames is None else _checked(models, frames, image_size)
     for model in models.values():
         _set(model, checked if checked is None or not guided else _guided(model, checked))

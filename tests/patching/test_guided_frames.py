@@ -84,6 +84,13 @@ def test_other_calls_are_refused(samples):
     model(torch.zeros(4, 3, 8, 8))
 
 
+def test_pipelines_that_put_the_prompts_first_are_refused():
+    pipe = type("DiTPipeline", (), {"components": {"transformer": network()}})()
+    set_geoconv_frames(pipe, BOXES)
+    with pytest.raises(ConfigError, match="DiTPipeline puts the half with prompts first"):
+        set_geoconv_frames(pipe, BOXES, guided=True)
+
+
 def test_the_block_puts_guided_frames_back():
     model, x = network(), torch.randn(4, 3, 8, 8)
     set_geoconv_frames(model, BOXES, guided=True)
