@@ -64,7 +64,9 @@ _NOTES = """
   `encoding="product"` the term is multiplied by that axis's coordinate, which is 0 in the middle of the axis and on an
   axis of one pixel (a single frame); `encoding="squares"` or `"cartesian"` (CoordConv) have no such zero.
 - **Causal video autoencoders** pad in time by themselves and often work through a clip in chunks with a cache. The
-  geometry channel spans what one convolution is given: the padded chunk, not the whole clip.
+  geometry channel spans what one convolution is given: the padded chunk, not the whole clip. So it does where a class
+  splits a large convolution along time to save memory (`CogVideoXSafeConv3d`, `KVAESafeConv3d`,
+  `Kandinsky6SRSafeConv3d`).
 - **Tiles**: a tiled autoencoder passes each tile its own place in the image, read off the slice that the tile is.
   Where a class copies its tiles first (Allegro), each tile is a whole image to the geometry channel, and a warning
   says so.

@@ -8,6 +8,7 @@ here.
 import logging
 import math
 import sys
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -65,17 +66,34 @@ class Tile:
         return tuple(start), tuple(whole)
 
 
+class _OfThread(threading.local):
+    tile: Tile | None = None
+
+
 class CurrentTile:
     """The tile that an autoencoder is working on; its layers share this object.
 
     Attributes:
-        tile: None outside tiled calls.
+        lock: held by the one thread whose tiled call is running.
         scales: resolution of each layer in the first tile of the call; None where the layer ran at several.
     """
 
     def __init__(self) -> None:
-        self.tile: Tile | None = None
+        self.lock = threading.RLock()
         self.scales: dict[nn.Module, tuple[float, ...] | None] = {}
+        self._of_thread = _OfThread()
+
+    @property
+    def tile(self) -> Tile | None:
+        """That of the running thread; None outside tiled calls."""
+        return self._of_thread.tile
+
+    @tile.setter
+    def tile(self, tile: Tile | None) -> None:
+        self._of_thread.tile = tile
+
+    def __reduce__(self) -> tuple[type["CurrentTile"], tuple[()]]:
+        return CurrentTile, ()  # neither locks nor what a thread holds are copied
 
     def place(self, layer: nn.Module, input_size: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """`Tile.within` at a layer's resolution in the first tile: a small tile at the edge may be mostly padding."""
@@ -106,7 +124,7 @@ class TiledMethod(StandIn):
         source = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
         parts = _Parts(source, self.current)
         attributes = self.model.__dict__
-        with ExitStack() as undo:
+        with self.current.lock, ExitStack() as undo:
             undo.callback(setattr, self.current, "tile", self.current.tile)
             undo.callback(setattr, self.current, "scales", self.current.scales)
             self.current.scales = {}
@@ -122,7 +140,7 @@ class _Parts:
     """Follows one tile through the parts that a tiled method calls (post_quant_conv, then the decoder)."""
 
     def __init__(self, source: Tensor, current: CurrentTile) -> None:
-        self.source, self.current = source, current
+        self.source, self.current, self.thread = source, current, threading.get_ident()
         self.latest: Any = None
 
     def begin(self, tile: Any) -> None:
@@ -145,6 +163,8 @@ class _Part:
         self._part, self._parts = part, parts
 
     def __call__(self, tile: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != self._parts.thread:  # not in a tiled call
+            return self._part(tile, *args, **kwargs)
         self._parts.begin(tile)
         output = self._part(tile, *args, **kwargs)
         self._parts.end(output)

@@ -1,6 +1,7 @@
 """Autoencoders by tiles and by slices: every tile's geometry channel is its own part of the whole image's."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -238,6 +239,17 @@ class TestHousekeeping:
         assert twin.decoder.conv_in.geo_tile is twin.tiled_decode.current is not vae.tiled_decode.current
         latents = noise(1, 4, 24, 24)
         assert torch.equal(twin.tiled_decode(latents).sample, vae.tiled_decode(latents).sample)
+
+    def test_threads_share_the_model(self, vae):
+        latents = [noise(1, 4, 24, 24, seed=seed) for seed in (0, 1)] + [noise(1, 4, 12, 12)]
+        ways = [vae.tiled_decode, vae.tiled_decode, vae.decode]
+        run = torch.no_grad()(lambda way, latent: [way(latent).sample for _ in range(3)])
+        expected = [run(way, latent)[0] for way, latent in zip(ways, latents, strict=True)]
+        attributes = set(vars(vae))
+        with ThreadPoolExecutor(3) as threads:
+            for outputs, output in zip(threads.map(run, ways, latents), expected, strict=True):
+                assert all(torch.equal(other, output) for other in outputs)
+        assert set(vars(vae)) == attributes
 
     def test_remove_puts_the_stock_methods_back(self, vae):
         latents = noise(1, 4, 24, 24)
