@@ -132,6 +132,8 @@ def start(program: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.undo()
         start("geopos", ["train", *others, "--output-dir", "runs/one-rate"], monkeypatch)
 
+    if kind := re.fullmatch(r"scripts/finetune_(\w+)\.py", program):  # which checks values only when it starts
+        program, arguments = "geopos", ["train", kind[1].replace("_", "-"), *arguments]
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(sys, "argv", [program.removeprefix("-m "), *arguments])
     if program == "geopos" and arguments[0] == "train":
