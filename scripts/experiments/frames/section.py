@@ -26,6 +26,7 @@ LEAST_FOUND = 0.5  # of a run that has not failed
 SHOWN = ("frames, whole", "frames alone", "box channel, whole", "place words, whole", "no control")  # in the picture
 AIM = {"correlation_x": 0.95, "correlation_y": 0.95, "iou": 0.6}
 AIMING = {REFERENCE: "", GUIDED.format(REFERENCE): " Guided,", STRONG: " Guided at scale 4,"}
+IMAGE_COORDINATES = "image coordinates, whole"
 MORE_BOXES = "frames_500.json"
 
 
@@ -45,6 +46,21 @@ def aim(runs: list[Run], steps: int) -> str:
             f"{'' if reached else 'not '}reached."
         )
     return "".join(said)
+
+
+def hands_beside_image_coordinates(runs: list[Run], steps: int) -> str:
+    """Whether hands in frames are as good as with coordinates of the image; empty where either was not measured."""
+    arms = [select(runs, variant=name, steps=steps) for name in (REFERENCE, IMAGE_COORDINATES)]
+    if not all(arms):
+        return ""
+    values = {score: [mean_score(own, score).value for own in arms] for score in ("found", "fingers")}
+    (found, other_found), (right, other_right) = values.values()
+    reached = all(ours >= theirs for ours, theirs in values.values())
+    return (
+        " Hands are to be found as often, and to have the right number of fingers as often, as with coordinates of the "
+        f"image after as many steps: {found:.3f} and {right:.3f} with frames, {other_found:.3f} and {other_right:.3f} "
+        f"with these ({seeds_of(arms[1])}), so this aim is {'' if reached else 'not '}reached."
+    )
 
 
 def followers(runs: list[Run], steps: int) -> str:
@@ -188,7 +204,9 @@ def page(results: dict[str, Any], more: dict[str, Any] | None = None, beyond: st
     lacking = f" Not run yet: {'; '.join(missing)}." if missing else ""
     shown = [name for name in SHOWN if select(runs, variant=name, steps=compared)]
     tail, commands = "\n\n".join(tables), "\n".join(results["commands"])
-    aimed = aim(runs, steps[-1]) if more is None else aim(more["runs"], max(run["steps"] for run in more["runs"]))
+    most = runs if more is None else more["runs"]
+    last = max(run["steps"] for run in most)
+    aimed = aim(most, last) + hands_beside_image_coordinates(most, last)
     return f"""# Frames: does the hand go where the box is?
 
 {aimed}

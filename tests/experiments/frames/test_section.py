@@ -1,7 +1,7 @@
 """What the page of the frames says where a run draws no hand."""
 
 from experiments.frames.score_cells import COLUMNS, row
-from experiments.frames.section import followers, seed_differences
+from experiments.frames.section import followers, hands_beside_image_coordinates, seed_differences
 
 
 def run(variant, seed, place, fingers):
@@ -38,3 +38,13 @@ def test_differences_are_of_the_seeds_that_both_have():
     assert name == "box channel, whole"
     assert overlap.startswith("-0.060 [")
     assert (found[:6], fingers[:6], mediapipe) == ("+0.333", "+0.250", "")
+
+
+def test_hands_beside_those_with_image_coordinates():
+    assert hands_beside_image_coordinates(RUNS, 300) == ""
+    for fingers, reached in ((0.75, "is not reached"), (0.25, "is reached")):
+        more = [*RUNS, run("image coordinates, whole", 1, 0.1, fingers)]
+        said = hands_beside_image_coordinates(more, 300)
+        assert f"1.000 and 0.500 with frames, 1.000 and {fingers:.3f} with these (one seed)" in said
+        assert said.endswith(f"{reached}.")
+        assert hands_beside_image_coordinates(more, 1000) == ""
