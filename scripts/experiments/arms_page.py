@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from geopos_diffusers.files import write_text
+from geopos_diffusers.metrics.bootstrap import Interval
 
 from .page import markdown_table
 from .results import Run, mean_score, pairs, read_results, select
@@ -13,7 +14,7 @@ from .statistics import Estimate, difference_estimate
 from .verdict import comparison_texts
 
 
-def estimate_cell(estimate: Estimate, style: str = ".3f") -> str:
+def estimate_cell(estimate: Interval, style: str = ".3f") -> str:
     """ "0.600 [0.597, 0.604]"; the value alone of a single seed; nothing without one."""
     if estimate.value is None:
         return ""

@@ -49,7 +49,9 @@ class TestLines:
         rows = [{"file_name": "0.png", "text": self.CAPTION}, {"file_name": "0.png", "text": "b"}]
         folder = write(tmp_path / "data", *rows, prefix=prefix, end=end)
         assert [*load_image_text(str(folder), 8).captions] == [self.CAPTION, "b"]
-        assert len(list_images(folder).entries) == 2
+        found = list_images(folder)
+        assert (len(found.entries), found.repeated) == (1, 1)
+        assert found.entries[0].text == self.CAPTION
 
     def test_csv_with_a_byte_order_mark(self, tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "0.png")

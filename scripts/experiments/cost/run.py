@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from geopos_diffusers.command_line import Parser
-from geopos_diffusers.metrics.bootstrap import bootstrap_interval
+from geopos_diffusers.metrics.bootstrap import Interval, bootstrap_interval
 from geopos_diffusers.patching.config import GeoPosConfig
 from geopos_diffusers.patching.targets import CONVOLUTIONS
 from geopos_diffusers.training.processes import run_script
 
+from ..arms_page import estimate_cell
 from ..baselines.concatenation import ConcatenatingConv
 from ..baselines.kinds import parameter_count, set_kind
 from ..baselines.position_network import PositionNetwork
@@ -186,7 +187,7 @@ def main() -> None:
         for variant, values in variants.items():
             print(
                 f"{name}: {variant} {values['parameters']:,} parameters, {1e3 * values['seconds']:.2f} ms, "
-                f"{values['ratio']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
+                f"{estimate_cell(Interval(values['ratio'], values['low'], values['high']))}"
             )
     settings = {"rounds": args.rounds, "steps": args.steps}
     seconds = round(time.process_time() - began, 1)

@@ -19,6 +19,7 @@ from geopos_diffusers.finetuning.vae_scores import picture
 from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.metrics.bootstrap import bootstrap_means
 
+from ..arms_page import estimate_cell
 from ..photographs import read_photographs
 from .autoencoder_loss import peak_signal_to_noise, reconstruct
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
         values = peak_signal_to_noise(pixels, restore(vae, pixels))
         (found,) = bootstrap_means(values[:, None].numpy(), seed=0)
-        print(f"{folder}: {len(values)} photographs, {found.value:.2f} dB [{found.low:.2f}, {found.high:.2f}]")
+        print(f"{folder}: {len(values)} photographs, {estimate_cell(found, '.2f')} dB")
         pictures += [*restore(vae, shown)]
     if args.picture:
         sheet = contact_sheet([picture(one) for one in pictures], columns=len(shown), cell=2 * args.size)

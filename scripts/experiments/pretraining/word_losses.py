@@ -20,6 +20,7 @@ from geopos_diffusers.finetuning.diffusion_loss import prediction_target
 from geopos_diffusers.finetuning.image_text_data import load_image_text
 from geopos_diffusers.metrics.bootstrap import bootstrap_means
 
+from ..arms_page import estimate_cell
 from .autoencoder_loss import encode_means
 from .text_to_image_loss import stratified_timesteps
 from .wrong_captions import WRONG, wrong_captions
@@ -69,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         worse = losses(pipe, latents[named], [wrong[index][kind] for index in named], 3.0, args.seed)
         (rise,) = bootstrap_means((worse - right)[:, None].numpy(), seed=0)
         print(
-            f"{kind}: {len(named)} images, loss {right.mean():.4f}, with the wrong word "
-            f"{rise.value:+.4f} [{rise.low:+.4f}, {rise.high:+.4f}]"
+            f"{kind}: {len(named)} images, loss {right.mean():.4f}, with the wrong word {estimate_cell(rise, '+.4f')}"
         )
 
 
