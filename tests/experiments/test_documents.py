@@ -5,6 +5,8 @@ Its rows and columns are any of the results', under the same names; text in brac
 """
 
 import re
+import shutil
+import sys
 from functools import partial
 from importlib import import_module
 from itertools import takewhile
@@ -114,3 +116,16 @@ def test_the_stored_pages_are_made_of_the_stored_results(tmp_path):
     for page in pages:
         for figure in re.findall(r"!\[.*?\]\((.*?)\)", (tmp_path / page).read_text(encoding="utf-8")):
             assert (RESULTS / page.parent / figure).is_file(), figure
+
+
+def test_the_pages_of_the_study_and_of_frames_are_made_of_the_stored_results(tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    shutil.copytree(RESULTS, folder)
+    pages = [folder / name for name in ("study.md", "study.html", "frames.md")]
+    for page in pages:
+        page.unlink()
+    for name in ("study.page", "frames.section"):
+        monkeypatch.setattr(sys, "argv", ["program", "--results", str(folder)])
+        import_module(f"experiments.{name}").main()
+    for page in pages:
+        assert page.read_text(encoding="utf-8") == (RESULTS / page.name).read_text(encoding="utf-8"), page.name
