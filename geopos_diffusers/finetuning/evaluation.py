@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..errors import ConfigError, DataError
 from ..files import atomic_directory, atomic_path, write_json, write_text
 from ..images.metadata import METADATA
+from ..metrics.report_table import decimal
 from ..optional_packages import is_installed, optional_import
 from ..pipelines.generation import generate_images
 from ..training.early_stopping import BestWeights
@@ -162,9 +163,7 @@ class HandEvaluation:
         measure = self.scorer.measure
         if interval["value"] is None:
             return f"{measure.title} has no value"
-        style = f".{measure.digits}f"
-        ends = "" if interval["low"] is None else f" [{interval['low']:{style}}, {interval['high']:{style}}]"
-        return f"{measure.title} {interval['value']:{style}}{ends}"
+        return f"{measure.title} {decimal(interval, measure.digits)}"
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

@@ -43,6 +43,8 @@ def bootstrap_interval(
     if any(len(sample) == 0 for sample in samples):
         return Interval(None, None, None)
     value = float(statistic(*samples))
+    if any(len(sample) < LEAST_VALUES for sample in samples):
+        return Interval(value, None, None) if math.isfinite(value) else Interval(None, None, None)
     generator = np.random.default_rng(seed)
     values = np.empty(resamples)
     for index in range(resamples):
@@ -51,8 +53,6 @@ def bootstrap_interval(
     values = values[np.isfinite(values)]
     if not math.isfinite(value) or len(values) == 0:
         return Interval(None, None, None)
-    if any(len(sample) < LEAST_VALUES for sample in samples):
-        return Interval(value, None, None)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(value, float(low), float(high))
@@ -87,9 +87,9 @@ def bootstrap_mean_difference(first: np.ndarray, second: np.ndarray, *, seed: in
     """
     if not (len(first) and len(second)):
         return Interval(None, None, None)
-    generator = np.random.default_rng(seed)
     if min(len(first), len(second)) < LEAST_VALUES:
         return Interval(float(second.mean() - first.mean()), None, None)
+    generator = np.random.default_rng(seed)
     means = []
     for values in (first, second):
         drawn = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)

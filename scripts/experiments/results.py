@@ -25,8 +25,8 @@ from .statistics import Estimate, mean_estimate, ratio_estimate
 
 FORMAT_VERSION = 2
 Run = dict[str, Any]
-# What differs between files of one comparison that can be merged: the circumstances of the runs, not what they measure.
 DISTINCT = ("variant", "seed", "steps", "task", "data", "head", "widths", "latent_size")  # of runs of one file
+# What differs between files of one comparison that can be merged: the circumstances of the runs, not what they measure.
 CIRCUMSTANCES = ("command", "commands", "date", "versions", "commit", "machine", "cpu_seconds", "runs")
 
 
@@ -168,7 +168,7 @@ def merge_results(results: dict[str, Any], more: dict[str, Any]) -> dict[str, An
     order = {variant: number for number, variant in enumerate(dict.fromkeys(run["variant"] for run in runs))}
     commands = dict.fromkeys([*commands_of(results), *commands_of(more)])
     return {
-        **results,
+        **{name: value for name, value in results.items() if name != "cpu_seconds"},
         **({"commands": list(commands)} if "commands" in results else {"command": " && ".join(commands)}),
         "date": max(results["date"], more["date"]),
         **{name: _agreed(results[name], more[name]) for name in ("versions", "commit", "machine")},

@@ -120,6 +120,7 @@ def test_files_that_were_added_to_are_merged(tmp_path):
     assert [(run["seed"], run["steps"]) for run in merged["runs"]] == [(1, 300), (1, 1000), (2, 300), (2, 1000)]
     assert merged["commands"] == ["python a.py", "python b.py"]
     assert "cpu_seconds" not in merged
+    assert "cpu_seconds" not in merge_results(first | {"cpu_seconds": 5.0}, more)  # of one file alone they are no sum
 
 
 def test_other_settings_or_the_same_runs_are_not_merged(tmp_path):

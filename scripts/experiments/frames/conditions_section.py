@@ -25,10 +25,11 @@ def generalisation(folder: Path) -> str:
         text += f"""
 ## Beyond what was trained
 
-"frames, whole" after {settings["steps"]} steps ({seeds_of(results)}) draws {settings["test_images"]} test rows in other
-boxes and sizes. Of a box that reaches outside the image, the part inside is what is asked for. A box that moves lies on
-the other side of the image, across and down, until it moves to where the scores expect it. Of two boxes each half of
-the image has one; each half is judged as an image, and both hands are asked to have the prompt's number of fingers.
+"frames, whole" after {settings["steps"]} steps ({training_seeds(results)}) draws {settings["test_images"]} test rows in
+other boxes and sizes. Of a box that reaches outside the image, the part inside is what is asked for. A box that moves
+lies on the other side of the image, across and down, until it moves to where the scores expect it. Of two boxes each
+half of the image has one; each half is judged as an image, and both hands are asked to have the prompt's number of
+fingers.
 
 {conditions(results)}
 """
@@ -44,7 +45,7 @@ The same of `{results["settings"]["adapter"]}`, which [comes with the package](.
     return text
 
 
-def seeds_of(results: dict[str, Any]) -> str:
+def training_seeds(results: dict[str, Any]) -> str:
     seeds = sorted({run["seed"] for run in results["runs"]})
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} of the training"
 

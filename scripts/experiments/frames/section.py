@@ -65,16 +65,13 @@ def hands_beside_image_coordinates(runs: list[Run], steps: int) -> str:
 
 def followers(runs: list[Run], steps: int) -> str:
     """Which arms that are told the box put hands where it is, by the correlation across."""
-    measured = {
-        name: known_runs(own, "correlation_x")
-        for name, arm in ARMS.items()
-        if arm.told and (own := select(runs, variant=name, steps=steps))
-    }
-    values = {name: mean_score(known, "correlation_x").value for name, known in measured.items() if known}
+    measured = {name: select(runs, variant=name, steps=steps) for name, arm in ARMS.items() if arm.told}
+    known = {name: known_runs(own, "correlation_x") for name, own in measured.items()}
+    values = {name: mean_score(own, "correlation_x").value for name, own in known.items() if own}
 
     def shown(name: str) -> str:
-        known, all_runs = len(measured[name]), len(select(runs, variant=name, steps=steps))
-        return f"{name} ({values[name]:.2f}{'' if known == all_runs else f', {known} of {all_runs} runs'})"
+        few, every = len(known[name]), len(measured[name])
+        return f"{name} ({values[name]:.2f}{'' if few == every else f', {few} of {every} runs'})"
 
     groups = (
         ("follow the box", [name for name, value in values.items() if value >= FOLLOWS]),
@@ -98,11 +95,9 @@ def differences(found: dict[str, Any]) -> str:
 def seed_differences(runs: list[Run], names: Iterable[str]) -> str:
     """Of the reference and each of the other arms, over the seeds that both have."""
     headings = {score: COLUMNS[score] for score in ("iou", "found", "mediapipe_found", "fingers", "well_formed")}
+    known = {score: known_runs(runs, score) for score in headings}
     rows = [
-        [
-            name,
-            *(estimate_cell(difference(known_runs(runs, score), REFERENCE, name, score), "+.3f") for score in headings),
-        ]
+        [name, *(estimate_cell(difference(own, REFERENCE, name, score), "+.3f") for score, own in known.items())]
         for name in names
         if name != REFERENCE
     ]
