@@ -1,8 +1,9 @@
 """The options of training with frames: coordinates that are counted from a box of each image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ConfigError
+from ..patching.config import GeoConvConfig
 from .data_options import data_option
 from .part_options import PartArguments
 
@@ -37,10 +38,17 @@ class FrameArguments(PartArguments):
         at_most=0.9,
     )
 
+    frame_limit: float | None = data_option(
+        None,
+        "where coordinates in frames are cut off, in half sizes of the box from its middle; None: they go on",
+        resume="fixed",
+        at_least=1,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.frame_column is None:
-            self.check_unused(("frame_dropout", "frame_jitter"), "frame_column")
+            self.check_unused(("frame_dropout", "frame_jitter", "frame_limit"), "frame_column")
             return
         if "geoconv" not in self.parts:
             raise ConfigError(f"frame_column needs geometry weights, and train={self.train} has none; add +geoconv")
@@ -50,3 +58,6 @@ class FrameArguments(PartArguments):
                 "frame_column needs coordinates of normalization unit; this run has "
                 f"encoding {config.encoding} and normalization {config.normalization}"
             )
+
+    def geoconv_config(self, component: str | None = None) -> GeoConvConfig:
+        return replace(super().geoconv_config(component), frame_limit=self.frame_limit)

@@ -88,6 +88,11 @@ class GeoPosConfig:
         "extrapolate: the coordinates go on past the edge; None: zeros",
         BORDERS,
     )
+    frame_limit: float | None = _option(
+        None,
+        "where coordinates in frames are cut off, in half sizes of the frame from its middle, 1 or more: else they are "
+        "large far from a small frame; None: they go on",
+    )
 
     _default_basis = "taps"
 
@@ -101,6 +106,11 @@ class GeoPosConfig:
         size = self.reference_size
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _LARGEST:
             raise ConfigError(f"reference_size must be an integer >= 1 (and below 1e9); got {size!r}")
+        limit = self.frame_limit
+        if limit is not None and (not is_finite_number(limit) or not 1 <= limit <= _LARGEST):
+            raise ConfigError(f"frame_limit must be a finite number >= 1 or None; got {limit!r}")
+        if limit is not None and self.encoding == "constant":
+            raise ConfigError("frame_limit needs coordinates; encoding 'constant' has none")
         if not isinstance(self.shift_at_inference, bool):
             raise ConfigError(f"shift_at_inference must be true or false; got {self.shift_at_inference!r}")
         self._choose_basis()
@@ -212,10 +222,11 @@ class GeoConvConfig(GeoPosConfig):
         return GeoPosConfig(**{option.name: getattr(self, option.name) for option in fields(GeoPosConfig)})
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping with the format's version; no default_frame of None, as in files of old releases."""
+        """A JSON-ready mapping with the format's version; nothing of frames where None, as in files of old releases."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        if self.default_frame is None:
-            del values["default_frame"]
+        for name in ("default_frame", "frame_limit"):
+            if values[name] is None:
+                del values[name]
         return {"format_version": FORMAT_VERSION, **values}
 
     def to_json(self) -> str:

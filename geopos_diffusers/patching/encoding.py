@@ -53,6 +53,7 @@ def separable_terms(
     shift: Tensor | None,
     encoding: str,
     stretch: Tensor | None = None,
+    limit: float | None = None,
 ) -> list[tuple[int, list[Tensor]]]:
     """The channel as a sum of terms, each a product over axes of one factor an axis.
 
@@ -63,6 +64,7 @@ def separable_terms(
         encoding: product, squares, sum or cartesian.
         stretch: [S, axes] beside a shift, where coordinates are counted in frames: each grows by `stretch` times
             itself before it is shifted. None for no frames.
+        limit: where coordinates in frames are cut off, 1 or more; see `GeoPosConfig.frame_limit`.
 
     Returns:
         Pairs (channel index, factors): factors[d] has shape [S, ..., L_d] (S is 1 without a shift).
@@ -72,6 +74,8 @@ def separable_terms(
     else:
         along = along_axes(coordinates, shift, stretch)
         shifted = [torch.addcmul(c, mask, s) for c, mask, s in zip(coordinates, masks, along, strict=True)]
+        if stretch is not None and limit is not None:
+            shifted = [c.clamp(-limit, limit) for c in shifted]
     if encoding == "product":
         return [(0, shifted)]
     if encoding == "squares":

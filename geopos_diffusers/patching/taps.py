@@ -177,7 +177,7 @@ def separable_factors(
     `shift` and `stretch` [S, axes] as of `separable_terms`.
     """
     coordinates, masks = [axis.coordinates for axis in taps.axes], [axis.mask for axis in taps.axes]
-    return separable_terms(coordinates, masks, shift, _combined(config), stretch)
+    return separable_terms(coordinates, masks, shift, _combined(config), stretch, config.frame_limit)
 
 
 def _combined(config: GeoPosConfig) -> str:
@@ -196,10 +196,13 @@ def dense_taps(taps: Taps, shift: Tensor | None, config: GeoPosConfig, stretch: 
         shifts = masks[0].new_zeros(1, len(masks)) if shift is None else shift
         along = along_axes(coordinates, shifts, stretch)
         coordinates = [c + s for c, s in zip(coordinates, along, strict=True)]
+        if stretch is not None and (limit := config.frame_limit) is not None:
+            coordinates = [c.clamp(-limit, limit) for c in coordinates]
         channels = encode(coordinates, config.encoding) * reduce(torch.mul, masks)  # [S, C, *L, *k]
         return channels.flatten(2).unflatten(2, (pixels, -1)).transpose(1, 2).flatten(2)
     channels = {}
-    for channel, factors in separable_terms(coordinates, masks, shift, _combined(config), stretch):
+    terms = separable_terms(coordinates, masks, shift, _combined(config), stretch, config.frame_limit)
+    for channel, factors in terms:
         term = reduce(torch.mul, factors)
         term = term.view(len(term), pixels, math.prod(term.shape[1 + len(masks) :]))  # no -1: a batch may be empty
         channels[channel] = channels[channel] + term if channel in channels else term

@@ -247,6 +247,15 @@ class TestRuns:
         assert plain[0]["loss"] == lines[0]["loss"]  # of geometry weights of zero
         assert abs(plain[2]["loss"] / lines[2]["loss"] - 1) > 1e-5
 
+    def test_coordinates_end_at_the_limit(self, finetune, images):
+        options = {**OPTIONS, "dataset": images, "max_train_steps": 3}
+        (folder, limited), (_, free) = (
+            finetune(name, **options, **limit) for name, limit in (("limited", {"frame_limit": 1.0}), ("free", {}))
+        )
+        assert geometry_config(read_adapter(folder / "final" / "geoconv_weights.safetensors")[1]).frame_limit == 1.0
+        assert limited[0]["loss"] == free[0]["loss"]  # of geometry weights of zero
+        assert limited[2]["loss"] != free[2]["loss"]
+
 
 class TestTheSweepsLoss:
     @pytest.fixture
@@ -284,6 +293,8 @@ class TestRefused:
             ({"normalization": "pixel"}, "normalization pixel"),
             ({"frame_column": None, "frame_dropout": 0.1}, "frame_dropout is an option of frame_column"),
             ({"frame_column": None, "frame_jitter": 0.1}, "frame_jitter is an option of frame_column"),
+            ({"frame_column": None, "frame_limit": 1.0}, "frame_limit is an option of frame_column"),
+            ({"frame_limit": 0.5}, "frame_limit"),
             ({"frame_dropout": 1.5}, "frame_dropout"),
             ({"frame_jitter": 1.0}, "frame_jitter"),
         ],
