@@ -59,10 +59,14 @@ ARMS = {
     ),
 }
 TRAINED = tuple(ARMS)
+LIMITED = "frames, whole, limited"
+ARMS[LIMITED] = Arm(
+    f"--train geoconv+full {FRAMES} --frame-limit 1 {BESIDE_WHOLE}", COEFFICIENTS, "no control", framed=True
+)
 GUIDED = "{}, guided"  # an arm's weights, drawn with guidance that strengthens the box
 ARMS |= {
     GUIDED.format(name): replace(ARMS[name], guided=True, weights_of=name)
-    for name in ("frames, whole", "frames alone", "box channel, whole")
+    for name in ("frames, whole", LIMITED, "frames alone", "box channel, whole")
 }
 STRONG = f"{GUIDED.format('frames, whole')}, scale 4"
 ARMS[STRONG] = replace(ARMS[GUIDED.format("frames, whole")], guidance_scale=4.0)

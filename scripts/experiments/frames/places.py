@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from geopos_diffusers.images.hand_boxes import MARGINS
 from geopos_diffusers.metrics.box_overlap import box_overlap
@@ -21,6 +22,8 @@ MARGIN = MARGINS["keypoints"]  # of `geopos data boxes`
 DIFFERENT = 40  # of 255, in the channel that differs most
 UPPER_PART = 0.35  # of the asked height: above all wrists
 LEAST_SHARE = 0.005  # of the image, of a silhouette
+LEAST_PART = 0.01  # of the image, of a part of the silhouette that counts
+SIZE_GROUPS = 4  # that hands are compared in, each as large as the others among the asked boxes
 
 
 def keypoint_box(points: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -37,6 +40,13 @@ def silhouette(image: Image.Image) -> np.ndarray:
     coarse, counts = np.unique(edge // 16, axis=0, return_counts=True)
     near = (edge // 16 == coarse[counts.argmax()]).all(1)
     return np.abs(pixels - np.median(edge[near], 0)).max(2) > DIFFERENT
+
+
+def silhouette_parts(image: Image.Image) -> int:
+    """How many separate things stand before a plain background: connected parts of the silhouette."""
+    labels, count = ndimage.label(silhouette(image), np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    return int((sizes >= LEAST_PART * labels.size).sum())
 
 
 def silhouette_place(image: Image.Image, asked_height: float) -> tuple[float | None, float | None]:
@@ -61,7 +71,7 @@ def measure(images: Sequence[Image.Image], rows: Sequence[dict[str, Any]], judge
         for image, row, judged in zip(images, rows, judge.judge(images), strict=True):
             x, top = silhouette_place(image, row["box"][3] - row["box"][1])
             seen = {"mediapipe": bool(detector.detect(image)), "silhouette_x": x, "silhouette_top": top}
-            found.append(describe(judged, image) | seen)
+            found.append(describe(judged, image) | seen | {"parts": silhouette_parts(image)})
     return found
 
 
@@ -81,13 +91,18 @@ def scores(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> d
     `centre_error`: mean distance of the boxes' middles, in shares of the image.
     `iou`: median. `correlation_x`, `_y`: of the middles. `width_correlation`, `height_correlation`: of the sizes.
     `fingers`: share of the found with the asked number. `silhouette_x`, `silhouette_top`: correlations of its place
-    with the box's middle and upper edge.
+    with the box's middle and upper edge. `one_hand`: share of images with a hand and a silhouette of one part.
+    `size`: mean of the boxes' sizes (root of the area), in shares of the image.
+    `fingers_at_sizes`, `well_formed_at_sizes`: what they would be if hands were as large as the asked boxes; see
+    `at_sizes`.
     """
     present = np.array([one["present"] > 0.5 for one in found])
     asked, got = (np.array([one["box"] for one in group]) for group in (rows, found))
     middles = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (asked, got)]
     sizes = [boxes[:, 2:] - boxes[:, :2] for boxes in (asked, got)]
+    roots = [np.sqrt(extents.prod(1)) for extents in sizes]
     right = np.array([one["fingers"] == row["fingers"] for one, row in zip(found, rows, strict=True)])
+    well_formed = np.array([one["well_formed"] for one in found])
     places = np.array([[one["silhouette_x"], one["silhouette_top"]] for one in found], float)
     seen = np.isfinite(places).all(1)
     return {
@@ -100,11 +115,32 @@ def scores(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> d
         "width_correlation": correlation(sizes[0][present, 0], sizes[1][present, 0]),
         "height_correlation": correlation(sizes[0][present, 1], sizes[1][present, 1]),
         "fingers": mean(right[present]),
-        "well_formed": mean(np.array([one["well_formed"] for one in found])[present]),
+        "well_formed": mean(well_formed[present]),
+        "one_hand": float((present & (np.array([one["parts"] for one in found]) == 1)).mean()),
+        "size": mean(roots[1][present]),
+        "fingers_at_sizes": at_sizes(right[present], roots[1][present], roots[0]),
+        "well_formed_at_sizes": at_sizes(well_formed[present], roots[1][present], roots[0]),
         "silhouette_seen": float(seen.mean()),
         "silhouette_x": correlation(middles[0][seen, 0], places[seen, 0]),
         "silhouette_top": correlation(asked[seen, 1], places[seen, 1]),
     }
+
+
+def at_sizes(values: np.ndarray, sizes: np.ndarray, asked: np.ndarray) -> float | None:
+    """The mean of `values` [N] if their hands had the sizes that were asked for (direct standardisation).
+
+    Small hands are harder, and an arm that is free to choose may draw fewer of them. The asked sizes [M] make
+    SIZE_GROUPS groups of as many boxes each; `sizes` [N] say which a value belongs to. Returns the mean of the groups'
+    means; None where a group has no value.
+
+    Example:
+        >>> at_sizes(np.array([0, 1, 1, 1, 1]), np.array([1, 2, 3, 4, 4]), np.array([1, 2, 3, 4]))
+        0.75
+    """
+    groups = np.digitize(sizes, np.quantile(asked, np.arange(1, SIZE_GROUPS) / SIZE_GROUPS))
+    if len(set(groups)) < SIZE_GROUPS:
+        return None
+    return float(np.mean([values[groups == group].mean() for group in range(SIZE_GROUPS)]))
 
 
 def image_columns(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:

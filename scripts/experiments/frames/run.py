@@ -4,11 +4,16 @@
 
 The packaged model, which has only seen hands in the middle, learns rendered hands of all places and sizes, from
 captions that do not say where. The arms differ in how they are told of the box and in what is trained; see `arms.py`.
-Each is trained at its best rate (--sweep-steps; else the middle one), constant, with a moving average,
-and at each of --steps draws held-out prompts in held-out boxes, which are measured by the package's own judge of hands
+Each is trained at its best rate (--sweep-steps; else the middle one), with a moving average, and at each of --steps
+draws held-out prompts in held-out boxes, which are measured by the package's own judge of hands
 and by the silhouette. Writes JSON. What is finished is not made again, and more steps, seeds or arms go on from what is
 there. The runs of a results file that stands already are kept, and its rates are used, also where the folder of its
-trainings is gone. --rates-of takes the rates of another results file, such as one of fewer test images.
+trainings is gone. --rates-of takes the rates of another results file, such as one of fewer test images;
+arms that it lacks are swept.
+
+Rates are constant, so that one training is measured at several steps. With --schedule cosine they fall to 0 over
+--steps, which is one number then, and the held-out loss chooses the rate of every arm: what a high rate spoils on the
+way is mended in the end.
 """
 
 import argparse
@@ -49,6 +54,7 @@ from .places import image_columns, measure, scores
 SWEEP_SEED = 100
 REFERENCE = "frames, whole"
 VALIDATION_IMAGES = 128
+CONSTANT = "constant"
 SWEEP_IMAGES = 64  # drawn in validation boxes at each rate
 EMPTY: dict[str, Any] = {"variants": {}, "image_differences": {"steps": 0, "arms": {}}, "runs": []}
 
@@ -68,7 +74,19 @@ def train(args: argparse.Namespace, arm: Arm, rates: dict[str, float], folder: P
     options += ["--caption-column", PLACED_TEXT] if arm.placed_text else []
     options += ["--validation-dataset", work / "data" / "validation", "--validation-loss-images", VALIDATION_IMAGES]
     options += ["--validation-loss-steps", 1_000_000, "--train-batch-size", args.batch_size, "--max-train-steps", steps]
-    options += ["--lr-warmup-steps", 20, "--use-ema", "--ema-decay", 0.99, "--seed", seed, "--report-to", "none"]
+    options += [
+        "--lr-scheduler",
+        args.schedule,
+        "--lr-warmup-steps",
+        20,
+        "--use-ema",
+        "--ema-decay",
+        0.99,
+        "--seed",
+        seed,
+        "--report-to",
+        "none",
+    ]
     options += ["--checkpointing-steps", 50, "--checkpoints-total-limit", 1, "--mixed-precision", args.mixed_precision]
     options += ["--output", folder]
     with open(devnull, "w") as quiet, redirect_stdout(quiet):
@@ -93,9 +111,9 @@ def held_out_loss(folder: Path) -> float:
 class Rates:
     """The learning rates of the arms, each swept once.
 
-    An arm that is told of the box has the rate at which the places of hands correlate most with those of validation
-    boxes: the denoising loss hardly depends on whether a hand is where it was asked for, and the overlap is high enough
-    for hands that stay in the middle. An arm that is not told has the rate of the least loss.
+    Where rates are constant, an arm that is told of the box has the rate at which the places of hands correlate most
+    with those of validation boxes: after a few steps the denoising loss says hardly anything of whether a hand is where
+    it was asked for, and the overlap is high enough for hands that stay in the middle. Else the rate of the least loss.
     """
 
     def __init__(
@@ -137,14 +155,14 @@ class Rates:
             train(self.args, arm, fixed | {"rate": rate}, folder, SWEEP_SEED, self.args.sweep_steps)
         except DivergedError:
             return math.nan
-        if not arm.told:
+        if not arm.told or self.args.schedule != CONSTANT:
             return held_out_loss(folder)
         measured = self.validation.measured(arm, folder / "final", f"sweep-{slug(name)}-{label}")
         return 1 - sum(measured["scores"][axis] or 0.0 for axis in ("correlation_x", "correlation_y")) / 2
 
 
-def image_intervals(columns: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, dict]:
-    """Differences of "frames, whole" and each other arm, mean over seeds, with 95% intervals over the images (paired).
+def image_intervals(columns: dict[str, list[dict[str, np.ndarray]]], reference: str) -> dict[str, dict]:
+    """Differences of an arm and each other one, mean over seeds, with 95% intervals over the images (paired).
 
     Args:
         columns: of each arm by seed, see `image_columns`.
@@ -153,12 +171,17 @@ def image_intervals(columns: dict[str, list[dict[str, np.ndarray]]]) -> dict[str
         name: {score: np.mean([one[score] for one in found], axis=0) for score in found[0]}
         for name, found in columns.items()
     }
-    first, differences = means.pop(REFERENCE, None), {}
+    first, differences = means.pop(reference, None), {}
     for name, other in means.items() if first is not None else ():
         gains = np.stack([first[score] - other[score] for score in first], axis=1)
         intervals = bootstrap_means(gains, seed=0)
         differences[name] = {score: asdict(one) for score, one in zip(first, intervals, strict=True)}
     return differences
+
+
+def reference_of(settings: Mapping[str, Any]) -> str:
+    """The arm that the others of a results file are compared with."""
+    return settings.get("reference", REFERENCE)
 
 
 class Measuring:
@@ -183,18 +206,16 @@ class Measuring:
     def measured(self, arm: Arm, trained: Path, name: str) -> dict[str, Any]:
         """Draw with what was trained, and measure; or read what was measured."""
         file = self.work / "measured" / f"{name}-{len(self.rows)}.json"
-        if file.is_file():
-            return json.loads(file.read_text(encoding="utf-8"))
-        args = self.args
-        scale = guidance_of(arm, args.model)
-        target = self.work / "drawn" / f"{name}-{len(self.rows)}"
-        folder = draw_folder(arm, args.model, trained, self.rows, target, args.inference_steps, scale)
-        found = measure(self.images(folder), self.rows, self.judge)
-        values = scores(found, self.rows)
-        values["kid"] = kid(self.features(folder), self.reference, seed=0).value
-        file.parent.mkdir(exist_ok=True)
-        write_json(file, {"scores": values, "images": found})
-        return {"scores": values, "images": found}
+        if not file.is_file():
+            args = self.args
+            scale = guidance_of(arm, args.model)
+            target = self.work / "drawn" / f"{name}-{len(self.rows)}"
+            folder = draw_folder(arm, args.model, trained, self.rows, target, args.inference_steps, scale)
+            found = measure(self.images(folder), self.rows, self.judge)
+            file.parent.mkdir(exist_ok=True)
+            write_json(file, {"kid": kid(self.features(folder), self.reference, seed=0).value, "images": found})
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return {"scores": {**scores(kept["images"], self.rows), "kid": kept["kid"]}, "images": kept["images"]}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -206,12 +227,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "guidance_scale": recommended_guidance(args.model) or 1.0,
         "sweep_steps": args.sweep_steps,
     }
+    if args.schedule != CONSTANT:
+        if len(args.steps) > 1 or args.sweep_steps not in (0, args.steps[0]):
+            raise ConfigError(f"a {args.schedule} schedule has one number of --steps, which --sweep-steps is too")
+        settings["schedule"] = args.schedule
+    if args.reference != REFERENCE:
+        settings["reference"] = args.reference
     swept: dict[str, Any] = {}  # arms of another results file
     if args.rates_of is not None:
         other = results.read_results(args.rates_of, "frames")
         if any(other["settings"][name] != value for name, value in trained_with.items()):
             raise ConfigError(f"the arms of {args.rates_of} were trained with other settings; sweep the rates instead")
-        settings["sweep_steps"], swept = other["settings"]["sweep_steps"], other["variants"]
+        settings["sweep_steps"], swept = args.sweep_steps or other["settings"]["sweep_steps"], other["variants"]
     if settings["guidance_scale"] <= 1 and (guided := [name for name in args.arms if ARMS[name].guided]):
         raise ConfigError(f"{args.model} has no guidance, which {guided[0]!r} needs")
     standing = results.read_standing(args.results, "frames", settings)
@@ -255,7 +282,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 print(f"{name}, seed {seed}, {steps} steps: {shown}", flush=True)
     # After the most steps that most arms have.
     compared = max(columns, key=lambda steps: (len(columns[steps]), steps), default=0)
-    differences = {"steps": compared, "arms": image_intervals(columns.get(compared, {}))}
+    differences = {"steps": compared, "arms": image_intervals(columns.get(compared, {}), reference_of(settings))}
     if known["image_differences"]["steps"] in (0, compared):
         differences["arms"] = known["image_differences"]["arms"] | differences["arms"]
     elif len(differences["arms"]) <= len(known["image_differences"]["arms"]):
@@ -277,6 +304,12 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16, help="images a step (default: %(default)s)")
     parser.add_argument("--sweep-steps", type=int, default=0, help="of each rate that is tried; 0 for no sweep")
     parser.add_argument("--rates-of", metavar="FILE", help="results file whose rates are used, instead of a sweep")
+    parser.add_argument(
+        "--schedule", default=CONSTANT, choices=(CONSTANT, "cosine"), help="of the rates (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reference", default=REFERENCE, choices=list(ARMS), metavar="ARM", help="compare it with others"
+    )
     parser.add_argument("--train-images", type=int, default=5000, help="images to render (default: %(default)s)")
     parser.add_argument("--test-images", type=int, default=500, help="images to draw an arm (default: %(default)s)")
     parser.add_argument("--inference-steps", type=int, default=12, help="of each image (default: %(default)s)")

@@ -14,6 +14,12 @@ COLUMNS = {
     "well_formed": "well formed, of the found",
     "kid": "KID",
 }
+MORE_COLUMNS = {
+    "one_hand": "one hand",
+    "size": "mean size",
+    "fingers_at_sizes": "fingers right, at the asked sizes",
+    "well_formed_at_sizes": "well formed, at the asked sizes",
+}
 RENDERED = "the rendered hands"
 
 

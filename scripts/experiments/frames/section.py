@@ -6,28 +6,32 @@ python -m scripts.experiments.frames.section --results docs/results
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from geopos_diffusers.files import write_text
 
-from ..arms_page import difference, estimate_cell
 from ..page import markdown_table
 from ..results import Run, mean_score, read_results, select
 from ..verdict import LEAST_SEEDS
-from .arms import ARMS, GUIDED, STRONG, TRAINED
+from .arms import ARMS, GUIDED, LIMITED, STRONG, TRAINED
 from .conditions_section import generalisation
-from .run import REFERENCE
+from .more_boxes_section import decayed, differences, failures, in_more_boxes, precisions
+from .run import REFERENCE, reference_of
 from .score_cells import COLUMNS, RENDERED, known_runs, rendered_row, row, score_cell, seeds_of
 
 FOLLOWS, IGNORES = 0.8, 0.2  # correlations
-LEAST_FOUND = 0.5  # of a run that has not failed
 SHOWN = ("frames, whole", "frames alone", "box channel, whole", "place words, whole", "no control")  # in the picture
 AIM = {"correlation_x": 0.95, "correlation_y": 0.95, "iou": 0.6}
-AIMING = {REFERENCE: "", GUIDED.format(REFERENCE): " Guided,", STRONG: " Guided at scale 4,"}
+AIMING = {
+    REFERENCE: "",
+    GUIDED.format(REFERENCE): " Guided,",
+    STRONG: " Guided at scale 4,",
+    LIMITED: "",
+    GUIDED.format(LIMITED): " Guided,",
+}
 IMAGE_COORDINATES = "image coordinates, whole"
-MORE_BOXES = "frames_500.json"
+MORE_BOXES, LIMITED_BOXES = "frames_500.json", "frames_limited.json"
 
 
 def aim(runs: list[Run], steps: int) -> str:
@@ -48,9 +52,9 @@ def aim(runs: list[Run], steps: int) -> str:
     return "".join(said)
 
 
-def hands_beside_image_coordinates(runs: list[Run], steps: int) -> str:
+def hands_beside_image_coordinates(runs: list[Run], steps: int, reference: str = REFERENCE) -> str:
     """Whether hands in frames are as good as with coordinates of the image; empty where either was not measured."""
-    arms = [select(runs, variant=name, steps=steps) for name in (REFERENCE, IMAGE_COORDINATES)]
+    arms = [select(runs, variant=name, steps=steps) for name in (reference, IMAGE_COORDINATES)]
     if not all(arms):
         return ""
     values = {score: [mean_score(own, score).value for own in arms] for score in ("found", "fingers")}
@@ -82,28 +86,6 @@ def followers(runs: list[Run], steps: int) -> str:
     return f"Of the arms that are told the box (correlation across after {steps} steps): {'. '.join(said)}."
 
 
-def differences(found: dict[str, Any]) -> str:
-    rows = [
-        [name, *(f"{one[score]['value']:+.3f} [{one[score]['low']:+.3f}, {one[score]['high']:+.3f}]" for score in one)]
-        for name, one in found["arms"].items()
-    ]
-    return markdown_table(
-        [f"{REFERENCE} minus", "fingers right, of all", "well formed, of all", "mean IoU, of all"], rows
-    )
-
-
-def seed_differences(runs: list[Run], names: Iterable[str]) -> str:
-    """Of the reference and each of the other arms, over the seeds that both have."""
-    headings = {score: COLUMNS[score] for score in ("iou", "found", "mediapipe_found", "fingers", "well_formed")}
-    known = {score: known_runs(runs, score) for score in headings}
-    rows = [
-        [name, *(estimate_cell(difference(own, REFERENCE, name, score), "+.3f") for score, own in known.items())]
-        for name in names
-        if name != REFERENCE
-    ]
-    return markdown_table([f"{REFERENCE} minus", *headings.values()], rows)
-
-
 def rates(settings: dict[str, Any]) -> str:
     if not settings["sweep_steps"]:
         return "the rates were not swept"
@@ -112,33 +94,6 @@ def rates(settings: dict[str, Any]) -> str:
         "correlation with the places\nof validation boxes (1 - its mean over both axes stands in the last table), the "
         "others by the held-out loss"
     )
-
-
-def failures(runs: list[Run]) -> str:
-    """Which runs draw hardly any hand; empty without such. They count in the means of what is known of them."""
-    failed = [
-        f"{run['variant']}, seed {run['seed']}, {run['steps']} steps ({run['scores']['found']:.2f})"
-        for run in runs
-        if run["scores"]["found"] < LEAST_FOUND
-    ]
-    return f"\nFailed, a hand being found in less than half of the images: {'; '.join(failed)}." if failed else ""
-
-
-def precisions(runs: list[Run]) -> str:
-    """Which arms were trained in which precision."""
-    names = {"no": "float32", "bf16": "bfloat16"}
-    groups: dict[str, dict[str, list[Run]]] = {}
-    for run in runs:
-        groups.setdefault(names[run["mixed_precision"]], {}).setdefault(run["variant"], []).append(run)
-    said = []
-    for name, arms in groups.items():
-        shown = []
-        for arm, own in arms.items():
-            which = "; ".join(f"seed {run['seed']} at {run['steps']} steps" for run in own)
-            both = all(arm in others for others in groups.values()) and len(groups) > 1
-            shown.append(f"{arm} ({which})" if both else arm)
-        said.append(f"Trained in {name}: {'; '.join(shown)}.")
-    return " ".join(said)
 
 
 def arms_table(variants: dict[str, Any]) -> str:
@@ -152,37 +107,13 @@ def arms_table(variants: dict[str, Any]) -> str:
     return markdown_table(["arm", "parameters", "rate", "sweep", "options of geopos train"], rows)
 
 
-def in_more_boxes(results: dict[str, Any]) -> str:
-    """Fewer arms after more steps, in more boxes."""
-    settings, steps = results["settings"], max(run["steps"] for run in results["runs"])
-    runs = select(results["runs"], steps=steps)
-    rows = [row(name, select(runs, variant=name)) for name in results["variants"]]
-    rows.append(rendered_row(results["rendered"]))
-    commands = "\n".join(results["commands"])
-    return f"""
-## After {steps} steps, in {settings["test_images"]} boxes
-
-The same training, for longer, at the rates of the last table. "Scale 4" draws the guided arm with guidance 4 instead of
-{settings["guidance_scale"]:g}. {precisions(runs)} {results["date"]}.{failures(runs)}
-
-```bash
-{commands}
-```
-
-{markdown_table(["arm", "seeds", *COLUMNS.values()], rows)}
-
-Differences in the same boxes and noise, with 95% intervals over the images:
-
-{differences(results["image_differences"])}
-
-With 95% intervals over the seeds of the training (Student's t, paired), of so few seeds suggestive:
-
-{seed_differences(runs, results["variants"])}
-"""
-
-
-def page(results: dict[str, Any], more: dict[str, Any] | None = None, beyond: str = "") -> str:
-    """more: results in more boxes. beyond: what `generalisation` returns."""
+def page(
+    results: dict[str, Any],
+    more: dict[str, Any] | None = None,
+    limited: dict[str, Any] | None = None,
+    beyond: str = "",
+) -> str:
+    """more: results in more boxes. limited: with coordinates that end there. beyond: what `generalisation` returns."""
     runs, settings, variants = results["runs"], results["settings"], results["variants"]
     steps = sorted({run["steps"] for run in runs})
     seeds = sorted({run["seed"] for run in runs})
@@ -202,6 +133,13 @@ def page(results: dict[str, Any], more: dict[str, Any] | None = None, beyond: st
     most = runs if more is None else more["runs"]
     last = max(run["steps"] for run in most)
     aimed = aim(most, last) + hands_beside_image_coordinates(most, last)
+    if limited is not None:
+        ended, end = limited["runs"], max(run["steps"] for run in limited["runs"])
+        aimed = (
+            "**Coordinates that end at the edges of the box, rates that fall to zero.** "
+            f"{aim(ended, end)}{hands_beside_image_coordinates(ended, end, reference_of(limited['settings']))}\n\n"
+            f"**Coordinates that go on, constant rates.** {aimed}"
+        )
     return f"""# Frames: does the hand go where the box is?
 
 {aimed}
@@ -243,8 +181,8 @@ The same noise, captions and boxes after {compared} steps: how much more often f
 and how much more probable it is that the hand is well formed, with 95% intervals over the images (bootstrap, paired).
 They say what other images would give, not other seeds of the training. Here an image without a hand counts, with 0.
 
-{differences(results["image_differences"])}
-{in_more_boxes(more) if more else ""}{beyond}
+{differences(results["image_differences"], REFERENCE)}
+{in_more_boxes(more) if more else ""}{decayed(limited) if limited else ""}{beyond}
 ## The arms
 
 {arms_table(variants)}
@@ -273,8 +211,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", required=True, help="folder of frames.json, and of the page")
     folder = Path(parser.parse_args().results)
-    more = read_results(folder / MORE_BOXES, "frames") if (folder / MORE_BOXES).is_file() else None
-    text = page(read_results(folder / "frames.json", "frames"), more, generalisation(folder))
+    more, limited = (
+        read_results(folder / name, "frames") if (folder / name).is_file() else None
+        for name in (MORE_BOXES, LIMITED_BOXES)
+    )
+    text = page(read_results(folder / "frames.json", "frames"), more, limited, generalisation(folder))
     write_text(folder / "frames.md", text)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy import ndimage
 
 from geopos_diffusers.finetuning.denoising_loss import spread_levels
 from geopos_diffusers.images.metadata import METADATA, read_rows
@@ -21,12 +20,11 @@ from geopos_diffusers.metrics.vendi import vendi_score
 from geopos_diffusers.pipelines.generation import generate_images
 from geopos_diffusers.pipelines.loading import recommended_guidance
 
-from ..frames.places import silhouette
+from ..frames.places import silhouette_parts
 from .encoded_images import evenly_spread
 from .padding import load_padded
 
 BANDS = 4  # of noise levels
-LEAST_PART = 0.01  # of the image, of a part of the silhouette that counts
 DRAWN_AT_ONCE = 64 * 64 * 16  # pixels
 
 
@@ -39,13 +37,6 @@ def band_losses(losses: Sequence[float], steps: int, seed: int = 0) -> dict[str,
     bands = (levels * BANDS // steps).numpy()
     values = np.asarray(losses)
     return {f"band {band}": float(values[bands == band].mean()) for band in range(BANDS) if (bands == band).any()}
-
-
-def silhouette_parts(image: Image.Image) -> int:
-    """How many separate things stand before a plain background: connected parts of the silhouette."""
-    labels, count = ndimage.label(silhouette(image), np.ones((3, 3)))
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    return int((sizes >= LEAST_PART * labels.size).sum())
 
 
 class ImageMeasures:

@@ -64,6 +64,17 @@ class TestMeasures:
         assert (x, top) == pytest.approx((35 / 64, 0.25))
         assert places.silhouette_place(Image.new("RGB", (64, 64), "teal"), 0.5) == (None, None)
 
+    def test_hands_of_other_sizes_are_compared_at_those_asked_for(self):
+        """Where only large hands are right, drawing more of them wins, but not at the same sizes."""
+        asked = np.linspace(0.3, 0.7, 400)
+        own, larger = asked, np.concatenate([asked[::4], np.linspace(0.5, 0.7, 300)])
+        right = [sizes > np.quantile(asked, 0.75) for sizes in (own, larger)]
+        assert right[1].mean() > right[0].mean() + 0.1
+        assert [
+            places.at_sizes(values, sizes, asked) for values, sizes in zip(right, (own, larger), strict=True)
+        ] == pytest.approx([0.25, 0.25])
+        assert places.at_sizes(right[0][:100], own[:100], asked) is None
+
     def test_places_in_words(self):
         grid = [
             data.place_words((x - 0.1, y - 0.1, x + 0.1, y + 0.1)) for y in (0.2, 0.5, 0.8) for x in (0.2, 0.5, 0.8)
@@ -179,12 +190,27 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
         runs = json.loads(file.read_text())["runs"]
         assert [one["variant"] for one in runs] == names[:count]
     assert runs[0]["scores"] != runs[1]["scores"]
+    # Coordinates that end at the box, with rates that fall.
+    falling = [*words, "--results", tmp_path / "frames_limited.json", "--test-images", 44, "--rates-of", words[3]]
+    falling += ["--schedule", "cosine", "--reference", "frames, whole, limited", "--output", tmp_path / "falling"]
+    with pytest.raises(ConfigError, match="one number of --steps"):
+        start(run, *falling, "--steps", 2, 3)
+    start(run, *falling, "--arms", "frames, whole", "frames, whole, limited", "--steps", 3, "--seeds", 1, 2)
+    limited = json.loads((tmp_path / "frames_limited.json").read_text())
+    assert list(limited["image_differences"]["arms"]) == ["frames, whole"]
+    schedules = [
+        json.loads((tmp_path / folder / "runs" / "frames-whole" / "seed-1" / "summary.json").read_text())["settings"]
+        for folder in ("work", "falling")
+    ]
+    assert [one["lr_scheduler"] for one in schedules] == ["constant", "cosine"]
     start(section, "--results", tmp_path)
     page = (tmp_path / "frames.md").read_text()
     assert "| box tokens, whole | 1 |" in page
     assert "## After 3 steps, in 44 boxes" in page
     assert "| guided, guidance 4, as trained |" in page
     assert "| frames, whole, guided, scale 4 | 1 |" in page
+    assert "## With coordinates that end at the box, in 44 boxes" in page
+    assert "| frames, whole, limited minus |" in page
     assert "Not run yet: image coordinates, whole; no control;" in page
     start(figure, "--output", tmp_path / "work", "--arms", *arms, "--steps", 3, "--picture", tmp_path / "frames.png")
     assert Image.open(tmp_path / "frames.png").width > 8 * 128

@@ -1,7 +1,8 @@
 """What the page of the frames says where a run draws no hand."""
 
+from experiments.frames.more_boxes_section import seed_differences
 from experiments.frames.score_cells import COLUMNS, row
-from experiments.frames.section import followers, hands_beside_image_coordinates, seed_differences
+from experiments.frames.section import followers, hands_beside_image_coordinates
 
 
 def run(variant, seed, place, fingers):

@@ -15,6 +15,7 @@ from geopos_diffusers.data.hands import render_hands
 from geopos_diffusers.errors import DataError
 
 measuring = import_module("experiments.study.measuring")
+places = import_module("experiments.frames.places")
 study_arms = import_module("experiments.study.arms")
 tasks = import_module("experiments.study.tasks")
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
@@ -51,13 +52,13 @@ class TestMeasures:
         pixels = np.full((64, 64, 3), (20, 120, 60), np.uint8)
         pixels[40:, 10:20] = pixels[30:, 40:56] = (200, 160, 140)
         pixels[5, 5:12] = (200, 160, 140)  # too small to count
-        assert measuring.silhouette_parts(Image.fromarray(pixels)) == 2
-        assert measuring.silhouette_parts(Image.new("RGB", (64, 64), "teal")) == 0
+        assert places.silhouette_parts(Image.fromarray(pixels)) == 2
+        assert places.silhouette_parts(Image.new("RGB", (64, 64), "teal")) == 0
 
     def test_rendered_hands_are_one_part(self):
         known = {"backgrounds": "plain", "poses": "canonical", "fill": (0.7, 0.88)}
         drawn = render_hands(24, 64, 5, views=("palm", "back"), max_tilt=12, max_rotation=15, **known)
-        parts = [measuring.silhouette_parts(image) for image, _ in drawn]
+        parts = [places.silhouette_parts(image) for image, _ in drawn]
         assert parts.count(1) >= 23
 
     def test_losses_by_band_are_those_of_the_noise_levels(self):
