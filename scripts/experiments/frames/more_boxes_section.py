@@ -1,5 +1,6 @@
 """What the page says of fewer arms in more boxes: after more steps, and with rates that fall to zero."""
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ from .run import REFERENCE, reference_of
 from .score_cells import COLUMNS, MORE_COLUMNS, known_runs, rendered_row, row, score_cell
 
 LEAST_FOUND = 0.5  # of a run that has not failed
+IMAGE_COORDINATES = "image coordinates, whole"
 COMPARED = ("iou", "found", "mediapipe_found", "fingers", "well_formed")
 
 
@@ -128,6 +130,11 @@ those asked for (direct standardisation over four groups of sizes).
 ```
 
 {markdown_table(heads, rows)}
+
+![The same captions and noise with coordinates of the box and of the image](frames_limited.png)
+
+*The first test rows, with the boxes asked for. `python -m scripts.experiments.frames.figure --output runs/limited
+--steps {steps} --arms {shlex.join([reference, IMAGE_COORDINATES])} --picture docs/results/frames_limited.png`*
 
 Differences in the same boxes and noise, with 95% intervals over the images:
 

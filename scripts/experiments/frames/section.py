@@ -16,7 +16,7 @@ from ..results import Run, mean_score, read_results, select
 from ..verdict import LEAST_SEEDS
 from .arms import ARMS, GUIDED, LIMITED, STRONG, TRAINED
 from .conditions_section import generalisation
-from .more_boxes_section import decayed, differences, failures, in_more_boxes, precisions
+from .more_boxes_section import IMAGE_COORDINATES, decayed, differences, failures, in_more_boxes, precisions
 from .run import REFERENCE, reference_of
 from .score_cells import COLUMNS, RENDERED, known_runs, rendered_row, row, score_cell, seeds_of
 
@@ -30,7 +30,6 @@ AIMING = {
     LIMITED: "",
     GUIDED.format(LIMITED): " Guided,",
 }
-IMAGE_COORDINATES = "image coordinates, whole"
 MORE_BOXES, LIMITED_BOXES = "frames_500.json", "frames_limited.json"
 
 
