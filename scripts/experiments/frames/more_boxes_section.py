@@ -117,7 +117,8 @@ Above, coordinates go on outside the box: far from a small one they are large, a
 which hands soonest follow their boxes then costs quality, and stays constant. In "limited" arms coordinates end at the
 edges of the box (`--frame-limit 1`). Here the rates of all arms fall to zero over {steps} steps (cosine), and that of
 "{reference}" has the least held-out loss (by rate: {swept or "not swept"}). The other arms have the rates of the
-last table, to which their losses are hardly sensitive.
+last table, to which their losses are hardly sensitive. Not separated here: what is owed to the limit, what to the
+falling rates, and what to being told of the box at all (no box channel was trained so).
 
 Small hands are harder, and an arm that is not told of the box may draw others. "One hand" is the
 share of images in which the judge finds a hand and the silhouette has one part. "Mean size" is the root of the area of
