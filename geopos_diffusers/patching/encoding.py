@@ -58,24 +58,12 @@ def separable_terms(
     """The channel as a sum of terms, each a product over axes of one factor an axis.
 
     Args:
-        coordinates: one tensor [..., L_d] an axis, before the shift; 0 where the mask is.
-        masks: of the same shapes; 0 where the channel is padded with zeros, else 1.
-        shift: [S, axes] or None.
-        encoding: product, squares, sum or cartesian.
-        stretch: [S, axes] beside a shift, where coordinates are counted in frames: each grows by `stretch` times
-            itself before it is shifted. None for no frames.
-        limit: where coordinates in frames are cut off, 1 or more; see `GeoPosConfig.frame_limit`.
+        encoding: product, squares, sum or cartesian. The others as of `shifted_coordinates`.
 
     Returns:
         Pairs (channel index, factors): factors[d] has shape [S, ..., L_d] (S is 1 without a shift).
     """
-    if shift is None:
-        shifted = [c.unsqueeze(0) for c in coordinates]
-    else:
-        along = along_axes(coordinates, shift, stretch)
-        shifted = [torch.addcmul(c, mask, s) for c, mask, s in zip(coordinates, masks, along, strict=True)]
-        if stretch is not None and limit is not None:
-            shifted = [c.clamp(-limit, limit) for c in shifted]
+    shifted = shifted_coordinates(coordinates, masks, shift, stretch, limit)
     if encoding == "product":
         return [(0, shifted)]
     if encoding == "squares":
@@ -83,6 +71,32 @@ def separable_terms(
     ones = [mask.expand_as(c) for mask, c in zip(masks, shifted, strict=True)]
     axes = range(len(shifted))
     return [(d if encoding == "cartesian" else 0, [shifted[i] if i == d else ones[i] for i in axes]) for d in axes]
+
+
+def shifted_coordinates(
+    coordinates: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    shift: Tensor | None,
+    stretch: Tensor | None = None,
+    limit: float | None = None,
+) -> list[Tensor]:
+    """Coordinates of each axis in the frames and with the shift, [S, ..., L_d] (S is 1 without a shift).
+
+    Args:
+        coordinates: one tensor [..., L_d] an axis, before the shift; 0 where the mask is.
+        masks: of the same shapes; 0 where the channel is padded with zeros, else 1.
+        shift: [S, axes] or None.
+        stretch: [S, axes] beside a shift, where coordinates are counted in frames: each grows by `stretch` times
+            itself before it is shifted. None for no frames.
+        limit: where coordinates in frames are cut off, 1 or more; see `GeoPosConfig.frame_limit`.
+    """
+    if shift is None:
+        return [c.unsqueeze(0) for c in coordinates]
+    along = along_axes(coordinates, shift, stretch)
+    shifted = [torch.addcmul(c, mask, s) for c, mask, s in zip(coordinates, masks, along, strict=True)]
+    if stretch is None or limit is None:
+        return shifted
+    return [c.clamp(-limit, limit) for c in shifted]
 
 
 def along_axes(coordinates: Sequence[Tensor], shift: Tensor, stretch: Tensor | None) -> list[Tensor]:

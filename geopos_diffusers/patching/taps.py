@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import GeoPosConfig
-from .encoding import along_axes, axis_coordinates, encode, separable_terms
+from .encoding import axis_coordinates, encode, separable_terms, shifted_coordinates
 from .model_call import makes_plain_tensors
 
 
@@ -193,12 +193,8 @@ def dense_taps(taps: Taps, shift: Tensor | None, config: GeoPosConfig, stretch: 
     coordinates, masks = [axis.coordinates for axis in taps.spread], [axis.mask for axis in taps.spread]
     pixels = math.prod(len(axis.mask) for axis in taps.axes)
     if config.encoding == "cartesian_radius":
-        shifts = masks[0].new_zeros(1, len(masks)) if shift is None else shift
-        along = along_axes(coordinates, shifts, stretch)
-        coordinates = [c + s for c, s in zip(coordinates, along, strict=True)]
-        if stretch is not None and (limit := config.frame_limit) is not None:
-            coordinates = [c.clamp(-limit, limit) for c in coordinates]
-        channels = encode(coordinates, config.encoding) * reduce(torch.mul, masks)  # [S, C, *L, *k]
+        shifted = shifted_coordinates(coordinates, masks, shift, stretch, config.frame_limit)
+        channels = encode(shifted, config.encoding) * reduce(torch.mul, masks)  # [S, C, *L, *k]
         return channels.flatten(2).unflatten(2, (pixels, -1)).transpose(1, 2).flatten(2)
     channels = {}
     terms = separable_terms(coordinates, masks, shift, _combined(config), stretch, config.frame_limit)

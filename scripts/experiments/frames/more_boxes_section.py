@@ -86,14 +86,19 @@ The same training, for longer, at the rates of the last table. "Scale 4" draws t
 
 {markdown_table(["arm", "seeds", *COLUMNS.values()], rows)}
 
-Differences in the same boxes and noise, with 95% intervals over the images:
+{compared(results, runs, REFERENCE)}
+"""
 
-{differences(results["image_differences"], REFERENCE)}
+
+def compared(results: dict[str, Any], runs: list[Run], reference: str) -> str:
+    """The reference beside the other arms, over the images and over the seeds."""
+    return f"""Differences in the same boxes and noise, with 95% intervals over the images:
+
+{differences(results["image_differences"], reference)}
 
 With 95% intervals over the seeds of the training (Student's t, paired), of so few seeds suggestive:
 
-{seed_differences(runs, results["variants"])}
-"""
+{seed_differences(runs, results["variants"], reference)}"""
 
 
 def decayed(results: dict[str, Any]) -> str:
@@ -137,13 +142,7 @@ those asked for (direct standardisation over four groups of sizes).
 *The first test rows, with the boxes asked for. `python -m scripts.experiments.frames.figure --output runs/limited
 --steps {steps} --arms {shlex.join([reference, IMAGE_COORDINATES])} --picture docs/results/frames_limited.png`*
 
-Differences in the same boxes and noise, with 95% intervals over the images:
-
-{differences(results["image_differences"], reference)}
-
-With 95% intervals over the seeds of the training (Student's t, paired), of so few seeds suggestive:
-
-{seed_differences(runs, variants, reference)}
+{compared(results, runs, reference)}
 """
 
 
