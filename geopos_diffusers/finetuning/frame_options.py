@@ -44,11 +44,14 @@ class FrameArguments(PartArguments):
         resume="fixed",
         at_least=1,
     )
+    frame_window: bool = data_option(
+        False, "add the geometry term inside the box alone, so that outside it the base works as before", resume="fixed"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.frame_column is None:
-            self.check_unused(("frame_dropout", "frame_jitter", "frame_limit"), "frame_column")
+            self.check_unused(("frame_dropout", "frame_jitter", "frame_limit", "frame_window"), "frame_column")
             return
         if "geoconv" not in self.parts:
             raise ConfigError(f"frame_column needs geometry weights, and train={self.train} has none; add +geoconv")
@@ -60,4 +63,4 @@ class FrameArguments(PartArguments):
             )
 
     def geoconv_config(self, component: str | None = None) -> GeoConvConfig:
-        return replace(super().geoconv_config(component), frame_limit=self.frame_limit)
+        return replace(super().geoconv_config(component), frame_limit=self.frame_limit, frame_window=self.frame_window)

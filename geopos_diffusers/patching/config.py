@@ -93,6 +93,9 @@ class GeoPosConfig:
         "where coordinates in frames are cut off, in half sizes of the frame from its middle, 1 or more: else they are "
         "large far from a small frame; None: they go on",
     )
+    frame_window: bool = _option(
+        False, "add the term inside frames alone, and that of each; else everywhere, and that of the nearest"
+    )
 
     _default_basis = "taps"
 
@@ -111,8 +114,13 @@ class GeoPosConfig:
             raise ConfigError(f"frame_limit must be a finite number >= 1 or None; got {limit!r}")
         if limit is not None and self.encoding == "constant":
             raise ConfigError("frame_limit needs coordinates; encoding 'constant' has none")
-        if not isinstance(self.shift_at_inference, bool):
-            raise ConfigError(f"shift_at_inference must be true or false; got {self.shift_at_inference!r}")
+        for name in ("shift_at_inference", "frame_window"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false; got {getattr(self, name)!r}")
+        if self.frame_window and self.encoding == "constant":
+            raise ConfigError("frame_window needs coordinates; encoding 'constant' has none")
+        if self.frame_window and limit is not None:
+            raise ConfigError("give frame_limit or frame_window, not both: within frames there is nothing to cut off")
         self._choose_basis()
 
     def _choose_basis(self) -> None:
@@ -222,10 +230,10 @@ class GeoConvConfig(GeoPosConfig):
         return GeoPosConfig(**{option.name: getattr(self, option.name) for option in fields(GeoPosConfig)})
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping with the format's version; nothing of frames where None, as in files of old releases."""
+        """A JSON-ready mapping with the format's version; nothing of frames where unused, as in old files."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        for name in ("default_frame", "frame_limit"):
-            if values[name] is None:
+        for name, unused in (("default_frame", None), ("frame_limit", None), ("frame_window", False)):
+            if values[name] is unused:
                 del values[name]
         return {"format_version": FORMAT_VERSION, **values}
 

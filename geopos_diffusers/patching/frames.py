@@ -2,7 +2,8 @@
 
 The frame of an image is a centre and a half size along each axis, in the image's own coordinates (normalization
 `unit`). A pixel's coordinate c becomes (c - centre) / half size, so the frame's edges lie at -1 and 1. Where an image
-has several frames, each pixel is counted in the nearest: the one in which its largest coordinate is least.
+has several frames, each pixel is counted in the nearest: the one in which its largest coordinate is least; with
+`frame_window` each frame has its own part of the image, and they add up.
 """
 
 from collections.abc import Sequence
@@ -125,6 +126,30 @@ class Frames:
             nearer = far[:, frame] < least
             least, index = torch.where(nearer, far[:, frame], least), index.masked_fill(nearer, frame)
         return index
+
+
+def frame_windows(places: Sequence[Tensor], stretch: Tensor, offset: Tensor) -> list[Tensor]:
+    """How far each pixel lies within each frame: 1 inside, 0 from one pixel outside on, and linear between.
+
+    Pixels beyond the image, which some layers put out, count as those at its edge, so that the frame of the image, and
+    of axes that frames leave alone, has a window of ones.
+
+    Args:
+        places: coordinates of the pixels in the image, [L_d] an axis. stretch, offset: as `Frames.tables` gives them.
+
+    Returns:
+        [1 or samples, K, L_d] an axis, whose product over the axes is the window.
+    """
+    windows = []
+    for place, wider, moved in zip(places, stretch.unbind(2), offset.unbind(2), strict=True):
+        if len(place) < 2:
+            windows.append(torch.ones_like(moved).unsqueeze(2))
+            continue
+        edge = place.clamp(-1, 1)
+        inside = edge + (edge * wider.unsqueeze(2) + moved.unsqueeze(2))
+        pixel = (place[1] - place[0]) * (1 + wider).unsqueeze(2)
+        windows.append(((1 - inside.abs()) / pixel + 1).clamp(0, 1))
+    return windows
 
 
 class CurrentFrames:

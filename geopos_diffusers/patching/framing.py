@@ -30,9 +30,9 @@ def set_geoconv_frames(
             several images a prompt, each of them has its own. In shares of the image, 0 to 1. Or frames [N, 2, n]:
             centres and half sizes of the last n axes in the image's coordinates, -1 to 1, vertical before horizontal;
             these may lie outside the image. For K things in each image, boxes [N, K, 4] or frames [N, K, 2, n]: each
-            pixel is counted in the nearest of its image's frames, in which its largest coordinate is least; N is 1
-            where they are those of all images. None takes them off again: then the model's default frame holds, if
-            it was trained with one, or else the image.
+            pixel is counted in the nearest of its image's frames, in which its largest coordinate is least (with
+            `frame_window` the terms of all of them add up); N is 1 where they are those of all images. None takes them
+            off again: then the model's default frame holds, if it was trained with one, or else the image.
         image_size: height and width of the image, where boxes are in pixels.
         guided: classifier-free guidance strengthens the frames as it does the prompt. What it compares with, the first
             half of a batch that the pipeline doubles, is then in the model's default frame or, without one, in the

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .config import GeoPosConfig
 from .encoding import draw_shift
-from .frames import CurrentFrames
+from .frames import CurrentFrames, frame_windows
 from .model_call import ModelCall, inference_generator
 from .response import add_constant, add_dense, add_separable, multilinear_grid, prefers_dense
 from .taps import Taps, TapTables, dense_taps, separable_factors
@@ -86,6 +86,12 @@ class GeometryTerm:
             return self._add_taps(output, weight, taps, shift)
         stretch, offset = frames.tables(axes, output.shape[0], weight)
         shifts = offset if shift is None else offset + shift.unsqueeze(1)
+        if config.frame_window:
+            windows = frame_windows(taps.places, stretch, offset)
+            for frame in range(frames.per_image):
+                within = [window[:, frame] for window in windows]
+                output = self._add_taps(output, weight, taps, shifts[:, frame], stretch[:, frame], within)
+            return output
         if frames.per_image == 1:
             return self._add_taps(output, weight, taps, shifts[:, 0], stretch[:, 0])
         index = frames.nearest(taps.places, stretch, offset).unsqueeze(1)
@@ -96,14 +102,25 @@ class GeometryTerm:
         return output + response.to(output.dtype)
 
     def _add_taps(
-        self, output: Tensor, weight: Tensor, taps: Taps, shift: Tensor | None, stretch: Tensor | None = None
+        self,
+        output: Tensor,
+        weight: Tensor,
+        taps: Taps,
+        shift: Tensor | None,
+        stretch: Tensor | None = None,
+        window: list[Tensor] | None = None,
     ) -> Tensor:
-        """Add what the weight makes of the taps. shift, stretch: [1 or B, axes], as of `separable_terms`."""
+        """Add what the weight makes of the taps.
+
+        Args:
+            shift, stretch: [1 or B, axes], as of `separable_terms`.
+            window: what the term is multiplied by, [1 or B, L_d] an axis; None for 1.
+        """
         config = self.geo_config
         if config.encoding == "cartesian_radius" or prefers_dense(output, weight, shift):
-            return add_dense(output, weight, dense_taps(taps, shift, config, stretch))
-        factors = separable_factors(taps, shift, config, stretch)
-        return add_separable(output, weight, factors, config.basis == "multilinear")
+            return add_dense(output, weight, dense_taps(taps, shift, config, stretch, window))
+        factors = separable_factors(taps, shift, config, stretch, window)
+        return add_separable(output, weight, factors, config.basis == "multilinear" and window is None)
 
     def _shift(self, axes: int, samples: int, like: Tensor) -> Tensor | None:
         config, call = self.geo_config, self.geo_call

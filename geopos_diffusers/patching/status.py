@@ -85,6 +85,8 @@ class GeoConvStatus:
                 lines.append(f"  trained with frames; where none are set: box {show_box(c.default_frame)} of the image")
             if c.frame_limit is not None:
                 lines.append(f"  coordinates in frames are cut off at {c.frame_limit:g} half sizes from the middle")
+            if c.frame_window:
+                lines.append("  the term is added inside frames alone")
         lines += [f"  {kind}{place}" for kind in ("patched", "built") for place in self._places(getattr(self, kind))]
         lines += [f"  skipped: {count}, {reason}" for reason, count in Counter(self.skipped.values()).most_common()]
         for component, weights in () if proposed else self.adapters.items():

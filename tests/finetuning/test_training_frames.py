@@ -247,14 +247,16 @@ class TestRuns:
         assert plain[0]["loss"] == lines[0]["loss"]  # of geometry weights of zero
         assert abs(plain[2]["loss"] / lines[2]["loss"] - 1) > 1e-5
 
-    def test_coordinates_end_at_the_limit(self, finetune, images):
+    @pytest.mark.parametrize(("name", "value"), [("frame_limit", 1.0), ("frame_window", True)])
+    def test_coordinates_end_at_the_limit_or_with_the_box(self, finetune, images, name, value):
         options = {**OPTIONS, "dataset": images, "max_train_steps": 3}
-        (folder, limited), (_, free) = (
-            finetune(name, **options, **limit) for name, limit in (("limited", {"frame_limit": 1.0}), ("free", {}))
+        (folder, ended), (_, free) = (
+            finetune(label, **options, **how) for label, how in (("ended", {name: value}), ("free", {}))
         )
-        assert geometry_config(read_adapter(folder / "final" / "geoconv_weights.safetensors")[1]).frame_limit == 1.0
-        assert limited[0]["loss"] == free[0]["loss"]  # of geometry weights of zero
-        assert limited[2]["loss"] != free[2]["loss"]
+        config = geometry_config(read_adapter(folder / "final" / "geoconv_weights.safetensors")[1])
+        assert getattr(config, name) == value
+        assert ended[0]["loss"] == free[0]["loss"]  # of geometry weights of zero
+        assert ended[2]["loss"] != free[2]["loss"]
 
 
 class TestTheSweepsLoss:
@@ -294,7 +296,9 @@ class TestRefused:
             ({"frame_column": None, "frame_dropout": 0.1}, "frame_dropout is an option of frame_column"),
             ({"frame_column": None, "frame_jitter": 0.1}, "frame_jitter is an option of frame_column"),
             ({"frame_column": None, "frame_limit": 1.0}, "frame_limit is an option of frame_column"),
+            ({"frame_column": None, "frame_window": True}, "frame_window is an option of frame_column"),
             ({"frame_limit": 0.5}, "frame_limit"),
+            ({"frame_limit": 1.0, "frame_window": True}, "frame_limit or frame_window"),
             ({"frame_dropout": 1.5}, "frame_dropout"),
             ({"frame_jitter": 1.0}, "frame_jitter"),
         ],

@@ -76,12 +76,13 @@ def noise_of(start: str, images: slice) -> dict:
 
 
 class TestPipelines:
-    @pytest.mark.parametrize("start", STARTS)
+    @pytest.mark.parametrize(("start", "window"), [*((start, False) for start in STARTS), ("text to image", True)])
     @pytest.mark.parametrize("guidance", [1.0, 4.0])
-    def test_every_image_is_in_its_own_frame(self, start, guidance):
+    def test_every_image_is_in_its_own_frame(self, start, window, guidance):
         """Two prompts, two images each: as each image alone in its frame."""
         build, inputs = STARTS[start]
-        pipe = build(trained_stable_diffusion(GeoConvConfig(components=("unet",)), size=0.3))
+        config = GeoConvConfig(components=("unet",), frame_window=window)
+        pipe = build(trained_stable_diffusion(config, size=0.3))
         options = {"num_inference_steps": 2, "guidance_scale": guidance, "output_type": "pt"}
         call = partial(pipe, **inputs, **options)
         with geoconv_frames(pipe, BOXES):
@@ -117,11 +118,12 @@ class TestPipelines:
         with pytest.raises(ConfigError, match=r"^2 frames are set and the model was called with 8 samples; set one"):
             pipe(PROMPTS, num_images_per_prompt=2, num_inference_steps=1)
 
-    def test_tiles_lie_in_the_frames_of_their_images(self):
+    @pytest.mark.parametrize("window", [False, True])
+    def test_tiles_lie_in_the_frames_of_their_images(self, window):
         """In the frame of a quarter, the latents' term over that quarter."""
         vae = tiny_stable_diffusion().vae.requires_grad_(False)
         vae.tile_sample_min_size, vae.tile_latent_min_size = 32, 16
-        apply_geoconv(vae)
+        apply_geoconv(vae, GeoConvConfig(frame_window=window))
         draw_geometry(vae, size=0.03)
         latents = torch.randn(2, 4, 24, 24, generator=torch.Generator().manual_seed(0))
         whole = vae.decode(latents).sample
@@ -159,10 +161,11 @@ X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 class TestCompile:
     @pytest.mark.parametrize(("per_image", "guided"), [(1, False), (2, False), (1, True), (2, True)])
+    @pytest.mark.parametrize("window", [False, True])
     @pytest.mark.parametrize("basis", ["multilinear", pytest.param("taps", marks=pytest.mark.slow)])
-    def test_new_frames_need_no_new_graph(self, basis, per_image, guided):
+    def test_new_frames_need_no_new_graph(self, basis, window, per_image, guided):
         torch._dynamo.reset()
-        model, counter = blocks(basis=basis).eval().requires_grad_(False), CompileCounter()
+        model, counter = blocks(basis=basis, frame_window=window).eval().requires_grad_(False), CompileCounter()
         compiled = torch.compile(model, backend=counter, fullgraph=True)
         results = []
         for seed in range(4):
