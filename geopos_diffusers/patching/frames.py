@@ -6,8 +6,9 @@ has several frames, each pixel is counted in the nearest: the one in which its l
 `frame_window` each frame has its own part of the image, and they add up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +20,53 @@ from .model_call import in_backward_pass, makes_plain_tensors
 
 # Guidance runs a model on the whole batch up to three times over. More would be images that have no frame of their own.
 MOST_COPIES = 3
+MOST_KEPT = 128  # layouts of layers, of which each tile of an image has its own
+
+
+@dataclass(frozen=True)
+class FrameMap:
+    """One frame of each image, as a layer needs it: c + (c * stretch + offset), [1 or samples, axes] each."""
+
+    stretch: Tensor
+    offset: Tensor
+    _made: dict[tuple, tuple[Any, Any]] = field(default_factory=dict, compare=False)
+
+    def made_once(self, make: Callable[..., Any], taps: Any, config: Any) -> Any:
+        """`make(taps, offset, config, this)`, kept for the layers of the same layout and for later steps."""
+        if not makes_plain_tensors():
+            return make(taps, self.offset, config, self)
+        # The taps are kept beside what was made of them, so that no others can have their id.
+        key = (make, id(taps), config.encoding, config.basis, config.frame_limit, config.frame_window)
+        if key not in self._made:
+            if len(self._made) >= MOST_KEPT:
+                self._made.clear()
+            # What is first made in inference mode could not be saved for a later backward pass.
+            with torch.inference_mode(False), torch.no_grad():
+                self._made[key] = taps, make(taps, self.offset, config, self)
+        return self._made[key][1]
+
+    def windows(self, places: Sequence[Tensor]) -> list[Tensor]:
+        """How far each pixel lies within the frame: 1 inside, 0 from one pixel outside on, and linear between.
+
+        Pixels beyond the image, which some layers put out, count as those at its edge, so that the frame of the image,
+        and of axes that frames leave alone, has a window of ones.
+
+        Args:
+            places: coordinates of the pixels in the image, [L_d] an axis.
+
+        Returns:
+            [1 or samples, L_d] an axis, whose product over the axes is the window.
+        """
+        windows = []
+        for place, wider, moved in zip(places, self.stretch.unbind(1), self.offset.unbind(1), strict=True):
+            if len(place) < 2:
+                windows.append(torch.ones_like(moved).unsqueeze(1))
+                continue
+            edge = place.clamp(-1, 1)
+            inside = edge + (edge * wider.unsqueeze(1) + moved.unsqueeze(1))
+            pixel = (place[1] - place[0]) * (1 + wider).unsqueeze(1)
+            windows.append(((1 - inside.abs()) / pixel + 1).clamp(0, 1))
+        return windows
 
 
 class Frames:
@@ -33,7 +81,7 @@ class Frames:
         centre, half = frames.unbind(2)
         self.stretch, self.offset = 1 / half - 1, -centre / half
         self.unguided: tuple[Tensor, Tensor] | None = None
-        self._tables: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._maps: dict[tuple, list[FrameMap]] = {}
 
     def guided(self, default: "Frames | None") -> "Frames":
         """These frames for the second half of a batch that guidance has doubled.
@@ -42,7 +90,7 @@ class Frames:
         """
         frames = copy(self)
         none = self.stretch.new_zeros(1, 1, 1)
-        frames.unguided, frames._tables = (none, none) if default is None else (default.stretch, default.offset), {}
+        frames.unguided, frames._maps = (none, none) if default is None else (default.stretch, default.offset), {}
         return frames
 
     def __len__(self) -> int:
@@ -56,8 +104,8 @@ class Frames:
     def axes(self) -> int:
         return self.stretch.shape[2]
 
-    def tables(self, axes: int, samples: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """`stretch` and `offset` for a layer of `axes` axes that is given `samples` samples, [1 or samples, K, axes].
+    def maps(self, axes: int, samples: int, like: Tensor) -> list[FrameMap]:
+        """The K frames of each image for a layer of `axes` axes that is given `samples` samples.
 
         Axes before the framed ones keep the image's coordinates. Of the frames of one image, every sample is in them;
         the samples of a batch that guidance has doubled or trebled are in theirs again. Of guided frames, each image
@@ -69,13 +117,13 @@ class Frames:
         if not makes_plain_tensors():
             return self._make(axes, samples, like)
         key = (axes, samples, like.dtype, like.device)
-        if key not in self._tables:
+        if key not in self._maps:
             # A table first made in inference mode could not be saved for a later backward pass.
             with torch.inference_mode(False), torch.no_grad():
-                self._tables[key] = self._make(axes, samples, like)
-        return self._tables[key]
+                self._maps[key] = self._make(axes, samples, like)
+        return self._maps[key]
 
-    def _make(self, axes: int, samples: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _make(self, axes: int, samples: int, like: Tensor) -> list[FrameMap]:
         count, copies = len(self), 1
         if self.unguided is not None:
             if samples != 2 * count:
@@ -94,7 +142,7 @@ class Frames:
             nn.functional.pad(table, (axes - self.axes, 0)).to(like.dtype).to(like.device).repeat(copies, 1, 1)
             for table in self._doubled()
         )
-        return stretch, offset
+        return [FrameMap(*one) for one in zip(stretch.unbind(1), offset.unbind(1), strict=True)]
 
     def _doubled(self) -> tuple[Tensor, Tensor]:
         """Both tables, of guided frames with those of the unconditional half before them."""
@@ -106,50 +154,31 @@ class Frames:
         )
         return stretch, offset
 
-    def nearest(self, coordinates: Sequence[Tensor], stretch: Tensor, offset: Tensor) -> Tensor:
+    def nearest(self, coordinates: Sequence[Tensor], maps: Sequence[FrameMap]) -> Tensor:
         """Which of its image's frames each pixel is counted in; the first of those that are equally near.
 
         Args:
-            coordinates: of the pixels in the image, [L_d] an axis. stretch: as `tables` gives it. offset: likewise.
+            coordinates: of the pixels in the image, [L_d] an axis. maps: as `maps` gives them.
 
         Returns:
             Indices [1 or samples, *L].
         """
-        count, far = len(coordinates), None
-        for d in range(count - self.axes, count):
-            inside = coordinates[d] + (coordinates[d] * stretch[..., d, None] + offset[..., d, None])  # [S, K, L_d]
-            along = inside.abs().view(*inside.shape[:2], *[-1 if axis == d else 1 for axis in range(count)])
-            far = along if far is None else torch.maximum(far, along)
-        assert far is not None
-        least, index = far[:, 0], torch.zeros_like(far[:, 0], dtype=torch.long)
-        for frame in range(1, self.per_image):
-            nearer = far[:, frame] < least
-            least, index = torch.where(nearer, far[:, frame], least), index.masked_fill(nearer, frame)
+        distances = [self._distance(coordinates, one) for one in maps]
+        least, index = distances[0], torch.zeros_like(distances[0], dtype=torch.long)
+        for frame, far in enumerate(distances[1:], 1):
+            nearer = far < least
+            least, index = torch.where(nearer, far, least), index.masked_fill(nearer, frame)
         return index
 
-
-def frame_windows(places: Sequence[Tensor], stretch: Tensor, offset: Tensor) -> list[Tensor]:
-    """How far each pixel lies within each frame: 1 inside, 0 from one pixel outside on, and linear between.
-
-    Pixels beyond the image, which some layers put out, count as those at its edge, so that the frame of the image, and
-    of axes that frames leave alone, has a window of ones.
-
-    Args:
-        places: coordinates of the pixels in the image, [L_d] an axis. stretch, offset: as `Frames.tables` gives them.
-
-    Returns:
-        [1 or samples, K, L_d] an axis, whose product over the axes is the window.
-    """
-    windows = []
-    for place, wider, moved in zip(places, stretch.unbind(2), offset.unbind(2), strict=True):
-        if len(place) < 2:
-            windows.append(torch.ones_like(moved).unsqueeze(2))
-            continue
-        edge = place.clamp(-1, 1)
-        inside = edge + (edge * wider.unsqueeze(2) + moved.unsqueeze(2))
-        pixel = (place[1] - place[0]) * (1 + wider).unsqueeze(2)
-        windows.append(((1 - inside.abs()) / pixel + 1).clamp(0, 1))
-    return windows
+    def _distance(self, coordinates: Sequence[Tensor], one: FrameMap) -> Tensor:
+        """The largest coordinate of each pixel in the frame, [1 or samples, *L]."""
+        count, far = len(coordinates), None
+        for d in range(count - self.axes, count):
+            inside = coordinates[d] + (coordinates[d] * one.stretch[:, d, None] + one.offset[:, d, None])  # [S, L_d]
+            along = inside.abs().view(-1, *[inside.shape[1] if axis == d else 1 for axis in range(count)])
+            far = along if far is None else torch.maximum(far, along)
+        assert far is not None
+        return far
 
 
 class CurrentFrames:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .config import GeoPosConfig
 from .encoding import draw_shift
-from .frames import CurrentFrames, frame_windows
+from .frames import CurrentFrames, FrameMap
 from .model_call import ModelCall, inference_generator
 from .response import add_constant, add_dense, add_separable, multilinear_grid, prefers_dense
 from .taps import Taps, TapTables, dense_taps, separable_factors
@@ -84,43 +84,36 @@ class GeometryTerm:
         frames = None if self.geo_frames is None else self.geo_frames.now()
         if frames is None:
             return self._add_taps(output, weight, taps, shift)
-        stretch, offset = frames.tables(axes, output.shape[0], weight)
-        shifts = offset if shift is None else offset + shift.unsqueeze(1)
-        if config.frame_window:
-            windows = frame_windows(taps.places, stretch, offset)
-            for frame in range(frames.per_image):
-                within = [window[:, frame] for window in windows]
-                output = self._add_taps(output, weight, taps, shifts[:, frame], stretch[:, frame], within)
+        maps = frames.maps(axes, output.shape[0], weight)
+        if config.frame_window or len(maps) == 1:
+            for one in maps:
+                output = self._add_taps(output, weight, taps, shift, one)
             return output
-        if frames.per_image == 1:
-            return self._add_taps(output, weight, taps, shifts[:, 0], stretch[:, 0])
-        index = frames.nearest(taps.places, stretch, offset).unsqueeze(1)
-        response = torch.zeros_like(output[: max(len(index), len(shifts))], dtype=weight.dtype)
-        for frame in range(frames.per_image):
-            alone = self._add_taps(torch.zeros_like(response), weight, taps, shifts[:, frame], stretch[:, frame])
+        index = frames.nearest(taps.places, maps).unsqueeze(1)
+        samples = max(len(index), 1 if shift is None else len(shift))
+        response = torch.zeros_like(output[:samples], dtype=weight.dtype)
+        for frame, one in enumerate(maps):
+            alone = self._add_taps(torch.zeros_like(response), weight, taps, shift, one)
             response = torch.where(index == frame, alone, response)
         return output + response.to(output.dtype)
 
     def _add_taps(
-        self,
-        output: Tensor,
-        weight: Tensor,
-        taps: Taps,
-        shift: Tensor | None,
-        stretch: Tensor | None = None,
-        window: list[Tensor] | None = None,
+        self, output: Tensor, weight: Tensor, taps: Taps, shift: Tensor | None, frame: FrameMap | None = None
     ) -> Tensor:
-        """Add what the weight makes of the taps.
-
-        Args:
-            shift, stretch: [1 or B, axes], as of `separable_terms`.
-            window: what the term is multiplied by, [1 or B, L_d] an axis; None for 1.
-        """
-        config = self.geo_config
-        if config.encoding == "cartesian_radius" or prefers_dense(output, weight, shift):
-            return add_dense(output, weight, dense_taps(taps, shift, config, stretch, window))
-        factors = separable_factors(taps, shift, config, stretch, window)
-        return add_separable(output, weight, factors, config.basis == "multilinear" and window is None)
+        """Add what the weight makes of the taps. shift: [1 or B, axes]. frame: None for the image itself."""
+        config, own = self.geo_config, shift
+        if frame is not None:
+            shift = frame.offset if own is None else frame.offset + own
+        dense = config.encoding == "cartesian_radius" or prefers_dense(output, weight, shift)
+        make = dense_taps if dense else separable_factors
+        if frame is None or own is not None:
+            table = make(taps, shift, config, frame)
+        else:
+            table = frame.made_once(make, taps, config)
+        if dense:
+            return add_dense(output, weight, table)
+        windowed = frame is not None and config.frame_window
+        return add_separable(output, weight, table, config.basis == "multilinear" and not windowed)
 
     def _shift(self, axes: int, samples: int, like: Tensor) -> Tensor | None:
         config, call = self.geo_config, self.geo_call

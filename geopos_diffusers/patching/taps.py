@@ -7,7 +7,6 @@ basis the table is [L_out, 2]: 1 and the coordinate of the output pixel.
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from .config import GeoPosConfig
 from .encoding import axis_coordinates, encode, separable_terms, shifted_coordinates
+from .frames import FrameMap
 from .model_call import makes_plain_tensors
 
 
@@ -171,24 +171,21 @@ class TapTables:
 
 
 def separable_factors(
-    taps: Taps,
-    shift: Tensor | None,
-    config: GeoPosConfig,
-    stretch: Tensor | None = None,
-    window: Sequence[Tensor] | None = None,
+    taps: Taps, shift: Tensor | None, config: GeoPosConfig, frame: FrameMap | None = None
 ) -> list[tuple[int, list[Tensor]]]:
     """Terms (channel, one [S, L_out, k] factor an axis) whose products sum to the channel under the taps.
 
     Args:
-        shift, stretch: [S, axes] as of `separable_terms`.
-        window: what the sum is multiplied by, [S, L_out] an axis; None for 1.
+        shift: [S, axes] as of `separable_terms`. frame: whose offset is part of the shift; None for no frames.
     """
     coordinates, masks = [axis.coordinates for axis in taps.axes], [axis.mask for axis in taps.axes]
+    stretch = None if frame is None else frame.stretch
     terms = separable_terms(coordinates, masks, shift, _combined(config), stretch, config.frame_limit)
-    if window is None:
+    if frame is None or not config.frame_window:
         return terms
+    windows = [window.unsqueeze(2) for window in frame.windows(taps.places)]
     return [
-        (channel, [factor * part.unsqueeze(2) for factor, part in zip(factors, window, strict=True)])
+        (channel, [factor * window for factor, window in zip(factors, windows, strict=True)])
         for channel, factors in terms
     ]
 
@@ -198,36 +195,29 @@ def _combined(config: GeoPosConfig) -> str:
     return "product" if config.basis == "multilinear" else config.encoding
 
 
-def dense_taps(
-    taps: Taps,
-    shift: Tensor | None,
-    config: GeoPosConfig,
-    stretch: Tensor | None = None,
-    window: Sequence[Tensor] | None = None,
-) -> Tensor:
+def dense_taps(taps: Taps, shift: Tensor | None, config: GeoPosConfig, frame: FrameMap | None = None) -> Tensor:
     """The channels under every (output pixel, tap): [S, L_1 .. L_n, C k_1 .. k_n], each product flattened to one axis.
 
     Arguments as of `separable_factors`. In a training step the number of calls decides: a small one costs 5 to 10 us
     beside a convolution on a CPU.
     """
     coordinates, masks = [axis.coordinates for axis in taps.spread], [axis.mask for axis in taps.spread]
+    stretch = None if frame is None else frame.stretch
     pixels = math.prod(len(axis.mask) for axis in taps.axes)
     if config.encoding == "cartesian_radius":
         shifted = shifted_coordinates(coordinates, masks, shift, stretch, config.frame_limit)
         channels = encode(shifted, config.encoding) * reduce(torch.mul, masks)  # [S, C, *L, *k]
-        return _within(channels.flatten(2).unflatten(2, (pixels, -1)).transpose(1, 2).flatten(2), window)
-    channels = {}
-    terms = separable_terms(coordinates, masks, shift, _combined(config), stretch, config.frame_limit)
-    for channel, factors in terms:
-        term = reduce(torch.mul, factors)
-        term = term.view(len(term), pixels, math.prod(term.shape[1 + len(masks) :]))  # no -1: a batch may be empty
-        channels[channel] = channels[channel] + term if channel in channels else term
-    return _within(channels[0] if len(channels) == 1 else torch.cat([*channels.values()], dim=2), window)
-
-
-def _within(table: Tensor, window: Sequence[Tensor] | None) -> Tensor:
-    """A table [S, pixels, ..] times the window [S, L_d] an axis."""
-    if window is None:
+        table = channels.flatten(2).unflatten(2, (pixels, -1)).transpose(1, 2).flatten(2)
+    else:
+        own = {}
+        terms = separable_terms(coordinates, masks, shift, _combined(config), stretch, config.frame_limit)
+        for channel, factors in terms:
+            term = reduce(torch.mul, factors)
+            term = term.view(len(term), pixels, math.prod(term.shape[1 + len(masks) :]))  # no -1: a batch may be empty
+            own[channel] = own[channel] + term if channel in own else term
+        table = own[0] if len(own) == 1 else torch.cat([*own.values()], dim=2)
+    if frame is None or not config.frame_window:
         return table
-    whole = reduce(lambda rows, columns: (rows.unsqueeze(2) * columns.unsqueeze(1)).flatten(1), window)
+    windows = frame.windows(taps.places)
+    whole = reduce(lambda rows, columns: (rows.unsqueeze(2) * columns.unsqueeze(1)).flatten(1), windows)
     return table * whole.unsqueeze(2)

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trained_models import draw_geometry
 
 from geopos_diffusers import GeoConvConfig, apply_geoconv, set_geoconv_frames, set_geoconv_scale
+from geopos_diffusers.patching.frames import MOST_KEPT
 
 BOX = (0.1, 0.2, 0.6, 0.9)
 
@@ -57,3 +58,40 @@ def test_an_empty_batch_in_training(encoding, unit):
     assert out.shape == (0, 8, 9, 70)
     out.sum().backward()
     assert torch.equal(model[0].geo_weight.grad, torch.zeros_like(model[0].geo_weight))
+
+
+@pytest.mark.parametrize("options", [{}, {"frame_limit": 1.0}, {"frame_window": True}])
+def test_layers_of_one_layout_share_what_is_made_of_their_frames(options):
+    """First in inference mode, then in training; those of another model, whose configuration differs, do not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)), nn.Conv2d(3, 3, 3, stride=2, padding=1))
+    other = copy.deepcopy(model)
+    for one, own in ((model, options), (other, {"encoding": "cartesian"})):
+        apply_geoconv(one, GeoConvConfig(shift_range=0, **own))
+        draw_geometry(one)
+    sample = torch.randn(2, 3, 12, 13)
+    frames = [BOX, (0.4, 0.0, 1.0, 0.5)]
+    set_geoconv_frames(model, frames)
+    other[0].geo_frames = model[0].geo_frames
+    with torch.inference_mode():
+        first = model(sample)
+        other[0](sample)
+    (maps,) = model[0].geo_frames.now()._maps.values()
+    assert len(maps[0]._made) == 3  # of the two layouts, and of the other model
+    trained = model(sample)
+    trained.sum().backward()
+    assert torch.equal(trained, first)
+    assert len(maps[0]._made) == 3
+    assert all(layer.geo_weight.grad.any() for layer in model)
+    set_geoconv_frames(model, frames[::-1])
+    torch.testing.assert_close(model(sample.flip(0))[0], model.double()(sample.flip(0).double())[0].float())
+
+
+def test_what_is_kept_of_frames_is_bounded():
+    model = patched(shift_range=0)
+    set_geoconv_frames(model, BOX)
+    for width in range(8, 16 + MOST_KEPT):
+        with torch.no_grad():
+            model(torch.zeros(1, 3, 8, width))
+    (maps,) = model[0].geo_frames.now()._maps.values()
+    assert len(maps[0]._made) <= MOST_KEPT
