@@ -302,7 +302,8 @@ def _check_settings(settings: dict[str, Any], values: dict[str, Any], checkpoint
     for name in sorted(set(saved) | set(settings)):
         # Compared as JSON, which turns tuples into lists; 5 of a YAML file is 5.0 of the command line.
         before, now = (json.dumps(known.get(name)) for known in (saved, settings))
-        if json.loads(before) != json.loads(now):
+        unknown_and_off = name not in saved and settings[name] is False  # to the release that made the checkpoint
+        if json.loads(before) != json.loads(now) and not unknown_and_off:
             raise ConfigError(
                 f"{checkpoint} was made with {name}={before}; this run has {name}={now}. "
                 "Begin anew in another folder, or here with --overwrite"

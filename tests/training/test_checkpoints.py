@@ -154,6 +154,13 @@ def test_a_number_of_a_file_is_that_of_the_command_line(tmp_path):
         load_checkpoint(make_state(settings={"snr_gamma": 4.0}), checkpoint)
 
 
+def test_a_switch_that_an_older_release_did_not_have_is_off(tmp_path):
+    checkpoint = save(make_state(settings={"size": 1}), 3, tmp_path)
+    assert load_checkpoint(make_state(settings={"size": 1, "frame_window": False}), checkpoint) == 3
+    with pytest.raises(ConfigError, match="made with frame_window=null; this run has frame_window=true"):
+        load_checkpoint(make_state(settings={"size": 1, "frame_window": True}), checkpoint)
+
+
 class TestRefusals:
     def test_other_settings(self, tmp_path):
         folder = save(make_state(settings={"train": "lora", "size": (1, 2)}), 1, tmp_path)
