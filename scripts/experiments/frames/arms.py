@@ -63,10 +63,26 @@ LIMITED = "frames, whole, limited"
 ARMS[LIMITED] = Arm(
     f"--train geoconv+full {FRAMES} --frame-limit 1 {BESIDE_WHOLE}", COEFFICIENTS, "no control", framed=True
 )
+WINDOWED = "frames, whole, windowed"
+ARMS[WINDOWED] = Arm(
+    f"--train geoconv+full {FRAMES} --frame-window {BESIDE_WHOLE}", (1e-2, 3e-2, 1e-1), "no control", framed=True
+)
+ALONE = "frames alone, windowed"
+ARMS[ALONE] = Arm(
+    f"--train geoconv {FRAMES} --frame-window --geoconv-learning-rate {{rate}}", (3e-2, 1e-1, 3e-1), framed=True
+)
+OWN_RATE = "box channel at its own rate, whole"
+ARMS[OWN_RATE] = Arm(
+    "--train full --learning-rate {beside} --box-learning-rate {rate}",
+    (3e-3, 1e-2, 3e-2),
+    "no control",
+    condition=BoxChannel,
+    task=ChannelTraining,
+)
 GUIDED = "{}, guided"  # an arm's weights, drawn with guidance that strengthens the box
 ARMS |= {
     GUIDED.format(name): replace(ARMS[name], guided=True, weights_of=name)
-    for name in ("frames, whole", LIMITED, "frames alone", "box channel, whole")
+    for name in ("frames, whole", LIMITED, WINDOWED, "frames alone", ALONE, "box channel, whole", OWN_RATE)
 }
 STRONG = f"{GUIDED.format('frames, whole')}, scale 4"
 ARMS[STRONG] = replace(ARMS[GUIDED.format("frames, whole")], guidance_scale=4.0)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,11 @@ from torch import Tensor, nn
 
 from geopos_diffusers.boxes import Box
 from geopos_diffusers.finetuning.text_to_image import TextToImage
+from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
+from geopos_diffusers.finetuning.trained_parts import parameter_groups
+from geopos_diffusers.finetuning.training_options import optimisation_option
 from geopos_diffusers.pipelines.loading import load_pipeline
+from geopos_diffusers.training.optimizers import build_optimizer
 
 FREQUENCIES = 8
 WIDTH = 55  # with it a token costs 14,327 parameters, beside 14,240 of the geometry weights
@@ -57,13 +62,15 @@ class BoxChannel(BoxCondition):
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
-        weight = unet.conv_in.weight.data
-        unet.conv_in.weight = nn.Parameter(torch.cat([weight, torch.zeros_like(weight[:, :1])], 1))
-        unet.conv_in.in_channels += 1
+        conv = unet.conv_in
+        self.layer = nn.Conv2d(1, conv.out_channels, conv.kernel_size, padding=conv.padding, bias=False)
+        nn.init.zeros_(self.layer.weight)
+        # Apart from the other channels' weights, so that they can have rates of their own.
+        conv.register_forward_hook(lambda conv, args, output: output + self.layer(self.drawn))
 
     def change(self, sample: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        drawn = box_pictures(self.boxes_of(len(sample)).to(sample), *sample.shape[-2:])
-        return torch.cat([sample, drawn], 1), text
+        self.drawn = box_pictures(self.boxes_of(len(sample)).to(sample), *sample.shape[-2:])
+        return sample, text
 
 
 def box_pictures(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -101,9 +108,19 @@ def told(condition: BoxCondition, boxes: Sequence[Box] | Tensor, unguided: Box |
         condition.boxes, condition.unguided = before
 
 
+@dataclass(kw_only=True)
+class BoxArguments(TextToImageArguments):
+    """The options of `geopos train text-to-image`, and a rate."""
+
+    box_learning_rate: float | None = optimisation_option(
+        None, "peak learning rate of the condition; by default that of the UNet", resume="free", above=0
+    )
+
+
 class ToldOfBoxes(TextToImage):
     """`geopos train text-to-image` of a UNet with a `KIND` of condition. The column "box" holds the boxes."""
 
+    ARGUMENTS = BoxArguments
     KIND: type[BoxCondition]
 
     def load_pipeline(self) -> Any:
@@ -111,6 +128,16 @@ class ToldOfBoxes(TextToImage):
         pipe = super().load_pipeline()
         self.condition = add_condition(pipe.unet, self.KIND)
         return pipe
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """With a group of the condition's weights, not decayed, as geometry weights are not."""
+        (group,) = parameter_groups(self.parameters, self.args)
+        own = {id(parameter) for parameter in self.condition.parameters()}
+        rate = self.args.box_learning_rate or group["peak"]
+        box = [parameter for parameter in group["params"] if id(parameter) in own]
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+        groups = [group, {"params": box, "lr": rate, "weight_decay": 0.0, "part": "box", "peak": rate}]
+        return build_optimizer(self.args.optimizer, groups, self.args.optimizer_options)
 
     def prepare_frames(self) -> None:
         """The boxes are no frames here."""

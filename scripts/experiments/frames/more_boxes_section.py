@@ -8,11 +8,13 @@ from ..arms_page import difference, estimate_cell
 from ..page import markdown_table
 from ..results import Run, select
 from ..statistics import Estimate, mean_estimate
+from .arms import ARMS, LIMITED, OWN_RATE, WINDOWED
 from .run import REFERENCE, reference_of
-from .score_cells import COLUMNS, MORE_COLUMNS, known_runs, rendered_row, row, score_cell
+from .score_cells import COLUMNS, MORE_COLUMNS, known_runs, rendered_row, row, score_cell, sweep_cell
 
 LEAST_FOUND = 0.5  # of a run that has not failed
 IMAGE_COORDINATES = "image coordinates, whole"
+PICTURED = (WINDOWED, LIMITED, OWN_RATE, IMAGE_COORDINATES)
 COMPARED = ("iou", "found", "mediapipe_found", "fingers", "well_formed")
 
 
@@ -101,8 +103,8 @@ With 95% intervals over the seeds of the training (Student's t, paired), of so f
 {seed_differences(runs, results["variants"], reference)}"""
 
 
-def decayed(results: dict[str, Any]) -> str:
-    """Frames whose coordinates end at the box, with rates that fall to zero and that the held-out loss chose."""
+def with_falling_rates(results: dict[str, Any]) -> str:
+    """Ways to keep the term to the box, and controls, at rates that fall to zero and that the held-out loss chose."""
     runs, settings, variants = results["runs"], results["settings"], results["variants"]
     reference, steps = reference_of(settings), max(run["steps"] for run in results["runs"])
     rows = [
@@ -112,18 +114,21 @@ def decayed(results: dict[str, Any]) -> str:
     ]
     more = [results["rendered"][score] for score in MORE_COLUMNS]
     rows.append([*rendered_row(results["rendered"]), *(f"{value:.3f}" for value in more), ""])
-    swept = ", ".join(f"{rate}: {value:.4f}" for rate, value in variants[reference]["sweep"].items())
     heads = ["arm", "seeds", *COLUMNS.values(), *MORE_COLUMNS.values(), "held-out loss"]
     commands = "\n".join(results["commands"])
+    shown = [name for name in PICTURED if name in variants]
     return f"""
-## With coordinates that end at the box, in {settings["test_images"]} boxes
+## With rates that fall to zero, in {settings["test_images"]} boxes
 
 Above, coordinates go on outside the box: far from a small one they are large, and so is what they add. The rate at
 which hands soonest follow their boxes then costs quality, and stays constant. In "limited" arms coordinates end at the
-edges of the box (`--frame-limit 1`). Here the rates of all arms fall to zero over {steps} steps (cosine), and that of
-"{reference}" has the least held-out loss (by rate: {swept or "not swept"}). The other arms have the rates of the
-last table, to which their losses are hardly sensitive. Not separated here: what is owed to the limit, what to the
-falling rates, and what to being told of the box at all (no box channel was trained so).
+edges of the box (`--frame-limit 1`); in "windowed" arms the term is added inside the box alone (`--frame-window`). Here
+the rates of all arms fall to zero over {steps} steps (cosine), and each arm has the rate of the least held-out loss:
+
+{falling_rates(variants)}
+
+The rates of image coordinates and of the UNet beside them, in all arms, are of the last table (150 steps,
+constant). {box_channel(variants)}
 
 Small hands are harder, and an arm that is not told of the box may draw others. "One hand" is the
 share of images in which the judge finds a hand and the silhouette has one part. "Mean size" is the root of the area of
@@ -137,13 +142,33 @@ those asked for (direct standardisation over four groups of sizes).
 
 {markdown_table(heads, rows)}
 
-![The same captions and noise with coordinates of the box and of the image](frames_limited.png)
+![The same captions and noise in each arm](frames_cosine.png)
 
 *The first test rows, with the boxes asked for. `python -m scripts.experiments.frames.figure --output runs/limited
---steps {steps} --arms {shlex.join([reference, IMAGE_COORDINATES])} --picture docs/results/frames_limited.png`*
+--steps {steps} --arms {shlex.join(shown)} --picture docs/results/frames_cosine.png`*
 
 {compared(results, runs, reference)}
 """
+
+
+def box_channel(variants: dict[str, Any]) -> str:
+    """What the control is that knows as much; that it is missing, where it is."""
+    if OWN_RATE not in variants:
+        return "Not run yet: a box channel, the control that knows as much as frames do."
+    return (
+        '"Box channel at its own rate" trains the UNet as the other arms do, and the new channel alone at the rate of '
+        "this table, as frames train the geometry weights alone at theirs."
+    )
+
+
+def falling_rates(variants: dict[str, Any]) -> str:
+    """The rates of the arms that are trained, and the losses they were chosen by."""
+    rows = [
+        [name, f"{arm['rate']:g}", sweep_cell(arm["sweep"], 4)]
+        for name, arm in variants.items()
+        if ARMS[name].weights_of is None
+    ]
+    return markdown_table(["arm", "rate", "held-out loss by rate"], rows)
 
 
 def losses(runs: list[Run]) -> Estimate:

@@ -41,6 +41,12 @@ def score_cell(runs: list[Run], score: str) -> str:
     return estimate_cell(mean_score(known, score)) + ("" if len(known) == len(runs) else f" (n = {len(known)})")
 
 
+def sweep_cell(sweep: dict[str, float | None], digits: int) -> str:
+    """What each rate was judged by."""
+    shown = (f"{rate}: {'diverged' if value is None else f'{value:.{digits}f}'}" for rate, value in sweep.items())
+    return ", ".join(shown) or "not swept"
+
+
 def seeds_of(runs: list[Run]) -> str:
     return "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
 

@@ -14,11 +14,11 @@ from geopos_diffusers.files import write_text
 from ..page import markdown_table
 from ..results import Run, mean_score, read_results, select
 from ..verdict import LEAST_SEEDS
-from .arms import ARMS, GUIDED, LIMITED, STRONG, TRAINED
+from .arms import ARMS, GUIDED, STRONG, TRAINED, WINDOWED
 from .conditions_section import generalisation
-from .more_boxes_section import IMAGE_COORDINATES, decayed, differences, failures, in_more_boxes, precisions
+from .more_boxes_section import IMAGE_COORDINATES, differences, failures, in_more_boxes, precisions, with_falling_rates
 from .run import REFERENCE, reference_of
-from .score_cells import COLUMNS, RENDERED, known_runs, rendered_row, row, score_cell, seeds_of
+from .score_cells import COLUMNS, RENDERED, known_runs, rendered_row, row, score_cell, seeds_of, sweep_cell
 
 FOLLOWS, IGNORES = 0.8, 0.2  # correlations
 SHOWN = ("frames, whole", "frames alone", "box channel, whole", "place words, whole", "no control")  # in the picture
@@ -27,10 +27,10 @@ AIMING = {
     REFERENCE: "",
     GUIDED.format(REFERENCE): " Guided,",
     STRONG: " Guided at scale 4,",
-    LIMITED: "",
-    GUIDED.format(LIMITED): " Guided,",
+    WINDOWED: "",
+    GUIDED.format(WINDOWED): " Guided,",
 }
-MORE_BOXES, LIMITED_BOXES = "frames_500.json", "frames_limited.json"
+MORE_BOXES, FALLING = "frames_500.json", "frames_cosine.json"
 
 
 def aim(runs: list[Run], steps: int) -> str:
@@ -99,20 +99,17 @@ def arms_table(variants: dict[str, Any]) -> str:
     rows = []
     for name, arm in variants.items():
         options = arm["options"].replace("{rate}", "RATE").replace("{beside}", f"{arm.get('beside', 0):g}")
-        swept = ", ".join(
-            f"{rate}: {'diverged' if value is None else f'{value:.3f}'}" for rate, value in arm["sweep"].items()
-        )
-        rows.append([name, f"{arm['parameters']:,}", f"{arm['rate']:g}", swept, f"`{options}`"])
+        rows.append([name, f"{arm['parameters']:,}", f"{arm['rate']:g}", sweep_cell(arm["sweep"], 3), f"`{options}`"])
     return markdown_table(["arm", "parameters", "rate", "sweep", "options of geopos train"], rows)
 
 
 def page(
     results: dict[str, Any],
     more: dict[str, Any] | None = None,
-    limited: dict[str, Any] | None = None,
+    falling: dict[str, Any] | None = None,
     beyond: str = "",
 ) -> str:
-    """more: results in more boxes. limited: with coordinates that end there. beyond: what `generalisation` returns."""
+    """more: results in more boxes. falling: with rates that fall to zero. beyond: what `generalisation` returns."""
     runs, settings, variants = results["runs"], results["settings"], results["variants"]
     steps = sorted({run["steps"] for run in runs})
     seeds = sorted({run["seed"] for run in runs})
@@ -132,12 +129,12 @@ def page(
     most = runs if more is None else more["runs"]
     last = max(run["steps"] for run in most)
     aimed = aim(most, last) + hands_beside_image_coordinates(most, last)
-    if limited is not None:
-        ended, end = limited["runs"], max(run["steps"] for run in limited["runs"])
+    if falling is not None:
+        fallen, end = falling["runs"], max(run["steps"] for run in falling["runs"])
         aimed = (
-            "**Coordinates that end at the edges of the box, rates that fall to zero.** "
-            f"{aim(ended, end)}{hands_beside_image_coordinates(ended, end, reference_of(limited['settings']))}\n\n"
-            f"**Coordinates that go on, constant rates.** {aimed}"
+            "**A term inside the box alone, rates that fall to zero.** "
+            f"{aim(fallen, end)}{hands_beside_image_coordinates(fallen, end, reference_of(falling['settings']))}\n\n"
+            f"**Coordinates that go on outside the box, constant rates.** {aimed}"
         )
     return f"""# Frames: does the hand go where the box is?
 
@@ -181,7 +178,7 @@ and how much more probable it is that the hand is well formed, with 95% interval
 They say what other images would give, not other seeds of the training. Here an image without a hand counts, with 0.
 
 {differences(results["image_differences"], REFERENCE)}
-{in_more_boxes(more) if more else ""}{decayed(limited) if limited else ""}{beyond}
+{in_more_boxes(more) if more else ""}{with_falling_rates(falling) if falling else ""}{beyond}
 ## The arms
 
 {arms_table(variants)}
@@ -210,11 +207,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", required=True, help="folder of frames.json, and of the page")
     folder = Path(parser.parse_args().results)
-    more, limited = (
-        read_results(folder / name, "frames") if (folder / name).is_file() else None
-        for name in (MORE_BOXES, LIMITED_BOXES)
+    more, falling = (
+        read_results(folder / name, "frames") if (folder / name).is_file() else None for name in (MORE_BOXES, FALLING)
     )
-    text = page(read_results(folder / "frames.json", "frames"), more, limited, generalisation(folder))
+    text = page(read_results(folder / "frames.json", "frames"), more, falling, generalisation(folder))
     write_text(folder / "frames.md", text)
 
 

@@ -18,6 +18,7 @@ from geopos_diffusers.errors import ConfigError, DataError
 from geopos_diffusers.metrics.hand_judge import load_hand_judge
 from geopos_diffusers.patching.frames import box_frames
 from geopos_diffusers.patching.patched_model import frames_holder
+from geopos_diffusers.training.arguments import parse_arguments
 
 conditions = import_module("experiments.frames.box_conditions")
 data = import_module("experiments.frames.data")
@@ -104,7 +105,7 @@ class TestConditions:
 
         if kind is conditions.BoxChannel:
             assert torch.equal(predict(BOXES.repeat(2, 1)), plain(sample, 500, encoder_hidden_states=text).sample)
-            torch.nn.init.normal_(unet.conv_in.weight[:, -1:])
+            torch.nn.init.normal_(condition.layer.weight)
         doubled, swapped = predict(BOXES), predict(BOXES.flip(0))
         assert torch.equal(doubled, predict(BOXES.repeat(2, 1)))
         assert (doubled - swapped).abs().max() > 1e-4
@@ -117,13 +118,38 @@ class TestConditions:
         torch.manual_seed(0)
         condition = conditions.add_condition(unet, kind)
         if kind is conditions.BoxChannel:
-            torch.nn.init.normal_(unet.conv_in.weight[:, -1:])
+            torch.nn.init.normal_(condition.layer.weight)
         sample, text = torch.randn(4, 4, 16, 16), torch.randn(4, 7, 16)
         with conditions.told(condition, BOXES, other):
             guided = unet(sample, 500, encoder_hidden_states=text).sample
         with conditions.told(condition, torch.cat([torch.tensor([other, other]), BOXES])):
             assert torch.equal(guided, unet(sample, 500, encoder_hidden_states=text).sample)
         assert condition.unguided is None
+
+    def test_a_condition_has_a_rate_of_its_own(self):
+        words = [
+            "--model",
+            "m",
+            "--dataset",
+            "d",
+            "--output",
+            "o",
+            "--train",
+            "full",
+            "--learning-rate",
+            "3e-4",
+            "--max-train-steps",
+            "1",
+        ]
+        for given, rate in ((["--box-learning-rate", "0.01"], 0.01), ([], 3e-4)):
+            task = object.__new__(conditions.ChannelTraining)
+            task.args, unet = parse_arguments(conditions.BoxArguments, [*words, *given]), tiny_stable_diffusion().unet
+            task.condition = conditions.add_condition(unet, conditions.BoxChannel)
+            task.parameters = dict(unet.named_parameters())
+            whole, box = task.optimizer().param_groups
+            assert [id(one) for one in box["params"]] == [id(task.condition.layer.weight)]
+            assert len(whole["params"]) == len(task.parameters) - 1
+            assert (whole["peak"], box["peak"]) == (3e-4, rate)
 
     def test_the_mean_box_is_that_of_the_training_images(self, hands):
         """The mean over 24 images, each axis of a centre with a spread of about 0.15."""
@@ -190,15 +216,15 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
         runs = json.loads(file.read_text())["runs"]
         assert [one["variant"] for one in runs] == names[:count]
     assert runs[0]["scores"] != runs[1]["scores"]
-    # Coordinates that end at the box, with rates that fall.
-    falling = [*words, "--results", tmp_path / "frames_limited.json", "--test-images", 44, "--rates-of", words[3]]
-    falling += ["--schedule", "cosine", "--reference", "frames, whole, limited", "--output", tmp_path / "falling"]
+    # A term inside the box alone, with rates that fall.
+    falling = [*words, "--results", tmp_path / "frames_cosine.json", "--test-images", 44, "--rates-of", words[3]]
+    falling += ["--schedule", "cosine", "--reference", "frames, whole, windowed", "--output", tmp_path / "falling"]
     with pytest.raises(ConfigError, match="one number of --steps"):
         start(run, *falling, "--steps", 2, 3)
-    start(run, *falling, "--arms", "frames, whole", "frames, whole, limited", "--steps", 3, "--seeds", 1, 2)
-    limited = json.loads((tmp_path / "frames_limited.json").read_text())
-    assert list(limited["image_differences"]["arms"]) == ["frames, whole"]
-    summary = tmp_path / "falling" / "runs" / "frames-whole-limited" / "seed-2" / "summary.json"
+    start(run, *falling, "--arms", "frames, whole", "frames, whole, windowed", "--steps", 3, "--seeds", 1, 2)
+    fallen = json.loads((tmp_path / "frames_cosine.json").read_text())
+    assert list(fallen["image_differences"]["arms"]) == ["frames, whole"]
+    summary = tmp_path / "falling" / "runs" / "frames-whole-windowed" / "seed-2" / "summary.json"
     assert json.loads(summary.read_text())["settings"]["lr_scheduler"] == "cosine"
     start(section, "--results", tmp_path)
     page = (tmp_path / "frames.md").read_text()
@@ -206,8 +232,8 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     assert "## After 3 steps, in 44 boxes" in page
     assert "| guided, guidance 4, as trained |" in page
     assert "| frames, whole, guided, scale 4 | 1 |" in page
-    assert "## With coordinates that end at the box, in 44 boxes" in page
-    assert "| frames, whole, limited minus |" in page
+    assert "## With rates that fall to zero, in 44 boxes" in page
+    assert "| frames, whole, windowed minus |" in page
     assert "Not run yet: image coordinates, whole; no control;" in page
     start(figure, "--output", tmp_path / "work", "--arms", *arms, "--steps", 3, "--picture", tmp_path / "frames.png")
     assert Image.open(tmp_path / "frames.png").width > 8 * 128
