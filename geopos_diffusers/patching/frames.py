@@ -9,6 +9,7 @@ has several frames, each pixel is counted in the nearest: the one in which its l
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
@@ -35,15 +36,21 @@ class FrameMap:
         """`make(taps, offset, config, this)`, kept for the layers of the same layout and for later steps."""
         if not makes_plain_tensors():
             return make(taps, self.offset, config, self)
-        # The taps are kept beside what was made of them, so that no others can have their id.
         key = (make, id(taps), config.encoding, config.basis, config.frame_limit, config.frame_window)
-        if key not in self._made:
+        known, table = self._made.get(key, (None, None))
+        if known is not taps:  # of a copy of these frames, others can have the id
             if len(self._made) >= MOST_KEPT:
                 self._made.clear()
             # What is first made in inference mode could not be saved for a later backward pass.
             with torch.inference_mode(False), torch.no_grad():
-                self._made[key] = taps, make(taps, self.offset, config, self)
-        return self._made[key][1]
+                table = make(taps, self.offset, config, self)
+            self._made[key] = taps, table
+        return table
+
+    def counted(self, coordinates: Sequence[Tensor]) -> list[Tensor]:
+        """Coordinates in the image, [L_d] an axis, as coordinates in the frame, [1 or samples, L_d] an axis."""
+        axes = zip(coordinates, self.stretch.unbind(1), self.offset.unbind(1), strict=True)
+        return [c + (c * wider.unsqueeze(1) + moved.unsqueeze(1)) for c, wider, moved in axes]
 
     def windows(self, places: Sequence[Tensor]) -> list[Tensor]:
         """How far each pixel lies within the frame: 1 inside, 0 from one pixel outside on, and linear between.
@@ -57,15 +64,13 @@ class FrameMap:
         Returns:
             [1 or samples, L_d] an axis, whose product over the axes is the window.
         """
-        windows = []
-        for place, wider, moved in zip(places, self.stretch.unbind(1), self.offset.unbind(1), strict=True):
+        windows, inside = [], self.counted([place.clamp(-1, 1) for place in places])
+        for place, own, wider in zip(places, inside, self.stretch.unbind(1), strict=True):
             if len(place) < 2:
-                windows.append(torch.ones_like(moved).unsqueeze(1))
+                windows.append(torch.ones_like(own))
                 continue
-            edge = place.clamp(-1, 1)
-            inside = edge + (edge * wider.unsqueeze(1) + moved.unsqueeze(1))
             pixel = (place[1] - place[0]) * (1 + wider).unsqueeze(1)
-            windows.append(((1 - inside.abs()) / pixel + 1).clamp(0, 1))
+            windows.append(((1 - own.abs()) / pixel + 1).clamp(0, 1))
         return windows
 
 
@@ -172,13 +177,12 @@ class Frames:
 
     def _distance(self, coordinates: Sequence[Tensor], one: FrameMap) -> Tensor:
         """The largest coordinate of each pixel in the frame, [1 or samples, *L]."""
-        count, far = len(coordinates), None
-        for d in range(count - self.axes, count):
-            inside = coordinates[d] + (coordinates[d] * one.stretch[:, d, None] + one.offset[:, d, None])  # [S, L_d]
-            along = inside.abs().view(-1, *[inside.shape[1] if axis == d else 1 for axis in range(count)])
-            far = along if far is None else torch.maximum(far, along)
-        assert far is not None
-        return far
+        count, inside = len(coordinates), one.counted(coordinates)
+        along = [
+            inside[d].abs().view(-1, *[inside[d].shape[1] if axis == d else 1 for axis in range(count)])
+            for d in range(count - self.axes, count)
+        ]
+        return reduce(torch.maximum, along)
 
 
 class CurrentFrames:

@@ -2,21 +2,15 @@
 
 import pytest
 import torch
-from frame_cases import draw_frames, in_every_encoding, layer
+from frame_cases import in_every_encoding, layer
 from layer_cases import LAYERS
 from torch import nn
 
 from geopos_diffusers import (
     GeoConvConfig,
-    apply_geoconv,
     geoconv_frames,
-    geoconv_parameters,
-    geoconv_status,
-    load_geoconv_weights,
-    save_geoconv_weights,
-    set_geoconv_frames,
 )
-from geopos_diffusers.errors import ConfigError, SurgeryError
+from geopos_diffusers.errors import ConfigError
 
 PIXELS, LIMIT = 17, 2.0
 FRAME = (0.0, 0.25)  # pixels 6 to 10 of 17: coordinates of 2 lie at the pixels 4 and 12
@@ -43,23 +37,6 @@ def test_within_it_nothing_changes_and_beyond_it_the_term_stays_what_it_is_there
     assert (free[..., :4] - limited[..., :4]).abs().max() > 0.1
 
 
-@in_every_encoding
-@pytest.mark.parametrize("training", [False, True])
-def test_samples_in_their_own_frames(training, options):
-    model = nn.Sequential(layer(LAYERS[2], options | {"frame_limit": 1.5, "shift_range": 0}))
-    model.train(training).requires_grad_(True)
-    torch.manual_seed(1)
-    frames, image = draw_frames(3, 2), torch.randn(3, 4, 9, 8, dtype=torch.float64)
-
-    def run(samples):
-        with geoconv_frames(model, frames[samples]):
-            return model(image[samples])
-
-    together = run([0, 1, 2])
-    for sample in range(3):
-        torch.testing.assert_close(run([sample]), together[sample : sample + 1], rtol=0, atol=1e-12)
-
-
 def test_of_several_frames_each_ends_by_itself():
     """The nearest counts, as without a limit; far from both, the nearest one's limit."""
     model = nn.Sequential(layer(LAYERS[1], {"encoding": "product", "basis": "multilinear", "frame_limit": LIMIT}))
@@ -79,32 +56,6 @@ def test_without_frames_it_changes_no_bit():
     )
     x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
     assert torch.equal(conv(x), limited(x))
-
-
-def test_files_and_status(tmp_path):
-    def patched(limit):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)).eval()
-        return apply_geoconv(model, GeoConvConfig(frame_limit=limit)) and model
-
-    assert "frame_limit" not in GeoConvConfig().to_dict()
-    config = GeoConvConfig(frame_limit=1.5, default_frame=(0, 0, 0.5, 0.5))
-    assert GeoConvConfig.from_json(config.to_json()) == config
-    model = patched(1.5)
-    assert "coordinates in frames are cut off at 1.5 half sizes from the middle" in str(geoconv_status(model))
-    for weight in geoconv_parameters(model).values():
-        nn.init.normal_(weight)
-    save_geoconv_weights(model, tmp_path / "adapter")
-    torch.manual_seed(0)
-    loaded = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)).eval()
-    load_geoconv_weights(loaded, tmp_path / "adapter")
-    outputs = []
-    for one in (model, loaded):
-        set_geoconv_frames(one, (0.1, 0.2, 0.3, 0.5))
-        outputs.append(one(torch.zeros(1, 1, 8, 8)))
-    assert torch.equal(*outputs)
-    with pytest.raises(SurgeryError, match="frame_limit=None"):
-        load_geoconv_weights(patched(None), tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("limit", [0.5, 0, -2, float("nan"), float("inf"), True, "2"])

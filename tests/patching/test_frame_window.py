@@ -8,15 +8,9 @@ from torch import nn
 
 from geopos_diffusers import (
     GeoConvConfig,
-    apply_geoconv,
     geoconv_frames,
-    geoconv_parameters,
-    geoconv_status,
-    load_geoconv_weights,
-    save_geoconv_weights,
-    set_geoconv_frames,
 )
-from geopos_diffusers.errors import ConfigError, SurgeryError
+from geopos_diffusers.errors import ConfigError
 
 PIXELS = 17
 FRAME = (0.0, 0.25)  # pixels 6 to 10 of 17
@@ -45,24 +39,6 @@ def test_the_term_is_that_of_the_frame_times_a_window(axes, training, options):
     for axis in range(axes):
         expected = expected * along.view(*[-1 if axis == d else 1 for d in range(axes)])
     torch.testing.assert_close(windowed - bias, expected, rtol=0, atol=1e-12)
-
-
-@in_every_encoding
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_samples_in_their_own_frames(memory_format, training, options):
-    model = nn.Sequential(layer(LAYERS[2], options | {"frame_window": True, "shift_range": 0}))
-    model.train(training).requires_grad_(training)
-    torch.manual_seed(1)
-    frames, image = draw_frames(3, 2), torch.randn(3, 4, 9, 8, dtype=torch.float64)
-
-    def run(samples):
-        with geoconv_frames(model, frames[samples]):
-            return model(image[samples].to(memory_format=memory_format))
-
-    together = run([0, 1, 2])
-    for sample in range(3):
-        torch.testing.assert_close(run([sample]), together[sample : sample + 1], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -98,32 +74,6 @@ def test_the_least_frame_reaches_a_pixel():
     for centre in (0.0, 0.1, 1 / 3, 0.9):
         seen = response(1, PRODUCT, True, (centre, 1e-3)) - layer(LAYERS[1], PRODUCT).bias.view(1, -1, 1)
         assert seen.abs().max() > 0.05
-
-
-def test_files_and_status(tmp_path):
-    def patched(window):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)).eval()
-        return apply_geoconv(model, GeoConvConfig(frame_window=window)) and model
-
-    assert "frame_window" not in GeoConvConfig().to_dict()
-    config = GeoConvConfig(frame_window=True, default_frame=(0, 0, 0.5, 0.5))
-    assert GeoConvConfig.from_json(config.to_json()) == config
-    model = patched(True)
-    assert "the term is added inside frames alone" in str(geoconv_status(model))
-    for weight in geoconv_parameters(model).values():
-        nn.init.normal_(weight)
-    save_geoconv_weights(model, tmp_path / "adapter")
-    torch.manual_seed(0)
-    loaded = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)).eval()
-    load_geoconv_weights(loaded, tmp_path / "adapter")
-    outputs = []
-    for one in (model, loaded):
-        set_geoconv_frames(one, (0.1, 0.2, 0.3, 0.5))
-        outputs.append(one(torch.zeros(1, 1, 8, 8)))
-    assert torch.equal(*outputs)
-    with pytest.raises(SurgeryError, match="frame_window=False"):
-        load_geoconv_weights(patched(False), tmp_path / "adapter")
 
 
 @pytest.mark.parametrize(

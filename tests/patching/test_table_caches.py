@@ -87,6 +87,22 @@ def test_layers_of_one_layout_share_what_is_made_of_their_frames(options):
     torch.testing.assert_close(model(sample.flip(0))[0], model.double()(sample.flip(0).double())[0].float())
 
 
+def test_a_copy_takes_nothing_that_was_made_of_other_taps():
+    """The copy knows the taps of its original by their ids, which others can get once those are gone."""
+    model = patched(shift_range=0)
+    set_geoconv_frames(model, BOX)
+    small, large = torch.zeros(1, 3, 9, 10), torch.zeros(1, 3, 12, 13)
+    with torch.no_grad():
+        expected = model(small), model(large)
+        copied = copy.deepcopy(model)
+        (maps,) = copied[0].geo_frames.now()._maps.values()
+        keys = list(maps[0]._made)
+        assert len(keys) == 2
+        maps[0]._made.update(zip(keys, [maps[0]._made[key] for key in reversed(keys)], strict=True))
+        for image, own in zip((small, large), expected, strict=True):
+            assert torch.equal(copied(image), own)
+
+
 def test_what_is_kept_of_frames_is_bounded():
     model = patched(shift_range=0)
     set_geoconv_frames(model, BOX)

@@ -131,12 +131,15 @@ class ToldOfBoxes(TextToImage):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """With a group of the condition's weights, not decayed, as geometry weights are not."""
-        (group,) = parameter_groups(self.parameters, self.args)
-        own = {id(parameter) for parameter in self.condition.parameters()}
-        rate = self.args.box_learning_rate or group["peak"]
-        box = [parameter for parameter in group["params"] if id(parameter) in own]
-        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
-        groups = [group, {"params": box, "lr": rate, "weight_decay": 0.0, "part": "box", "peak": rate}]
+        box, whole = [], {}
+        for name, parameter in self.parameters.items():
+            if name.startswith("box_condition."):
+                box.append(parameter)
+            else:
+                whole[name] = parameter
+        groups = parameter_groups(whole, self.args)
+        rate = self.args.box_learning_rate or groups[0]["peak"]
+        groups.append({"params": box, "lr": rate, "weight_decay": 0.0, "part": "box", "peak": rate})
         return build_optimizer(self.args.optimizer, groups, self.args.optimizer_options)
 
     def prepare_frames(self) -> None:
