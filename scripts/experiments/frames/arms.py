@@ -1,6 +1,7 @@
 """The arms: who is told where the hand goes, how, and what is trained."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from geopos_diffusers.finetuning.text_to_image import TextToImage
 
@@ -71,14 +72,22 @@ ALONE = "frames alone, windowed"
 ARMS[ALONE] = Arm(
     f"--train geoconv {FRAMES} --frame-window --geoconv-learning-rate {{rate}}", (3e-2, 1e-1, 3e-1), framed=True
 )
+BOX_RATES = (3e-3, 1e-2, 3e-2)
+IN_CHANNEL: dict[str, Any] = {"condition": BoxChannel, "task": ChannelTraining}
 OWN_RATE = "box channel at its own rate, whole"
 ARMS[OWN_RATE] = Arm(
-    "--train full --learning-rate {beside} --box-learning-rate {rate}",
-    (3e-3, 1e-2, 3e-2),
-    "no control",
-    condition=BoxChannel,
-    task=ChannelTraining,
+    "--train full --learning-rate {beside} --box-learning-rate {rate}", BOX_RATES, "no control", **IN_CHANNEL
 )
+# Controls of frames alone: a box channel beside the biases, which geometry contains, and beside LoRA of its size.
+SMALL_PARTS = {
+    "biases": ("--train bias --bias-learning-rate {}", (3e-1, 1.0, 3.0)),
+    "LoRA r=2": ("--train lora --lora-rank 2 --lora-learning-rate {}", LORA),
+}
+for part, (options, rates) in SMALL_PARTS.items():
+    ARMS[f"no control, {part}"] = Arm(options.format("{rate}"), rates)
+    ARMS[f"box channel, {part}"] = Arm(
+        f"{options.format('{beside}')} --box-learning-rate {{rate}}", BOX_RATES, f"no control, {part}", **IN_CHANNEL
+    )
 GUIDED = "{}, guided"  # an arm's weights, drawn with guidance that strengthens the box
 ARMS |= {
     GUIDED.format(name): replace(ARMS[name], guided=True, weights_of=name)

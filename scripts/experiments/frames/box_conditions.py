@@ -4,26 +4,28 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from geopos_diffusers.boxes import Box
 from geopos_diffusers.finetuning.text_to_image import TextToImage
 from geopos_diffusers.finetuning.text_to_image_arguments import TextToImageArguments
-from geopos_diffusers.finetuning.trained_parts import parameter_groups
+from geopos_diffusers.finetuning.trained_parts import load_trained_parts, parameter_groups
 from geopos_diffusers.finetuning.training_options import optimisation_option
 from geopos_diffusers.pipelines.loading import load_pipeline
 from geopos_diffusers.training.optimizers import build_optimizer
 
+CONDITION = "box_condition"  # begins the names of its parameters, and is that of its file
 FREQUENCIES = 8
 WIDTH = 55  # with it a token costs 14,327 parameters, beside 14,240 of the geometry weights
 
 
 class BoxCondition(nn.Module):
-    """Part of a UNet that tells it the box of each image. boxes: [B, 4] in shares of the image, of the present call.
+    """What tells a UNet the box of each image. boxes: [B, 4] in shares of the image, of the present call.
 
     Guidance calls the UNet with the batch twice over; both halves are told. unguided: a box [4] that the first half,
     the unconditional one, is told in place of its own; None for its own.
@@ -85,8 +87,8 @@ def box_pictures(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def add_condition(unet: Any, kind: type[BoxCondition]) -> BoxCondition:
-    """Make a condition part of a UNet, so that its weights are the UNet's, and have each call told of the boxes."""
-    unet.box_condition = condition = kind(unet)
+    """Have each call of a UNet told of the boxes. The condition's weights stay apart from the UNet's."""
+    condition = kind(unet)
 
     def tell(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         sample, text = condition.change(args[0], kwargs["encoder_hidden_states"])
@@ -125,15 +127,19 @@ class ToldOfBoxes(TextToImage):
 
     def load_pipeline(self) -> Any:
         self.args.frame_column = "box"  # which the options refuse without geometry weights
-        pipe = super().load_pipeline()
-        self.condition = add_condition(pipe.unet, self.KIND)
-        return pipe
+        return super().load_pipeline()
+
+    def build(self) -> None:
+        """With the condition, which is trained whatever else is."""
+        super().build()
+        self.condition = add_condition(self.pipe.unet, self.KIND).to(self.accelerator.device)
+        self.parameters |= {f"{CONDITION}.{name}": value for name, value in self.condition.named_parameters()}
 
     def optimizer(self) -> torch.optim.Optimizer:
         """With a group of the condition's weights, not decayed, as geometry weights are not."""
         box, whole = [], {}
         for name, parameter in self.parameters.items():
-            if name.startswith("box_condition."):
+            if name.startswith(f"{CONDITION}."):
                 box.append(parameter)
             else:
                 whole[name] = parameter
@@ -151,6 +157,10 @@ class ToldOfBoxes(TextToImage):
     def in_frames(self, batch: dict[str, Any]) -> Any:
         return told(self.condition, batch["box"])
 
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        super().save(folder, facts)
+        save_file(self.condition.state_dict(), folder / f"{CONDITION}.safetensors")
+
 
 class TokenTraining(ToldOfBoxes):
     KIND = BoxTokens
@@ -160,9 +170,10 @@ class ChannelTraining(ToldOfBoxes):
     KIND = BoxChannel
 
 
-def load_told(model: str, folder: Any, kind: type[BoxCondition]) -> tuple[Any, BoxCondition]:
+def load_told(model: str, folder: Path, kind: type[BoxCondition]) -> tuple[Any, BoxCondition]:
     """The pipeline with what such a training saved, and its condition."""
     pipe = load_pipeline(model)
+    load_trained_parts(pipe, folder)
     condition = add_condition(pipe.unet, kind)
-    pipe.unet.load_state_dict(load_file(folder / "unet" / "diffusion_pytorch_model.safetensors"))
+    condition.load_state_dict(load_file(folder / f"{CONDITION}.safetensors"))
     return pipe, condition

@@ -1,6 +1,7 @@
 """The experiment on frames: its measures on rendered hands, its other conditions, and a run with a tiny pipeline."""
 
 import json
+import shlex
 import shutil
 import sys
 from importlib import import_module
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_models import tiny_stable_diffusion
 from trained_models import draw_geometry
 
@@ -126,30 +128,17 @@ class TestConditions:
             assert torch.equal(guided, unet(sample, 500, encoder_hidden_states=text).sample)
         assert condition.unguided is None
 
-    def test_a_condition_has_a_rate_of_its_own(self):
-        words = [
-            "--model",
-            "m",
-            "--dataset",
-            "d",
-            "--output",
-            "o",
-            "--train",
-            "full",
-            "--learning-rate",
-            "3e-4",
-            "--max-train-steps",
-            "1",
-        ]
-        for given, rate in ((["--box-learning-rate", "0.01"], 0.01), ([], 3e-4)):
-            task = object.__new__(conditions.ChannelTraining)
-            task.args, unet = parse_arguments(conditions.BoxArguments, [*words, *given]), tiny_stable_diffusion().unet
-            task.condition = conditions.add_condition(unet, conditions.BoxChannel)
-            task.parameters = dict(unet.named_parameters())
-            whole, box = task.optimizer().param_groups
-            assert [id(one) for one in box["params"]] == [id(task.condition.layer.weight)]
-            assert len(whole["params"]) == len(task.parameters) - 1
-            assert (whole["peak"], box["peak"]) == (3e-4, rate)
+    @pytest.mark.parametrize(("given", "rate"), [(["--box-learning-rate", "0.01"], 0.01), ([], 3e-4)])
+    def test_a_condition_has_a_rate_of_its_own(self, given, rate):
+        words = shlex.split("--model m --dataset d --output o --train full --learning-rate 3e-4 --max-train-steps 1")
+        task = object.__new__(conditions.ChannelTraining)
+        task.args, unet = parse_arguments(conditions.BoxArguments, [*words, *given]), tiny_stable_diffusion().unet
+        condition = conditions.add_condition(unet, conditions.BoxChannel)
+        task.parameters = {**dict(unet.named_parameters()), "box_condition.layer.weight": condition.layer.weight}
+        whole, box = task.optimizer().param_groups
+        assert [id(one) for one in box["params"]] == [id(condition.layer.weight)]
+        assert [id(one) for one in whole["params"]] == [id(one) for one in unet.parameters()]
+        assert (whole["peak"], box["peak"]) == (3e-4, rate)
 
     def test_the_mean_box_is_that_of_the_training_images(self, hands):
         """The mean over 24 images, each axis of a centre with a spread of about 0.15."""
@@ -221,11 +210,17 @@ def test_from_rendering_to_the_page(tmp_path, monkeypatch):
     falling += ["--schedule", "cosine", "--reference", "frames, whole, windowed", "--output", tmp_path / "falling"]
     with pytest.raises(ConfigError, match="one number of --steps"):
         start(run, *falling, "--steps", 2, 3)
-    start(run, *falling, "--arms", "frames, whole", "frames, whole, windowed", "--steps", 3, "--seeds", 1, 2)
+    compared = ["frames, whole", "box channel, biases", "box channel, LoRA r=2"]
+    start(run, *falling, "--arms", "frames, whole, windowed", *compared, "--steps", 3, "--seeds", 1, 2)
     fallen = json.loads((tmp_path / "frames_cosine.json").read_text())
-    assert list(fallen["image_differences"]["arms"]) == ["frames, whole"]
-    summary = tmp_path / "falling" / "runs" / "frames-whole-windowed" / "seed-2" / "summary.json"
-    assert json.loads(summary.read_text())["settings"]["lr_scheduler"] == "cosine"
+    assert sorted(fallen["image_differences"]["arms"]) == sorted(compared)
+    runs = tmp_path / "falling" / "runs"
+    summary = json.loads((runs / "frames-whole-windowed" / "seed-2" / "summary.json").read_text())
+    assert summary["settings"]["lr_scheduler"] == "cosine"
+    # The small parts are saved apart from the box channel, and all were trained.
+    for arm, kept in (("box-channel-biases", "geoconv_weights"), ("box-channel-LoRA-r=2", "pytorch_lora_weights")):
+        trained = [runs / arm / "seed-2" / "final" / f"{name}.safetensors" for name in (kept, "box_condition")]
+        assert all(value.any() for file in trained for value in load_file(file).values())
     start(section, "--results", tmp_path)
     page = (tmp_path / "frames.md").read_text()
     assert "| box tokens, whole | 1 |" in page
