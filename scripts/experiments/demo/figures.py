@@ -1,46 +1,46 @@
 """Pictures of the demo's page: loss curves, score bars, what the detector saw, and base and adapter side by side."""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from geopos_diffusers.files import atomic_path
+from geopos_diffusers.images.box_drawing import draw_boxes
 from geopos_diffusers.images.contact_sheet import contact_sheet
 from geopos_diffusers.metrics.report import JSON_FILE
 from geopos_diffusers.metrics.report_document import read_document
 from geopos_diffusers.metrics.report_sheet import annotate
 from geopos_diffusers.training.loss_log import read_losses, running_mean
 
-from .scores import ARM_NAMES, KID_NAME, SCORES, TRAINED
+from ..frames.data import read_rows
+from .scores import ARM_NAMES, KID_NAME, RENDERED, SCORES, TRAINED
 
-COLORS = {"base": "#777777", "geometry": "#1b6ca8", "bias": "#d1711a", "lora": "#3c8d40", "rendered": "#bbbbbb"}
-DETECTOR_CELL = 96
-
-
-def read_rows(folder: Path) -> list[dict]:
-    """The rows of a folder's metadata.jsonl."""
-    return [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+COLORS = {"base": "#777777", "geometry": "#1b6ca8", "bias": "#d1711a", "lora": "#3c8d40", RENDERED: "#bbbbbb"}
+CELL, DETECTOR_CELL = 192, 96
 
 
-def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
-    """Two images as one."""
-    joined = Image.new("RGB", (left.width + right.width, left.height))
-    joined.paste(left, (0, 0))
-    joined.paste(right, (left.width, 0))
-    return joined
+def asked_rows(output: Path, count: int) -> list[dict]:
+    """The first rows of the reference whose captions and boxes were drawn."""
+    return read_rows(output / "reference")[: min(count, len(read_rows(output / "base" / "images")))]
+
+
+def boxed(path: Path, row: dict) -> Image.Image:
+    """A picture, enlarged, with the box that was asked for."""
+    with Image.open(path) as image:
+        return draw_boxes(image.resize((CELL, CELL), Image.Resampling.NEAREST), [row["box"]], CELL)
 
 
 def save_comparison(output: Path, count: int) -> None:
-    """comparison.png: the first pictures of base (left) and geometry (right), with their prompts."""
-    rows = read_rows(output / "geometry" / "images")[:count]
-    pairs = [
-        side_by_side(*(Image.open(output / name / "images" / row["file_name"]) for name in ("base", "geometry")))
-        for row in rows
-    ]
-    sheet = contact_sheet(pairs, [row["text"] for row in rows], columns=4, cell=4 * pairs[0].height)
+    """comparison.png: the first pictures of each arm, a row each, with the boxes that were asked for."""
+    rows = asked_rows(output, count)
+    pictures, labels = [], []
+    for name, label in ARM_NAMES.items():
+        drawn = read_rows(output / name / "images")
+        pictures += [boxed(output / name / "images" / drawn[index]["file_name"], row) for index, row in enumerate(rows)]
+        labels += [f"{label}: {row['text']}" for row in rows]
+    sheet = contact_sheet(pictures, labels, columns=len(rows), cell=CELL)
     with atomic_path(output / "comparison.png") as temporary:
         sheet.save(temporary)
 
@@ -58,13 +58,13 @@ def loss_curves(output: Path) -> bytes:
 
 
 def score_bars(summary: dict) -> bytes:
-    """SVG of the loss ratio, the fading of backgrounds, the kernel distance and hands, with 95% intervals."""
+    """SVG of the loss ratio, the overlap with boxes, the fingers and the kernel distance, with 95% intervals."""
     one = {"value": 1.0, "low": 1.0, "high": 1.0}
     panels = {
         "held-out loss, ratio to the base": {"base": one} | summary["loss_ratio"],
-        "fall in brightness, top to bottom": summary["fall"],
+        "overlap with the box asked for (IoU)": summary["judged"]["iou"],
+        "as many fingers as asked for": summary["judged"]["fingers"],
         KID_NAME: summary["kid"],
-        "hand found, finger count right": summary["found_and_right"],
     }
     figure, all_axes = new_figure(6.6, len(panels))
     for axes, (title, values) in zip(all_axes, panels.items(), strict=True):

@@ -2,9 +2,11 @@
 
     python scripts/demo.py --output runs/demo
 
-The geometry weights are trained beside two controls: a bias for each of the same layers, which the geometry contains,
-and LoRA. All see the same images in the same order, and all draw from the same prompts and noise. Each stage is a
-command; two run at a time, and what they print goes to logs/. The images are those of scripts/experiments/demo/data.py.
+The packaged model has only seen hands in the middle of the image. It learns hands at all places and of all sizes, from
+captions that do not say where. The geometry weights are told by their coordinates, which count from the hand's box.
+Beside them are two controls: a bias for each of the same layers, which the geometry contains, and LoRA. All see the
+same images in the same order, and all draw from the same prompts and noise. Each stage is a command; two run at a time,
+and what they print goes to logs/.
 """
 
 import argparse
@@ -18,33 +20,46 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from PIL import Image
+
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json, write_text
-from geopos_diffusers.finetuning.held_out_loss import image_losses, load_images
+from geopos_diffusers.finetuning.held_out_loss import image_losses, load_framed_images
 from geopos_diffusers.finetuning.trained_parts import load_trained_parts
+from geopos_diffusers.metrics.hand_judge import load_hand_judge
 from geopos_diffusers.pipelines.loading import load_pipeline
 
+from ..frames.data import read_rows
+from ..frames.places import measure
+from ..results import write_results
 from .page import write_page
-from .scores import ARM_NAMES, SCORES, summarise
+from .scores import ARM_NAMES, RENDERED, SCORES, summarise
 
-# The same for every arm, and the settings with which docs/results/trained_parts.md was measured.
+MODEL = "hands64"
+# The distribution of the experiment on frames (docs/frames.md).
+DATA = shlex.split(
+    "--size 64 --poses canonical --views palm back --max-rotation 15 --max-tilt 12 --backgrounds plain "
+    "--placement anywhere --scale 0.35 0.8"
+)
+# The same for every arm.
 TRAINING = shlex.split(
-    "--cache-latents --train-batch-size 16 --lr-scheduler cosine --lr-warmup-steps 20 --snr-gamma 5 "
+    "--cache-latents --cache-text-embeddings --train-batch-size 16 --lr-scheduler cosine --lr-warmup-steps 20 "
     "--use-ema --ema-decay 0.99 --report-to none"
 )
-# Each at its default rate, the best of a sweep on other hands (docs/results/trained_parts.md). LoRA has about as many
-# weights as the geometry.
+# Each at the best rate of a sweep on other hands (docs/results/frames.md). LoRA has about as many weights as the
+# geometry.
 ARMS = {
-    "geometry": shlex.split("--train geoconv"),
-    "bias": shlex.split("--train bias"),
-    "lora": shlex.split("--train lora --lora-rank 2"),
+    "geometry": shlex.split(
+        "--train geoconv --frame-column box --frame-window --frame-dropout 0.1 --shift-range 0 --learning-rate 0.3"
+    ),
+    "bias": shlex.split("--train bias --learning-rate 0.01"),
+    "lora": shlex.split("--train lora --lora-rank 2 --learning-rate 0.01"),
 }
 SCALES = (0.25, 0.5, 0.75)  # of the geometry, between the base and the whole adapter
 SLIDER_IMAGES = 8
 WORKERS = 2
 LOG_LINES = 15
-DATA_SCRIPT = os.path.relpath(Path(__file__).with_name("data.py"))
-PROGRAMS = {"geopos": ["-m", "geopos_diffusers.cli.main"], "python": []}
+GRID = 3  # places along each axis, of the first prompt
 
 
 class Runner:
@@ -56,13 +71,12 @@ class Runner:
         self.stages: dict[str, dict] = {}
 
     def run(self, name: str, command: list[str]) -> None:
-        """Run a command of `geopos` or `python`; SystemExit, after the end of its output, if it fails."""
-        start = self.say(f"{name}: {shlex.join(command)}")
-        program, *arguments = command
+        """Run a command of `geopos`; SystemExit, after the end of its output, if it fails."""
+        start = self.say(f"{name}: geopos {shlex.join(command)}")
         log = self.logs / f"{name.replace(' ', '-')}.txt"
         with log.open("w", encoding="utf-8") as file:
             code = subprocess.run(
-                [sys.executable, *PROGRAMS[program], *arguments],
+                [sys.executable, "-m", "geopos_diffusers.cli.main", *command],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -71,7 +85,7 @@ class Runner:
             print("\n".join(log.read_text(encoding="utf-8").splitlines()[-LOG_LINES:]), file=sys.stderr)
             raise SystemExit(code)
         seconds = round(self.say(f"{name}: done") - start, 1)
-        self.stages[name] = {"command": shlex.join(command), "seconds": seconds}
+        self.stages[name] = {"command": f"geopos {shlex.join(command)}", "seconds": seconds}
 
     def say(self, text: str) -> float:
         """Print `text` with the time since the start; returns the clock."""
@@ -114,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="images of the held-out loss (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=1000, help="first seed of data, training and images")
+    parser.add_argument("--results", metavar="FILE", help="JSON file to write for a page of results")
     args = parser.parse_args(argv)
     output, runner = Path(args.output), Runner(Path(args.output) / "logs")
     render(args, output, runner)
@@ -126,15 +141,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         pool.shutdown(cancel_futures=True)
     score(args, output, runner)
-    start = runner.say("held-out loss of all")
-    write_json(output / "held_out.json", held_out_losses(output, args.seed))
-    runner.stages["held-out loss of all"] = {"command": None, "seconds": round(runner.say("done") - start, 1)}
+    for name, file, compute in (
+        ("places of all hands", "places.json", lambda: places_of_hands(output, args.num_images)),
+        ("held-out loss of all", "held_out.json", lambda: held_out_losses(output, args.seed)),
+    ):
+        start = runner.say(name)
+        write_json(output / file, compute())
+        runner.stages[name] = {"command": None, "seconds": round(runner.say(f"{name}: done") - start, 1)}
     summary = summarise(output, args.seed) | {
         "stages": runner.stages,
         "total_seconds": round(time.perf_counter() - runner.started, 1),
     }
     write_json(output / "summary.json", summary)
     write_page(output)
+    if args.results is not None:
+        runs = [{"variant": name, "seed": args.seed, "steps": summary["steps"]} for name in ARMS]
+        settings = {"model": MODEL, "data": shlex.join(DATA), "arms": {name: shlex.join(ARMS[name]) for name in ARMS}}
+        write_results(args.results, "demo", runs, settings, summary=summary)
     runner.say(f"{summary['verdict']}\nOpen {output / 'index.html'}")
     return 0
 
@@ -144,54 +167,82 @@ def render(args: argparse.Namespace, output: Path, runner: Runner) -> None:
     sizes = {"hands": args.train_images, "held_out": args.validation_images, "reference": 2 * args.num_images}
     for index, (folder, count) in enumerate(sizes.items()):
         options = ["--num-images", str(count), "--seed", str(args.seed + index), "--num-workers", str(WORKERS)]
-        runner.run(f"render {folder}", ["python", DATA_SCRIPT, *options, "--output", str(output / folder)])
+        target = ["--output", str(output / folder), "--overwrite", "--quiet"]
+        runner.run(f"render {folder}", ["data", "hands", *DATA, *options, *target])
 
 
 def write_prompts(output: Path, count: int) -> None:
-    """The captions of the first rendered reference hands: prompts with just the attributes of the reference."""
-    rows = (output / "reference" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    prompts = [json.loads(row)["text"] + "\n" for row in rows[:count]]
-    write_text(output / "prompts.txt", "".join(prompts))
-    write_text(output / "slider_prompts.txt", "".join(prompts[:SLIDER_IMAGES]))
+    """The captions and boxes of the first rendered reference hands: prompts with just the attributes of the reference.
+
+    The slider's are the first of them; the grid has one prompt, and a box at each place.
+    """
+    rows = read_rows(output / "reference")[:count]
+    prompts = [row["text"] + "\n" for row in rows]
+    boxes = [json.dumps({"box": row["box"]}) + "\n" for row in rows]
+    for name, lines in (("prompts.txt", prompts), ("boxes.jsonl", boxes)):
+        write_text(output / name, "".join(lines))
+        write_text(output / f"slider_{name}", "".join(lines[:SLIDER_IMAGES]))
 
 
 def run_arm(name: str, args: argparse.Namespace, output: Path, runner: Runner) -> None:
-    """Train (but for the base) and draw; of the geometry also draw at the strengths of the slider."""
+    """Train (but for the base) and draw; of the geometry also draw at the slider's strengths, and at all places."""
     folder, seed, final = output / name, str(args.seed), str(output / name / "train" / "final")
     if name in ARMS:
-        data = ["--dataset", str(output / "hands"), "--latents-folder", str(output), *TRAINING]
+        data = ["--dataset", str(output / "hands"), "--latents-folder", str(output), "--text-folder", str(output)]
         length = ["--max-train-steps", str(args.max_train_steps), "--checkpointing-steps", str(args.max_train_steps)]
         target = ["--output", str(folder / "train"), "--overwrite"]
-        runner.run(f"{name} train", ["geopos", "train", *ARMS[name], *length, *data, "--seed", seed, *target])
+        runner.run(f"{name} train", ["train", *ARMS[name], *length, *data, *TRAINING, "--seed", seed, *target])
     adapter = {"base": [], "lora": ["--lora", final]}.get(name, ["--geoconv", final])
-    images = str(folder / "images")
-    prompts = ["--prompts-file", str(output / "prompts.txt")]
-    runner.run(
-        f"{name} draw", ["geopos", "generate", *adapter, *prompts, "--seed", seed, "--output", images, "--overwrite"]
-    )
-    for scale in SCALES if name == "geometry" else ():
-        prompts = ["--prompts-file", str(output / "slider_prompts.txt"), "--geoconv-scale", str(scale)]
-        target = ["--output", str(folder / f"scale-{scale}"), "--overwrite"]
-        runner.run(f"{name} draw at {scale}", ["geopos", "generate", *adapter, *prompts, "--seed", seed, *target])
+
+    def draw(label: str, target: str, *options: str) -> None:
+        target_options = ["--seed", seed, "--output", str(folder / target), "--overwrite"]
+        runner.run(f"{name} draw{label}", ["generate", *adapter, *options, *target_options])
+
+    def prompts(kind: str = "") -> list[str]:
+        boxes = ["--boxes", str(output / f"{kind}boxes.jsonl")] if name == "geometry" else []
+        return ["--prompts-file", str(output / f"{kind}prompts.txt"), *boxes]
+
+    draw("", "images", *prompts())
+    if name == "geometry":
+        for scale in SCALES:
+            draw(f" at {scale}", f"scale-{scale}", *prompts("slider_"), "--geoconv-scale", str(scale))
+        draw(
+            " at all places", "places", "--prompt", read_rows(output / "reference")[0]["text"], "--box-grid", str(GRID)
+        )
 
 
 def score(args: argparse.Namespace, output: Path, runner: Runner) -> None:
     """One report of all arms, the base first: it is what the others are compared with."""
     folders = [str(output / name / "images") for name in ARM_NAMES]
     options = ["--reference", str(output / "reference"), "--seed", str(args.seed), "--output", str(output / SCORES)]
-    command = ["geopos", "evaluate", "--images", *folders, "--names", *ARM_NAMES, *options, "--overwrite", "--quiet"]
+    command = ["evaluate", "--images", *folders, "--names", *ARM_NAMES, *options, "--overwrite", "--quiet"]
     runner.run("score", command)
 
 
+def places_of_hands(output: Path, count: int) -> dict[str, list[dict]]:
+    """Where the hands of each arm's images are, and how many fingers they raise, by the package's judge.
+
+    Those of the rendered reference stand beside them: what an ideal model would reach.
+    """
+    rows, judge = read_rows(output / "reference")[:count], load_hand_judge()
+    folders = {name: output / name / "images" for name in ARM_NAMES} | {RENDERED: output / "reference"}
+    found = {}
+    for name, folder in folders.items():
+        images = [Image.open(folder / row["file_name"]).convert("RGB") for row in read_rows(folder)[:count]]
+        found[name] = measure(images, rows, judge)
+    return found
+
+
 def held_out_losses(output: Path, seed: int) -> dict[str, list[float]]:
-    """Denoising losses of the base and of each arm on the same images, timesteps and noise."""
-    pixels, captions = load_images(output / "held_out", 64, 64)
+    """Denoising losses of the base and of each arm on the same images, timesteps and noise; geometry in the boxes."""
+    pixels, captions, boxes = load_framed_images(output / "held_out", 64, 64, "box")
     losses = {}
     for name in ("base", *ARMS):
-        pipe = load_pipeline("hands64")
+        pipe = load_pipeline(MODEL)
         if name in ARMS:
             load_trained_parts(pipe, output / name / "train" / "final")
-        losses[name] = image_losses(pipe, pixels, captions, seed).tolist()
+        told = boxes if name == "geometry" else None
+        losses[name] = image_losses(pipe, pixels, captions, seed, boxes=told).tolist()
     return losses
 
 

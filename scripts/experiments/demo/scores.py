@@ -5,17 +5,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from geopos_diffusers.metrics.bootstrap import bootstrap_interval, mean
 from geopos_diffusers.metrics.features import EXTRACTOR
 from geopos_diffusers.metrics.report import JSON_FILE
 from geopos_diffusers.metrics.report_document import read_document
 
+from ..frames.data import read_rows
+from ..frames.places import image_columns
+
 ARM_NAMES = {"base": "base model", "geometry": "geometry", "bias": "bias alone", "lora": "LoRA"}
 TRAINED = ("geometry", "bias", "lora")
 CONTROLS = ("bias", "lora")
-EDGE = 8  # rows, of 64, whose brightness is that of the upper and of the lower edge
+RENDERED = "rendered"  # beside the arms: what an ideal model would reach
+MEDIAPIPE = ("found", "count_right", "found_and_right")
 KID_NAME, KID = f"KID-{EXTRACTOR}", f"images/{EXTRACTOR}/kid"  # in words, and in evaluation.json
 SCORES = "scores"  # folder of the report of all arms
 
@@ -23,22 +26,23 @@ SCORES = "scores"  # folder of the report of all arms
 def summarise(output: Path, seed: int) -> dict:
     """All figures by name; an interval is {"value", "low", "high"}, all None where there is nothing to measure.
 
-    Reads held_out.json, scores/evaluation.json and, of each arm, images/ and train/summary.json.
+    Reads held_out.json, places.json, scores/evaluation.json, reference/metadata.jsonl and, of each arm,
+    train/summary.json.
     """
     losses = {name: np.array(values) for name, values in json.loads(read(output / "held_out.json")).items()}
     evaluation = read_document(output / SCORES / JSON_FILE)
     scores = {folder["name"]: folder for folder in evaluation["folders"]}
     training = {name: json.loads(read(output / name / "train" / "summary.json")) for name in TRAINED}
     rendered = scores["base"]["reference_scores"]
-    falls = {name: brightness_falls(output / name / "images") for name in ARM_NAMES}
-    rendered_falls = brightness_falls(output / "reference")
-    measures = ("found", "count_right", "found_and_right")
+    found = json.loads(read(output / "places.json"))
+    rows = read_rows(output / "reference")[: len(found["base"])]
+    judged = {name: judged_columns(found[name], rows) for name in (*ARM_NAMES, RENDERED)}
     summary = {
         "steps": training["geometry"]["steps"],
         "samples_per_step": training["geometry"]["samples_per_step"],
         "training_images": training["geometry"]["images"],
         "held_out_images": len(losses["base"]),
-        "drawn_images": scores["base"]["scored"],
+        "drawn_images": len(rows),
         "seed": seed,
         "parameters": {name: training[name]["trained_parameters"] for name in TRAINED},
         "learning_rate": {name: max(training[name]["learning_rate"].values()) for name in TRAINED},
@@ -46,25 +50,37 @@ def summarise(output: Path, seed: int) -> dict:
         "loss_difference": {
             name: loss_difference(losses["base"], losses["geometry"], losses[name], seed) for name in CONTROLS
         },
-        "fall": {
-            name: asdict(bootstrap_interval(np.mean, values, seed=seed))
-            for name, values in {**falls, "rendered": rendered_falls}.items()
+        "judged": {
+            measure: {
+                name: asdict(bootstrap_interval(np.mean, values[measure], seed=seed)) for name, values in judged.items()
+            }
+            for measure in judged["base"]
         },
-        "fall_difference": {
-            name: paired_difference(falls["geometry"], falls[name], seed) for name in ("base", *CONTROLS)
+        "judged_difference": {
+            measure: {
+                name: paired_difference(judged["geometry"][measure], judged[name][measure], seed)
+                for name in ("base", *CONTROLS)
+            }
+            for measure in judged["base"]
         },
         "kid": {name: scores[name]["quality"][KID] for name in ARM_NAMES}
-        | {"rendered": evaluation["reference"]["quality"][KID]},
-        **{
-            measure: {name: scores[name]["scores"][measure] for name in ARM_NAMES} | {"rendered": rendered[measure]}
-            for measure in measures
-        },
-        "found_and_right_difference": {
-            name: paired_difference(outcomes(scores["geometry"]), outcomes(scores[name]), seed)
-            for name in ("base", *CONTROLS)
+        | {RENDERED: evaluation["reference"]["quality"][KID]},
+        "mediapipe": {
+            measure: {name: scores[name]["scores"][measure] for name in ARM_NAMES} | {RENDERED: rendered[measure]}
+            for measure in MEDIAPIPE
         },
     }
     return {"verdict": verdict(summary), **summary}
+
+
+def judged_columns(found: list[dict], rows: list[dict]) -> dict[str, np.ndarray]:
+    """What the package's judge says of each image [N], 0 where it finds no hand.
+
+    "iou": overlap of the hand with the box asked for. "one_hand": whether there is one, and nothing beside it.
+    "fingers": whether as many are raised as asked for. "well_formed": how probably the hand is.
+    """
+    one = [image["present"] > 0.5 and image["parts"] == 1 for image in found]
+    return image_columns(found, rows) | {"one_hand": np.array(one, float)}
 
 
 def read(path: Path) -> str:
@@ -94,30 +110,6 @@ def columns(*values: np.ndarray) -> np.ndarray:
     return np.stack(values, axis=1)
 
 
-def brightness_falls(folder: Path) -> np.ndarray:
-    """How much darker the background is at the lower edge than at the upper one, [N] in shares of white.
-
-    Medians over the outermost columns, which hands seldom reach: 0 for a plain background. It was added after a first
-    full run had shown that the kernel distance and the hand scores do not improve, so it stands beside them, not
-    in their place.
-    """
-    falls = []
-    for path in sorted(folder.glob("0*.png")):
-        with Image.open(path) as image:
-            gray = np.asarray(image.convert("L"), float)[:, [0, 1, 2, -3, -2, -1]] / 255
-        falls.append(np.median(gray[:EDGE]) - np.median(gray[-EDGE:]))
-    return np.array(falls)
-
-
-def outcomes(folder: dict) -> np.ndarray:
-    """[N] of 1.0 where a hand was found with the number of fingers that was asked for, else 0.0; by file name.
-
-    nan where the prompt names no number.
-    """
-    rows = sorted(folder["images"], key=lambda row: row["file_name"])
-    return np.array([row["values"]["found_and_right"] for row in rows], dtype=float)
-
-
 def verdict(summary: dict) -> str:
     """One sentence on what the intervals show: the geometry against the base and against its controls.
 
@@ -131,15 +123,15 @@ def verdict(summary: dict) -> str:
     else:
         effect = "do not change the loss on new images measurably:"
     loss = f"{effect} {with_interval(ratio)} of the base model's"
-    fall = {name: value["value"] for name, value in summary["fall"].items()}
+    overlap = {name: value["value"] for name, value in summary["judged"]["iou"].items()}
     pictures = (
-        f"their backgrounds fade by {with_interval(summary['fall']['geometry'], 2)} of white from top to bottom (base "
-        f"{fall['base']:.2f}, bias {fall['bias']:.2f}, LoRA {fall['lora']:.2f}, rendered {fall['rendered']:.2f}), and "
-        f"the pictures as a whole are {closeness(summary['kid'])}"
+        f"its hands overlap with the boxes asked for by {with_interval(summary['judged']['iou']['geometry'], 2)} "
+        f"(IoU; base {overlap['base']:.2f}, bias {overlap['bias']:.2f}, LoRA {overlap['lora']:.2f}, rendered "
+        f"{overlap[RENDERED]:.2f}), and the pictures as a whole are {closeness(summary['kid'])}"
     )
     bias = comparison(summary["loss_difference"]["bias"], "a bias alone")
     lora = comparison(summary["loss_difference"]["lora"], "LoRA")
-    weights = f"{parameters:,} geometry weights, trained for {summary['steps']} steps"
+    weights = f"{parameters:,} geometry weights, told the box and trained for {summary['steps']} steps"
     if bias.startswith("better"):
         return f"{weights}, {loss}, {bias} and {lora}; {pictures}."
     return f"The geometry is {bias}, and {lora}: {weights}, {loss}; {pictures}."

@@ -6,17 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiments.demo import data, run, scores
 from experiments.demo import figures as drawing
+from experiments.demo import run, scores, section
 from experiments.demo.page import score_rows, write_page
+from experiments.results import read_results
 from PIL import Image
 
+from geopos_diffusers.data.hands import render_hands
 from geopos_diffusers.errors import MissingDependencyError
 from geopos_diffusers.files import write_json, write_text
 from geopos_diffusers.training.loss_log import LossLog
 
 COUNT = 8
-SCALES = {"base": 0.0, "bias": 0.2, "scale-0.25": 0.25, "scale-0.5": 0.5, "lora": 0.6, "scale-0.75": 0.75}
+SCALES = {"base/images": 0.0, "geometry/scale-0.25": 0.25, "geometry/scale-0.5": 0.5, "geometry/scale-0.75": 0.75}
+SHIFTS = {"base/images": 1, "bias/images": 2, "lora/images": 3}  # rows by which hands lie in another's box
+HANDS = {"placement": "anywhere", "scale": (0.35, 0.8), "backgrounds": "plain", "poses": "canonical"}
 NASTY = 'a hand <b>& "five" fingers'
 
 
@@ -31,7 +35,7 @@ def figures(ratio: float, minus_bias: float, minus_lora: float, kid: float = 0.0
         "parameters": {"geometry": 14240},
         "loss_ratio": {"geometry": interval(ratio, 0.02)},
         "loss_difference": {"bias": interval(minus_bias, 0.01), "lora": interval(minus_lora, 0.01)},
-        "fall": {name: interval(0.2, 0.01) for name in ("base", "geometry", "bias", "lora", "rendered")},
+        "judged": {"iou": {name: interval(0.2, 0.01) for name in (*scores.ARM_NAMES, scores.RENDERED)}},
         "kid": {"base": interval(0.06, 0.01), "geometry": interval(kid, 0.01)},
     }
 
@@ -39,7 +43,7 @@ def figures(ratio: float, minus_bias: float, minus_lora: float, kid: float = 0.0
 class TestVerdict:
     def test_names_what_the_geometry_beats(self):
         verdict = scores.verdict(figures(0.6, -0.05, 0.005))
-        assert verdict.startswith("14,240 geometry weights, trained for 300 steps, lower the loss")
+        assert verdict.startswith("14,240 geometry weights, told the box and trained for 300 steps, lower the loss")
         assert "better than a bias alone (difference -0.050 [-0.060, -0.040])" in verdict
         assert "no better than LoRA" in verdict
         assert "are closer to rendered hands (KID-MobileNetV2-224 0.030 against 0.060)" in verdict
@@ -70,18 +74,6 @@ def test_differences_are_paired():
     assert scores.loss_ratio(base, 0.6 * base, seed=0)["high"] == pytest.approx(0.6)
 
 
-def test_backgrounds_fade_and_hands_do_not():
-    pytest.importorskip("anny", reason="rendering hands needs the extra geopos-diffusers[data]")
-    from geopos_diffusers.data.hands import HandRenderer
-
-    for hand in HandRenderer(data.SIZE, 3, data.HANDS).draw(0, 4):
-        plain, shaded = np.asarray(hand.image, float), np.asarray(data.shade_background(hand), float)
-        assert np.abs(shaded - plain)[hand.mask == 1.0].max() <= 1.0
-        edge = np.flatnonzero((hand.mask[0] == 0.0) & (hand.mask[-1] == 0.0))[0]
-        assert shaded[-1, edge].sum() == pytest.approx(data.DARKEST * shaded[0, edge].sum(), abs=3.0)
-        assert (np.diff(shaded[:, edge].sum(1)) <= 0.0).all()
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
     """A finished demo of real files: rendered hands stand for drawn ones, scored by the real detector."""
@@ -90,6 +82,7 @@ def demo(tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("demo")
     draw_pictures(output)
     score_pictures(output)
+    write_json(output / "places.json", run.places_of_hands(output, COUNT))
     losses = np.random.default_rng(0).uniform(0.05, 0.5, 64)
     arms = {"base": 1.0, "geometry": 0.6, "bias": 0.65, "lora": 0.62}
     write_json(output / "held_out.json", {name: (ratio * losses).tolist() for name, ratio in arms.items()})
@@ -107,21 +100,17 @@ def demo(tmp_path_factory) -> Path:
 
 
 def draw_pictures(output: Path) -> None:
-    """Folders of the same hands with backgrounds that fade the more, the more of the adapter is in them."""
-    from geopos_diffusers.data.hands import HandRenderer
-
-    hands = list(HandRenderer(data.SIZE, 3, data.HANDS).draw(0, COUNT))
-    folders = {f"{name}/images": scale for name, scale in SCALES.items() if not name.startswith("scale")}
-    folders |= {f"geometry/{name}": scale for name, scale in SCALES.items() if name.startswith("scale")}
-    for name, scale in {**folders, "geometry/images": 1.0, "reference": 1.0}.items():
-        folder = output / name
+    """The geometry has each hand in its box; the others have another row's, and the scales are between."""
+    drawn = render_hands(COUNT, 64, 3, views=("palm", "back"), max_tilt=12, max_rotation=15, **HANDS)
+    hands, attributes = zip(*drawn, strict=True)
+    rows = [{"file_name": f"{index:05d}.png", **one} for index, one in enumerate(attributes)]
+    rows[0]["text"] = NASTY
+    folders = {"reference": 1.0, "geometry/images": 1.0, "geometry/places": 1.0, "bias/images": 0.0, "lora/images": 0.0}
+    for name, scale in {**folders, **SCALES}.items():
+        folder, shift = output / name, SHIFTS.get(name, 1)
         folder.mkdir(parents=True)
-        rows = [{"file_name": f"{index:05d}.png", **hand.attributes} for index, hand in enumerate(hands)]
-        rows[0]["text"] = NASTY
-        rows[1].pop("fingers")
-        rows[1]["text"] = "a hand"  # which names no number of fingers
-        for row, hand in zip(rows, hands, strict=True):
-            Image.blend(hand.image, data.shade_background(hand), scale).save(folder / row["file_name"])
+        for index, row in enumerate(rows):
+            Image.blend(hands[index - shift], hands[index], scale).save(folder / row["file_name"])
         write_text(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -191,12 +180,16 @@ class TestPage:
         ]
         assert rows["geometry's ratio minus this"][0] == "-0.400 [-0.400, -0.400]"
 
-    def test_fading_is_measured(self, demo):
+    def test_places_are_measured(self, demo):
         summary = json.loads((demo / "summary.json").read_text(encoding="utf-8"))
-        fall = {name: value["value"] for name, value in summary["fall"].items()}
-        assert fall["base"] == pytest.approx(0.0, abs=0.02)
-        assert fall["base"] < fall["bias"] < fall["lora"] < fall["geometry"] == fall["rendered"]
-        assert summary["fall_difference"]["bias"]["low"] > 0.0
+        overlap = {name: value["value"] for name, value in summary["judged"]["iou"].items()}
+        assert overlap["geometry"] == overlap["rendered"] > 0.75
+        assert max(overlap[name] for name in ("base", "bias", "lora")) < 0.5
+        assert all(value["low"] > 0.2 for value in summary["judged_difference"]["iou"].values())
+        assert summary["judged"]["one_hand"]["geometry"]["value"] == 1
+
+    def test_every_place_is_shown(self, page):
+        assert f"One prompt, one noise, {COUNT} boxes" in page.texts
 
     def test_detector_grids_show_the_same_prompts(self, demo):
         asked = [
@@ -207,7 +200,7 @@ class TestPage:
         assert len(asked[0]) == COUNT
 
     def test_comparison_is_written(self, demo):
-        assert Image.open(demo / "comparison.png").width > 4 * 256
+        assert Image.open(demo / "comparison.png").width > 8 * 192
 
 
 class TestInBrowser:
@@ -253,9 +246,16 @@ def test_whole_demo_at_a_tiny_size(tmp_path):
     pytest.importorskip("anny", reason="rendering hands needs the extra geopos-diffusers[data]")
     pytest.importorskip("mediapipe", reason="finding hands needs the extra geopos-diffusers[eval]")
     sizes = ["--train-images", "32", "--max-train-steps", "2", "--num-images", "8", "--validation-images", "8"]
-    assert run.main(["--output", str(tmp_path / "demo"), *sizes]) == 0
+    results = tmp_path / "demo.json"
+    assert run.main(["--output", str(tmp_path / "demo"), "--results", str(results), *sizes]) == 0
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text(encoding="utf-8"))
     assert summary["parameters"] == {"geometry": 14240, "bias": 3560, "lora": 18304}
     assert summary["drawn_images"] == 8
-    assert {"render hands", "base draw", "geometry train", "score", "lora train"} <= set(summary["stages"])
+    assert {"render hands", "base draw", "geometry draw at all places", "score", "lora train"} <= set(summary["stages"])
+    assert len(list((tmp_path / "demo" / "geometry" / "places").glob("0*.png"))) == run.GRID**2
     assert (tmp_path / "demo" / "index.html").is_file()
+    kept = read_results(results, "demo")
+    assert kept["summary"] == summary
+    page = section.page(kept, results)
+    assert page.startswith(f"# The demo\n\n{summary['verdict']}\n")
+    assert "| weights trained | 0 | 14,240 | 3,560 | 18,304 | - |" in page
