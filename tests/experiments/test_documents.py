@@ -129,3 +129,12 @@ def test_the_pages_of_the_study_and_of_frames_are_made_of_the_stored_results(tmp
         import_module(f"experiments.{name}").main()
     for page in pages:
         assert page.read_text(encoding="utf-8") == (RESULTS / page.name).read_text(encoding="utf-8"), page.name
+
+
+def test_the_page_of_the_demo_and_the_readme_have_its_stored_figures():
+    results = read_results(RESULTS / "demo.json", "demo")
+    page = import_module("experiments.demo.section").page(results, RESULTS / "demo.json")
+    assert page == (RESULTS / "demo.md").read_text(encoding="utf-8")
+    overlap = results["summary"]["judged"]["iou"]
+    shown = [f"{overlap[name]['value']:.2f}" for name in ("geometry", "bias", "lora", "base")]
+    assert "overlap of hands and boxes is {}, {}, {} and {}".format(*shown) in README.read_text(encoding="utf-8")
