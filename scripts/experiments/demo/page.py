@@ -106,8 +106,8 @@ def introduction(summary: dict) -> str:
         f"itself, with the same images, batches and seed: {rates}. The geometry's coordinates count from the hand's "
         "box, and its term is added in the box alone. So the geometry is told where the hand goes; the controls "
         "cannot be, and learn the hands alone. The geometry contains the bias (its constant coefficient). How it "
-        "compares with other ways to tell a model the box stands in docs/results/frames.md, as do the sweeps of the "
-        "rates. Intervals are 95% over the images, and do not cover other training seeds.</p>"
+        "compares with other ways to tell a model the box stands in docs/results/frames.md. Each rate is the best of "
+        "those tried on other hands. Intervals are 95% over the images, and do not cover other training seeds.</p>"
     )
 
 

@@ -46,8 +46,7 @@ TRAINING = shlex.split(
     "--cache-latents --cache-text-embeddings --train-batch-size 16 --lr-scheduler cosine --lr-warmup-steps 20 "
     "--use-ema --ema-decay 0.99 --report-to none"
 )
-# Each at the best rate of a sweep on other hands (docs/results/frames.md). LoRA has about as many weights as the
-# geometry.
+# Each at the best of the rates that were tried on other hands. LoRA has about as many weights as the geometry.
 ARMS = {
     "geometry": shlex.split(
         "--train geoconv --frame-column box --frame-window --frame-dropout 0.1 --shift-range 0 --learning-rate 0.3"

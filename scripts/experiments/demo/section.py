@@ -24,7 +24,7 @@ def page(results: dict[str, Any], file: Path) -> str:
 `make demo` makes these figures on any machine, and a page with them. {summary["steps"]} steps of
 {summary["samples_per_step"]} of {summary["training_images"]:,} rendered hands at all places, from captions that do not
 say where; {summary["drawn_images"]} images of each arm, from the same prompts and noise. The geometry is told the box
-by its coordinates; bias and LoRA cannot be told. Learning rates, the best of a sweep on other hands so placed: {rates}.
+by its coordinates; bias and LoRA cannot be told. Learning rates, the best of those tried on other hands: {rates}.
 Intervals are 95% over the images; differences are paired. One training of each arm: what another seed changes is not
 covered. How geometry compares with other ways to tell a model the box stands in [the results on frames](frames.md).
 
