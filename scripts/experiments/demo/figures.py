@@ -22,24 +22,22 @@ CELL, DETECTOR_CELL = 192, 96
 
 
 def asked_rows(output: Path, count: int) -> list[dict]:
-    """The first rows of the reference whose captions and boxes were drawn."""
-    return read_rows(output / "reference")[: min(count, len(read_rows(output / "base" / "images")))]
+    """The first rows that every arm drew, by their file names, each with the box that the reference has."""
+    rows = zip(read_rows(output / "base" / "images")[:count], read_rows(output / "reference"), strict=False)
+    return [drawn | {"box": asked["box"]} for drawn, asked in rows]
 
 
-def boxed(path: Path, row: dict) -> Image.Image:
-    """A picture, enlarged, with the box that was asked for."""
-    with Image.open(path) as image:
+def boxed(folder: Path, row: dict) -> Image.Image:
+    """A row's picture, enlarged, with the box that was asked for."""
+    with Image.open(folder / row["file_name"]) as image:
         return draw_boxes(image.resize((CELL, CELL), Image.Resampling.NEAREST), [row["box"]], CELL)
 
 
 def save_comparison(output: Path, count: int) -> None:
     """comparison.png: the first pictures of each arm, a row each, with the boxes that were asked for."""
     rows = asked_rows(output, count)
-    pictures, labels = [], []
-    for name, label in ARM_NAMES.items():
-        drawn = read_rows(output / name / "images")
-        pictures += [boxed(output / name / "images" / drawn[index]["file_name"], row) for index, row in enumerate(rows)]
-        labels += [f"{label}: {row['text']}" for row in rows]
+    pictures = [boxed(output / name / "images", row) for name in ARM_NAMES for row in rows]
+    labels = [f"{label}: {row['text']}" for label in ARM_NAMES.values() for row in rows]
     sheet = contact_sheet(pictures, labels, columns=len(rows), cell=CELL)
     with atomic_path(output / "comparison.png") as temporary:
         sheet.save(temporary)

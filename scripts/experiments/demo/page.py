@@ -102,12 +102,13 @@ def introduction(summary: dict) -> str:
     return (
         f"<p>The packaged 64-pixel model was trained for {summary['steps']} steps of {summary['samples_per_step']} on "
         f"{summary['training_images']:,} rendered hands at all places and of all sizes. It knew such hands, but in the "
-        "middle of the image. Captions do not say where a hand is. Three kinds of weights were trained, each by "
-        f"itself, with the same images, batches and seed: {rates}. The geometry's coordinates count from the hand's "
-        "box, and its term is added in the box alone. So the geometry is told where the hand goes; the controls "
-        "cannot be, and learn the hands alone. The geometry contains the bias (its constant coefficient). How it "
-        "compares with other ways to tell a model the box stands in docs/results/frames.md. Each rate is the best of "
-        "those tried on other hands. Intervals are 95% over the images, and do not cover other training seeds.</p>"
+        "middle of the image and before fewer colours. Captions do not say where a hand is. Three kinds of weights "
+        f"were trained, each by itself, with the same images, batches and seed: {rates}. The geometry's coordinates "
+        "count from the hand's box, and its term is added in the box alone. So the geometry is told where the hand "
+        "goes; the controls cannot be, and learn the hands alone. The geometry contains the bias (its constant "
+        "coefficient). How it compares with other ways to tell a model the box stands in docs/results/frames.md. Each "
+        "rate is the best of those tried on other hands. Intervals are 95% over the images, and do not cover other "
+        "training seeds.</p>"
     )
 
 
@@ -115,9 +116,7 @@ def places_section(output: Path) -> str:
     """One prompt and one noise in the boxes of a grid."""
     folder = output / "geometry" / "places"
     rows = read_rows(folder)
-    figures = "".join(
-        f"<figure>{embedded(png(boxed(folder / row['file_name'], row)), 'a hand in its box')}</figure>" for row in rows
-    )
+    figures = "".join(f"<figure>{embedded(png(boxed(folder, row)), 'a hand in its box')}</figure>" for row in rows)
     return (
         f'<h2>One prompt, one noise, {len(rows)} boxes</h2><p class="legend">{html.escape(rows[0]["text"])}</p>'
         f'<div class="grid places">{figures}</div>'
@@ -126,8 +125,8 @@ def places_section(output: Path) -> str:
 
 def pairs_section(output: Path) -> str:
     figures = []
-    for index, row in enumerate(asked_rows(output, PAIRS)):
-        images = "".join(with_box(output, name, index, row) for name in ("base", "geometry"))
+    for row in asked_rows(output, PAIRS):
+        images = "".join(with_box(output, name, row) for name in ("base", "geometry"))
         figures.append(f'<figure><div class="pair">{images}</div>{caption(row["text"])}</figure>')
     return (
         "<h2>Same prompt, same noise</h2>"
@@ -214,8 +213,8 @@ def minus_one(value: dict) -> dict:
 
 def arms_section(output: Path) -> str:
     rows = []
-    for index, row in enumerate(asked_rows(output, ALL_ARMS)):
-        cells = (f"<td>{with_box(output, name, index, row)}</td>" for name in ARM_NAMES)
+    for row in asked_rows(output, ALL_ARMS):
+        cells = (f"<td>{with_box(output, name, row)}</td>" for name in ARM_NAMES)
         rows.append(f"<tr>{''.join(cells)}<td>{html.escape(row['text'])}</td></tr>")
     head = "".join(f"<th>{name}</th>" for name in (*ARM_NAMES.values(), "prompt"))
     return (
@@ -248,10 +247,9 @@ def commands_section(summary: dict) -> str:
     )
 
 
-def with_box(output: Path, name: str, index: int, row: dict) -> str:
-    """An arm's picture of a row of the reference, with the box that was asked for."""
-    folder = output / name / "images"
-    return embedded(png(boxed(folder / read_rows(folder)[index]["file_name"], row)), ARM_NAMES[name])
+def with_box(output: Path, name: str, row: dict) -> str:
+    """An arm's picture of a row, with the box that was asked for."""
+    return embedded(png(boxed(output / name / "images", row)), ARM_NAMES[name])
 
 
 def caption(text: str) -> str:

@@ -16,11 +16,10 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-
-from PIL import Image
 
 from geopos_diffusers.command_line import Parser
 from geopos_diffusers.files import write_json, write_text
@@ -29,8 +28,8 @@ from geopos_diffusers.finetuning.trained_parts import load_trained_parts
 from geopos_diffusers.metrics.hand_judge import load_hand_judge
 from geopos_diffusers.pipelines.loading import load_pipeline
 
-from ..frames.data import read_rows
-from ..frames.places import measure
+from ..frames.data import read_images, read_rows
+from ..frames.places import describe
 from ..results import write_results
 from .page import write_page
 from .scores import ARM_NAMES, RENDERED, SCORES, summarise
@@ -71,20 +70,25 @@ class Runner:
 
     def run(self, name: str, command: list[str]) -> None:
         """Run a command of `geopos`; SystemExit, after the end of its output, if it fails."""
-        start = self.say(f"{name}: geopos {shlex.join(command)}")
         log = self.logs / f"{name.replace(' ', '-')}.txt"
-        with log.open("w", encoding="utf-8") as file:
-            code = subprocess.run(
-                [sys.executable, "-m", "geopos_diffusers.cli.main", *command],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-            ).returncode
-        if code != 0:
-            print("\n".join(log.read_text(encoding="utf-8").splitlines()[-LOG_LINES:]), file=sys.stderr)
-            raise SystemExit(code)
-        seconds = round(self.say(f"{name}: done") - start, 1)
-        self.stages[name] = {"command": f"geopos {shlex.join(command)}", "seconds": seconds}
+        with self.stage(name, f"geopos {shlex.join(command)}"):
+            with log.open("w", encoding="utf-8") as file:
+                code = subprocess.run(
+                    [sys.executable, "-m", "geopos_diffusers.cli.main", *command],
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | {"OMP_NUM_THREADS": "1"},
+                ).returncode
+            if code != 0:
+                print("\n".join(log.read_text(encoding="utf-8").splitlines()[-LOG_LINES:]), file=sys.stderr)
+                raise SystemExit(code)
+
+    @contextmanager
+    def stage(self, name: str, command: str | None = None) -> Iterator[None]:
+        """Say when the block begins and ends, and keep how long it took; a block that fails is not kept."""
+        start = self.say(name if command is None else f"{name}: {command}")
+        yield
+        self.stages[name] = {"command": command, "seconds": round(self.say(f"{name}: done") - start, 1)}
 
     def say(self, text: str) -> float:
         """Print `text` with the time since the start; returns the clock."""
@@ -140,13 +144,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         pool.shutdown(cancel_futures=True)
     score(args, output, runner)
-    for name, file, compute in (
-        ("places of all hands", "places.json", lambda: places_of_hands(output, args.num_images)),
-        ("held-out loss of all", "held_out.json", lambda: held_out_losses(output, args.seed)),
-    ):
-        start = runner.say(name)
-        write_json(output / file, compute())
-        runner.stages[name] = {"command": None, "seconds": round(runner.say(f"{name}: done") - start, 1)}
+    with runner.stage("places of all hands"):
+        write_json(output / "places.json", places_of_hands(output, args.num_images))
+    with runner.stage("held-out loss of all"):
+        write_json(output / "held_out.json", held_out_losses(output, args.seed))
     summary = summarise(output, args.seed) | {
         "stages": runner.stages,
         "total_seconds": round(time.perf_counter() - runner.started, 1),
@@ -223,13 +224,9 @@ def places_of_hands(output: Path, count: int) -> dict[str, list[dict]]:
 
     Those of the rendered reference stand beside them: what an ideal model would reach.
     """
-    rows, judge = read_rows(output / "reference")[:count], load_hand_judge()
+    judge = load_hand_judge()
     folders = {name: output / name / "images" for name in ARM_NAMES} | {RENDERED: output / "reference"}
-    found = {}
-    for name, folder in folders.items():
-        images = [Image.open(folder / row["file_name"]).convert("RGB") for row in read_rows(folder)[:count]]
-        found[name] = measure(images, rows, judge)
-    return found
+    return {name: describe(read_images(folder, count), judge) for name, folder in folders.items()}
 
 
 def held_out_losses(output: Path, seed: int) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ from geopos_diffusers.metrics.report import JSON_FILE
 from geopos_diffusers.metrics.report_document import read_document
 
 from ..frames.data import read_rows
-from ..frames.places import image_columns
+from ..frames.places import image_columns, one_hand
 
 ARM_NAMES = {"base": "base model", "geometry": "geometry", "bias": "bias alone", "lora": "LoRA"}
 TRAINED = ("geometry", "bias", "lora")
@@ -79,8 +79,7 @@ def judged_columns(found: list[dict], rows: list[dict]) -> dict[str, np.ndarray]
     "iou": overlap of the hand with the box asked for. "one_hand": whether there is one, and nothing beside it.
     "fingers": whether as many are raised as asked for. "well_formed": how probably the hand is.
     """
-    one = [image["present"] > 0.5 and image["parts"] == 1 for image in found]
-    return image_columns(found, rows) | {"one_hand": np.array(one, float)}
+    return image_columns(found, rows) | {"one_hand": one_hand(found).astype(float)}
 
 
 def read(path: Path) -> str:

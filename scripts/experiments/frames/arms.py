@@ -39,6 +39,7 @@ FRAMES = "--frame-column box --shift-range 0"
 WHOLE = (1e-4, 3e-4, 1e-3)
 LORA = (3e-3, 1e-2, 3e-2)
 COEFFICIENTS = (3e-2, 1e-1, 3e-1)
+IN_CHANNEL: dict[str, Any] = {"condition": BoxChannel, "task": ChannelTraining}
 BESIDE_WHOLE = "--learning-rate {beside} --geoconv-learning-rate {rate}"
 BESIDE_LORA = "--lora-rank 8 --lora-learning-rate {beside} --geoconv-learning-rate {rate}"
 ARMS = {
@@ -46,7 +47,7 @@ ARMS = {
     "image coordinates, whole": Arm(f"--train geoconv+full --shift-range 0 {BESIDE_WHOLE}", COEFFICIENTS, "no control"),
     "no control": Arm("--train full --learning-rate {rate}", WHOLE),
     "place words, whole": Arm("--train full --learning-rate {rate}", WHOLE, placed_text=True),
-    "box channel, whole": Arm("--train full --learning-rate {rate}", WHOLE, condition=BoxChannel, task=ChannelTraining),
+    "box channel, whole": Arm("--train full --learning-rate {rate}", WHOLE, **IN_CHANNEL),
     "box tokens, whole": Arm("--train full --learning-rate {rate}", WHOLE, condition=BoxTokens, task=TokenTraining),
     "place words, LoRA": Arm("--train lora --lora-rank 8 --lora-learning-rate {rate}", LORA, placed_text=True),
     "no control, LoRA": Arm("--train lora --lora-rank 8 --lora-learning-rate {rate}", LORA),
@@ -73,7 +74,6 @@ ARMS[ALONE] = Arm(
     f"--train geoconv {FRAMES} --frame-window --geoconv-learning-rate {{rate}}", (3e-2, 1e-1, 3e-1), framed=True
 )
 BOX_RATES = (3e-3, 1e-2, 3e-2)
-IN_CHANNEL: dict[str, Any] = {"condition": BoxChannel, "task": ChannelTraining}
 OWN_RATE = "box channel at its own rate, whole"
 ARMS[OWN_RATE] = Arm(
     "--train full --learning-rate {beside} --box-learning-rate {rate}", BOX_RATES, "no control", **IN_CHANNEL

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from PIL import Image
+
 from geopos_diffusers.boxes import Box
 from geopos_diffusers.files import write_text
 from geopos_diffusers.images.metadata import METADATA
@@ -41,6 +43,11 @@ def render_placed(folder: Path, count: int, seed: int) -> Path:
 def render_test(work: Path, count: int) -> Path:
     """The test images in the experiment's folder: 500, or `count` if that is more."""
     return render_placed(work / "data" / "test", max(count, 500), 3)
+
+
+def read_images(folder: Path, count: int) -> list[Image.Image]:
+    """The images of the first rows."""
+    return [Image.open(folder / row["file_name"]).convert("RGB") for row in read_rows(folder)[:count]]
 
 
 def read_rows(folder: Path) -> list[dict]:

@@ -16,7 +16,7 @@ from scipy import ndimage
 from geopos_diffusers.images.hand_boxes import MARGINS
 from geopos_diffusers.metrics.box_overlap import box_overlap
 from geopos_diffusers.metrics.hand_detection import HandDetector
-from geopos_diffusers.metrics.hand_judge import HandJudge, Judgement
+from geopos_diffusers.metrics.hand_judge import HandJudge
 
 MARGIN = MARGINS["keypoints"]  # of `geopos data boxes`
 DIFFERENT = 40  # of 255, in the channel that differs most
@@ -68,20 +68,30 @@ def measure(images: Sequence[Image.Image], rows: Sequence[dict[str, Any]], judge
     """What is found of each image, by name; rows hold the asked "box" and number of "fingers"."""
     found = []
     with HandDetector() as detector:
-        for image, row, judged in zip(images, rows, judge.judge(images), strict=True):
+        for image, row, described in zip(images, rows, describe(images, judge), strict=True):
             x, top = silhouette_place(image, row["box"][3] - row["box"][1])
             seen = {"mediapipe": bool(detector.detect(image)), "silhouette_x": x, "silhouette_top": top}
-            found.append(describe(judged, image) | seen | {"parts": silhouette_parts(image)})
+            found.append(described | seen)
     return found
 
 
-def describe(judged: Judgement, image: Image.Image) -> dict[str, Any]:
-    return {
-        "present": judged.present,
-        "well_formed": judged.well_formed,
-        "fingers": judged.fingers,
-        "box": keypoint_box(judged.keypoints, image.width, image.height).tolist(),
-    }
+def describe(images: Sequence[Image.Image], judge: HandJudge) -> list[dict[str, Any]]:
+    """What the judge says of each image, and how many parts its silhouette has."""
+    return [
+        {
+            "present": judged.present,
+            "well_formed": judged.well_formed,
+            "fingers": judged.fingers,
+            "box": keypoint_box(judged.keypoints, image.width, image.height).tolist(),
+            "parts": silhouette_parts(image),
+        }
+        for image, judged in zip(images, judge.judge(images), strict=True)
+    ]
+
+
+def one_hand(found: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Of each image [N], whether a hand is found and nothing stands beside it."""
+    return np.array([one["present"] > 0.5 and one["parts"] == 1 for one in found])
 
 
 def scores(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
@@ -116,7 +126,7 @@ def scores(found: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> d
         "height_correlation": correlation(sizes[0][present, 1], sizes[1][present, 1]),
         "fingers": mean(right[present]),
         "well_formed": mean(well_formed[present]),
-        "one_hand": float((present & (np.array([one["parts"] for one in found]) == 1)).mean()),
+        "one_hand": float(one_hand(found).mean()),
         "size": mean(roots[1][present]),
         "fingers_at_sizes": at_sizes(right[present], roots[1][present], roots[0]),
         "well_formed_at_sizes": at_sizes(well_formed[present], roots[1][present], roots[0]),

@@ -47,7 +47,7 @@ from geopos_diffusers.training.rate_grid import best_rate, sweep_rates
 
 from .. import results
 from .arms import ARMS, Arm
-from .data import PLACED_TEXT, read_rows, render_placed, render_test
+from .data import PLACED_TEXT, read_images, read_rows, render_placed, render_test
 from .drawing import draw_folder, guidance_of
 from .places import image_columns, measure, scores
 
@@ -201,7 +201,7 @@ class Measuring:
         return np.load(file, allow_pickle=False)
 
     def images(self, folder: Path) -> list[Image.Image]:
-        return [Image.open(folder / row["file_name"]).convert("RGB") for row in read_rows(folder)[: len(self.rows)]]
+        return read_images(folder, len(self.rows))
 
     def measured(self, arm: Arm, trained: Path, name: str) -> dict[str, Any]:
         """Draw with what was trained, and measure; or read what was measured."""
